@@ -1,0 +1,243 @@
+"""The same training step in eager PyTorch: the peer that `npm run bench` measures against.
+
+Written for this benchmark from the published descriptions of DDPM++ / EDM (arXiv 2206.00364) and Patch Diffusion
+(arXiv 2304.12526), the way an experienced PyTorch user writes it: torch.nn.functional's operators, fused Adam where it
+is quickest, list operators for the EMA. Needs nothing but torch.
+
+Talks JSON lines: the first input line is the setup, then one command per line, one answer line each.
+  setup    {"config": {...}, "weights": file, "threads": n, "device": "cpu", "channels_last": false, "adam": "fused"}
+  loss     {"op": "loss", "batch": file}               -> {"loss": sum, "grad_norm": norm}
+  steps    {"op": "steps", "batch": file, "count": n}  -> {"total": [s...], "forward": [...], "backward": [...], "update": [...]}
+  calls    {"op": "calls", "count": n}                 -> {"call_us": microseconds per small in-place operator}
+"""
+import json
+import math
+import sys
+import time
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class Norm(nn.GroupNorm):
+    def __init__(self, channels, eps=1e-6):
+        super().__init__(min(32, channels // 4), channels, eps=eps)
+
+
+class Conv(nn.Conv2d):
+    """3×3 or 1×1 convolution, after doubling (nearest) or halving (2×2 mean) the resolution where asked."""
+
+    def __init__(self, cin, cout, kernel, up=False, down=False):
+        super().__init__(cin, cout, kernel, padding=kernel // 2)
+        self.up, self.down = up, down
+        if up or down:  # in the weights file; the [1, 1] filter needs no convolution
+            self.register_buffer("resample_filter", torch.full([1, 1, 2, 2], 0.25))
+
+    def forward(self, x):
+        if self.up:
+            x = F.interpolate(x, scale_factor=2, mode="nearest")
+        if self.down:
+            x = F.avg_pool2d(x, 2)
+        return super().forward(x)
+
+
+class Block(nn.Module):
+    def __init__(self, cin, cout, emb, up=False, down=False, attention=False, dropout=0.0):
+        super().__init__()
+        self.cin, self.dropout = cin, dropout
+        self.norm0 = Norm(cin)
+        self.conv0 = Conv(cin, cout, 3, up, down)
+        self.affine = nn.Linear(emb, cout)
+        self.norm1 = Norm(cout)
+        self.conv1 = Conv(cout, cout, 3)
+        self.skip = Conv(cin, cout, 1, up, down) if cin != cout or up or down else None
+        self.norm2 = Norm(cout) if attention else None
+        if attention:
+            self.qkv = Conv(cout, 3 * cout, 1)
+            self.proj = Conv(cout, cout, 1)
+
+    def forward(self, x, emb):
+        h = self.conv0(F.silu(self.norm0(x)))
+        h = F.silu(self.norm1(h + self.affine(emb)[:, :, None, None]))
+        h = self.conv1(F.dropout(h, self.dropout, self.training))
+        x = (h + (self.skip(x) if self.skip is not None else x)) * math.sqrt(0.5)
+        if self.norm2 is not None:
+            n, c, height, width = x.shape
+            q, k, v = self.qkv(self.norm2(x)).reshape(n, 1, c, 3, height * width).transpose(2, 4).unbind(3)
+            a = F.scaled_dot_product_attention(q, k, v)  # [N, 1, HW, C]
+            x = (self.proj(a.transpose(2, 3).reshape(n, c, height, width)) + x) * math.sqrt(0.5)
+        return x
+
+
+class SongUNet(nn.Module):
+    """DDPM++: positional embedding, standard encoder and decoder."""
+
+    def __init__(self, img_resolution, in_channels, out_channels, model_channels, channel_mult, num_blocks,
+                 attn_resolutions, dropout):
+        super().__init__()
+        emb = model_channels * 4
+        self.model_channels = model_channels
+        self.map_layer0 = nn.Linear(model_channels, emb)
+        self.map_layer1 = nn.Linear(emb, emb)
+        levels = [(img_resolution >> i, model_channels * m) for i, m in enumerate(channel_mult)]
+        kw = dict(emb=emb, dropout=dropout)
+
+        self.enc, cout, skips = nn.ModuleDict(), in_channels, []
+        for level, (res, channels) in enumerate(levels):
+            if level == 0:
+                self.enc[f"{res}x{res}_conv"] = Conv(cout, model_channels, 3)
+                cout = model_channels
+            else:
+                self.enc[f"{res}x{res}_down"] = Block(cout, cout, down=True, **kw)
+            skips.append(cout)
+            for i in range(num_blocks):
+                self.enc[f"{res}x{res}_block{i}"] = Block(cout, channels, attention=res in attn_resolutions, **kw)
+                cout = channels
+                skips.append(cout)
+
+        self.dec = nn.ModuleDict()
+        for level, (res, channels) in reversed(list(enumerate(levels))):
+            if level == len(levels) - 1:
+                self.dec[f"{res}x{res}_in0"] = Block(cout, cout, attention=True, **kw)
+                self.dec[f"{res}x{res}_in1"] = Block(cout, cout, **kw)
+            else:
+                self.dec[f"{res}x{res}_up"] = Block(cout, cout, up=True, **kw)
+            for i in range(num_blocks + 1):
+                attention = i == num_blocks and res in attn_resolutions
+                self.dec[f"{res}x{res}_block{i}"] = Block(cout + skips.pop(), channels, attention=attention, **kw)
+                cout = channels
+        self.out_norm_name, self.out_conv_name = (f"{img_resolution}x{img_resolution}_aux_{n}" for n in ("norm", "conv"))
+        self.dec[self.out_norm_name] = Norm(cout)
+        self.dec[self.out_conv_name] = Conv(cout, out_channels, 3)
+
+    def forward(self, x, noise):
+        half = self.model_channels // 2
+        freqs = (1 / 10000) ** (torch.arange(half, dtype=torch.float32, device=x.device) / (half - 1))
+        angles = noise[:, None] * freqs
+        emb = torch.cat([angles.sin(), angles.cos()], dim=1)
+        emb = F.silu(self.map_layer1(F.silu(self.map_layer0(emb))))
+        skips = []
+        for block in self.enc.values():
+            x = block(x, emb) if isinstance(block, Block) else block(x)
+            skips.append(x)
+        for block in self.dec.values():
+            if isinstance(block, Block):
+                x = block(x if x.shape[1] == block.cin else torch.cat([x, skips.pop()], dim=1), emb)
+        return self.dec[self.out_conv_name](F.silu(self.dec[self.out_norm_name](x)))
+
+
+class Denoiser(nn.Module):
+    """Patch-EDM preconditioning; coordinates are two more input channels."""
+
+    def __init__(self, sigma_data=0.5, **config):
+        super().__init__()
+        self.sigma_data = sigma_data
+        self.model = SongUNet(**config)
+
+    def forward(self, x, sigma, coords):
+        s = self.sigma_data
+        scale = (sigma**2 + s**2).sqrt()
+        out = self.model(torch.cat([x / scale, coords], dim=1), sigma.log().flatten() / 4)
+        return x * (s / scale) ** 2 + out * (sigma * s / scale)
+
+
+def patch_loss(net, images, coords, normal, noise):
+    """Unreduced loss of arXiv 2304.12526 eq. 5 with EDM's noise distribution and weight; draws are given or made."""
+    s = net.sigma_data
+    sigma = (-1.2 + 1.2 * (torch.randn([len(images), 1, 1, 1], device=images.device) if normal is None else normal)).exp()
+    noise = torch.randn_like(images) if noise is None else noise
+    denoised = net(images + noise * sigma, sigma, coords)
+    return (sigma**2 + s**2) / (sigma * s) ** 2 * (denoised - images) ** 2
+
+
+def read_safetensors(path):
+    kinds = {"F32": torch.float32, "F64": torch.float64, "I64": torch.int64, "U8": torch.uint8}
+    with open(path, "rb") as file:
+        data = bytearray(file.read())
+    start = 8 + int.from_bytes(data[:8], "little")
+    tensors = {}
+    for name, info in json.loads(data[8:start]).items():
+        if name != "__metadata__":
+            begin, end = info["data_offsets"]
+            flat = torch.frombuffer(data[start + begin:start + end], dtype=kinds[info["dtype"]])
+            tensors[name] = flat.reshape(info["shape"])
+    return tensors
+
+
+class Trainer:
+    def __init__(self, setup):
+        torch.set_num_threads(setup["threads"])
+        self.device = torch.device(setup["device"])
+        self.format = torch.channels_last if setup["channels_last"] else torch.contiguous_format
+        self.net = Denoiser(**setup["config"])
+        self.net.load_state_dict(read_safetensors(setup["weights"]))
+        self.net.to(self.device, memory_format=self.format)
+        self.params = list(self.net.parameters())
+        self.ema = [p.detach().clone() for p in self.params]
+        kinds = {"fused": {"fused": True}, "foreach": {"foreach": True}, "plain": {"foreach": False}}
+        self.adam = torch.optim.Adam(self.params, lr=1e-4, **kinds[setup["adam"]])
+
+    def batch(self, path):
+        batch = {name: t.to(self.device) for name, t in read_safetensors(path).items()}
+        batch["images"] = batch["images"].contiguous(memory_format=self.format)
+        return batch
+
+    def sync(self):
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def loss(self, path):
+        """In evaluation mode, with the given draws: comparable to the last digits of float32."""
+        batch = self.batch(path)
+        self.net.eval()
+        self.adam.zero_grad()
+        loss = patch_loss(self.net, batch["images"], batch["coords"], batch["normal"], batch["noise"]).sum()
+        (loss / len(batch["images"])).backward()
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(p.grad) for p in self.params]))
+        self.net.train()
+        self.adam.zero_grad()
+        return {"loss": loss.item(), "grad_norm": norm.item()}
+
+    def step(self, batch):
+        t0 = self.sync()
+        self.adam.zero_grad(set_to_none=True)
+        loss = patch_loss(self.net, batch["images"], batch["coords"], None, None).sum() / len(batch["images"])
+        t1 = self.sync()
+        loss.backward()
+        t2 = self.sync()
+        for p in self.params:
+            torch.nan_to_num(p.grad, nan=0, posinf=1e5, neginf=-1e5, out=p.grad)
+        self.adam.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(self.ema, self.params, 0.001)
+        loss.item()
+        t3 = self.sync()
+        return t3 - t0, t1 - t0, t2 - t1, t3 - t2
+
+    def steps(self, path, count):
+        batch = self.batch(path)
+        self.net.train()
+        times = [self.step(batch) for _ in range(count)]
+        return {name: list(column) for name, column in zip(("total", "forward", "backward", "update"), zip(*times))}
+
+    def calls(self, count):
+        a, b = torch.zeros(1), torch.ones(1)
+        with torch.no_grad():
+            start = time.perf_counter()
+            for _ in range(count):
+                a.add_(b)
+            return {"call_us": (time.perf_counter() - start) / count * 1e6}
+
+
+def main():
+    trainer = Trainer(json.loads(sys.stdin.readline()))
+    print(json.dumps({"torch": torch.__version__, "parameters": sum(p.numel() for p in trainer.params)}), flush=True)
+    for line in sys.stdin:
+        command = json.loads(line)
+        print(json.dumps(getattr(trainer, command.pop("op"))(**{"path" if k == "batch" else k: v for k, v in command.items()})),
+              flush=True)
+
+
+main()

@@ -1,0 +1,28 @@
+/** `patch-diffusion setup`: finds or gets libtorch and builds the native addon, once after an installation. */
+import type { Command } from 'commander';
+import { note, print } from '../terminal.js';
+
+/** Adds the command to the program. */
+export function register(program: Command): void {
+  program
+    .command('setup')
+    .description('Find or download libtorch and build the native addon (once; quick when all is there)')
+    .option('--fetch', 'Download the newest libtorch into .libtorch/ even where another one is found')
+    .addHelpText(
+      'after',
+      `
+libtorch is looked for in this order:
+  LIBTORCH=/path           a folder with include/ and lib/
+  LIBTORCH_USE_PYTORCH=1   the torch of python3
+  the active virtual or conda environment's torch
+  .libtorch/ beside node_modules, then the user's cache
+  the system's (Debian: libtorch-dev, Homebrew: pytorch)
+Where there is none, a torch wheel is downloaded through pip into .libtorch/.`,
+    )
+    .action(async (options: { fetch?: boolean }) => {
+      const { setup } = await import('@patch-diffusion/torch/setup');
+      const { addon, libtorch } = await setup({ log: note, fetch: options.fetch ?? false });
+      print(`Ready: libtorch ${libtorch.version} (${libtorch.origin}: ${libtorch.root})`);
+      print(`Addon: ${addon}`);
+    });
+}

@@ -1,0 +1,115 @@
+/**
+ * Entry of the command line: parses, runs one command, and turns its outcome into one line and an exit code:
+ * 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+ */
+
+import type { Command } from 'commander';
+import { nearest } from '../errors.js';
+import { version } from '../version.js';
+import { normaliseArgs } from './flags.js';
+import { INTERRUPTED } from './interrupt.js';
+import { CommanderError, commands, createProgram, oneLine } from './program.js';
+import { paint } from './terminal.js';
+
+/**
+ * Runs the command line.
+ *
+ * @param argv arguments without `node` and the script
+ * @returns the exit code; nothing is thrown
+ */
+export async function run(argv: readonly string[] = process.argv.slice(2)): Promise<number> {
+  // A closed pipe (`… | head`) is no error.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(0);
+    throw error;
+  });
+  const isVerbose = argv.includes('--verbose');
+  const args = argv.filter((arg) => arg !== '--verbose');
+  const name = args.find((arg) => !arg.startsWith('-'));
+  let program: Command | undefined;
+  try {
+    program = await createProgram(args[0] === name ? name : undefined, version);
+    if (args.length === 0) {
+      program.outputHelp();
+      return 0;
+    }
+    await program.parseAsync(spellOut(program, args, name), { from: 'user' });
+    return typeof process.exitCode === 'number' ? process.exitCode : 0;
+  } catch (error) {
+    return report(error, isVerbose, name, program);
+  }
+}
+
+function spellOut(program: Command, args: readonly string[], name: string | undefined): string[] {
+  const command = program.commands.find((c) => c.name() === name);
+  if (command === undefined || args[0] !== name) return [...args];
+  return [name, ...normaliseArgs(command, args.slice(1))];
+}
+
+/** Prints what went wrong; returns the exit code. */
+function report(
+  error: unknown,
+  isVerbose: boolean,
+  name: string | undefined,
+  program: Command | undefined,
+): number {
+  if (error instanceof CommanderError) {
+    if (error.exitCode === 0) return 0;
+    if (error.code === 'commander.unknownCommand') return fail(unknownCommand(name ?? ''), 2);
+    return fail(usageMessage(error, name, program), 2);
+  }
+  const exitCode = (error as { exitCode?: unknown } | null)?.exitCode;
+  if (!(error instanceof Error)) return fail(String(error), 1);
+  if (error.name === 'Exit') return Number(exitCode);
+  if (error.name === 'AbortError') return INTERRUPTED;
+  if (isVerbose) process.stderr.write(`${error.stack}\n${causes(error)}`);
+  const isForPeople = [
+    'UserError',
+    'TorchError',
+    'FileWriteError',
+    'SafetensorsError',
+    'SetupError',
+  ].includes(error.name);
+  const isSystem = typeof (error as NodeJS.ErrnoException).syscall === 'string';
+  if (isForPeople || isSystem || typeof exitCode === 'number') {
+    return fail(oneLine(error.message), exitCode === 2 ? 2 : 1);
+  }
+  const hint = isVerbose ? '' : '; --verbose shows where';
+  return fail(`internal: ${oneLine(error.message)} (please report this${hint})`, 1);
+}
+
+function causes(error: Error): string {
+  return error.cause instanceof Error ? `caused by ${error.cause.stack}\n${causes(error.cause)}` : '';
+}
+
+function unknownCommand(name: string): string {
+  const near = nearest(
+    name,
+    commands.map((c) => c.name),
+  );
+  const hint = near === undefined ? 'see patch-diffusion --help' : `did you mean "${near}"?`;
+  return `unknown command "${name}"; ${hint}`;
+}
+
+/** Commander's message in our form: what is wrong; what to do. */
+function usageMessage(error: CommanderError, name: string | undefined, program: Command | undefined): string {
+  const text = oneLine(error.message).replace(/^error: /, '');
+  const unknown = /^unknown option '--?([^'=]+)/.exec(text)?.[1];
+  if (unknown !== undefined) {
+    const command = program?.commands.find((c) => c.name() === name) ?? program;
+    const names = command?.options.map((o) => o.long ?? '') ?? [];
+    const near = nearest(
+      unknown,
+      names.map((n) => n.slice(2)),
+    );
+    const help = `see patch-diffusion ${name === undefined ? '' : `${name} `}--help`;
+    return `unknown option --${unknown}; ${near === undefined ? help : `did you mean --${near}?`}`;
+  }
+  const help = `see patch-diffusion ${name === undefined ? '' : `${name} `}--help`;
+  return `${text}; ${help}`;
+}
+
+function fail(message: string, exitCode: number): number {
+  process.stderr.write(`${paint(process.stderr, 'red', 'error:')} ${message}\n`);
+  return exitCode;
+}

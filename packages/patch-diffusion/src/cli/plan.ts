@@ -1,0 +1,72 @@
+/**
+ * What a training run would be: network size, updates, memory. For `--dry-run`; opens the data, builds the
+ * network once, trains nothing.
+ */
+
+import type { TrainOptions } from '../config/train-options.js';
+import { formatBytes, formatCount, table } from './terminal.js';
+
+/** float32 copies of every weight while training: weights, gradient, two Adam moments, average. */
+const WEIGHT_COPIES = 5;
+
+/** Rows for people. */
+export async function describePlan(options: TrainOptions): Promise<string> {
+  const [{ createDenoiser }, { describeDenoiser, describePatches }, { meanMultiplier }, torch, resolve] =
+    await Promise.all([
+      import('../diffusion/preconditioning.js'),
+      import('../training/model.js'),
+      import('../patches/schedule.js'),
+      import('@patch-diffusion/torch'),
+      import('../config/resolve.js'),
+    ]);
+  const rows: [string, string][] = [];
+  const shape = await dataShape(options, rows);
+  resolve.validateAgainstData(options, shape);
+  const patches = describePatches(options, shape);
+  const parameters = torch.scope(() => {
+    const denoiser = createDenoiser(describeDenoiser(options, shape));
+    try {
+      return denoiser.numParams();
+    } finally {
+      denoiser.dispose();
+    }
+  });
+  const perUpdate = Math.floor(options.batch * meanMultiplier(patches));
+  const updates = Math.ceil((options.durationKimg * 1000) / perUpdate);
+  const pixels = patches.reduce((sum, p) => sum + p.probability * p.multiplier * p.height * p.width, 0);
+  const share = pixels / (shape.height * shape.width);
+  const sizes = patches.map(
+    (p) => `${p.width}×${p.height} (${Math.round(p.probability * 100)} %, batch ×${p.multiplier})`,
+  );
+  rows.push(
+    ['Patches', sizes.join(', ')],
+    ['Parameters', formatCount(parameters)],
+    ['Updates', `${formatCount(updates)} of ${formatCount(perUpdate)} images on average`],
+    ['Pixel work', `${share.toFixed(2)} of an update on whole images`],
+    ['Weights memory', `${formatBytes(parameters * 4 * WEIGHT_COPIES)} (weights, gradient, Adam, average)`],
+    ['Snapshot', `${formatBytes(parameters * 4)} each`],
+  );
+  return table(rows);
+}
+
+async function dataShape(options: TrainOptions, rows: [string, string][]) {
+  const { openImages } = await import('../data/open-images.js');
+  const images = await openImages(options.data, {
+    ...(options.resolution === null ? {} : { resolution: options.resolution }),
+    ...(options.channels === null ? {} : { channels: options.channels }),
+    labels: options.cond,
+    xflip: options.xflip,
+    ...(options.maxImages === null ? {} : { maxImages: options.maxImages }),
+  });
+  try {
+    const { height, width, channels, labelDim, length } = images;
+    const bytes = formatBytes(length * height * width * channels);
+    rows.push([
+      'Images',
+      `${formatCount(length)} of ${width}×${height} px, ${channels} channels, ${bytes} decoded`,
+    ]);
+    return { height, width, channels, labelDim };
+  } finally {
+    await images.close();
+  }
+}

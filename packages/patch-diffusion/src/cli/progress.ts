@@ -1,0 +1,154 @@
+/**
+ * Shows the events of a run: a line that keeps changing on a terminal, one line per tick elsewhere (log files).
+ * Listens only; the training loop does not know of it.
+ */
+
+import type { TickEvent, TrainEvent } from '../training/events.js';
+import { formatBytes, formatCount, formatSec, note, paint } from './terminal.js';
+
+const REDRAW_MS = 100;
+const BAR_CHARS = 24;
+
+/** One line at the bottom of a terminal; text above it scrolls on. */
+export class LiveLine {
+  readonly #stream = process.stderr;
+  #text = '';
+  #drawnAt = 0;
+
+  /** Is there a terminal to draw on? */
+  get isLive(): boolean {
+    return this.#stream.isTTY === true && process.env.TERM !== 'dumb';
+  }
+
+  set(text: string, force = false): void {
+    if (!this.isLive) return;
+    const now = Date.now();
+    this.#text = text;
+    if (!force && now - this.#drawnAt < REDRAW_MS) return;
+    this.#drawnAt = now;
+    this.#stream.write(`\r\u001b[2K${fit(text, (this.#stream.columns ?? 80) - 1)}`);
+  }
+
+  /** Writes a lasting line above. */
+  print(text: string): void {
+    if (this.isLive) this.#stream.write('\r\u001b[2K');
+    note(text);
+    if (this.#text !== '') this.set(this.#text, true);
+  }
+
+  /** Removes the line. */
+  clear(): void {
+    if (this.isLive && this.#text !== '') this.#stream.write('\r\u001b[2K');
+    this.#text = '';
+  }
+}
+
+const fit = (text: string, columns: number): string =>
+  text.length > columns ? text.slice(0, columns) : text;
+
+/** ████████░░░░ */
+export function bar(share: number, width = BAR_CHARS): string {
+  const done = Math.round(Math.min(1, Math.max(0, share)) * width);
+  return '█'.repeat(done) + '░'.repeat(width - done);
+}
+
+/** "working 12/34 (35%)" for short jobs: preparing, sampling. */
+export function countLine(what: string, done: number, total: number): string {
+  const share = total > 0 ? done / total : 0;
+  return `${what} ${bar(share)} ${formatCount(done)}/${formatCount(total)}`;
+}
+
+/** One line per tick, after the official trainer's status line. */
+export function tickLine(e: TickEvent): string {
+  const patches = Object.entries(e.lossPerPatch).map(([side, loss]) => `p${side} ${loss.toFixed(4)}`);
+  const parts = [
+    `tick ${String(e.tick).padEnd(5)}`,
+    `kimg ${e.kimg.toFixed(1).padEnd(9)}`,
+    `loss ${e.loss.toFixed(4)}${patches.length > 1 ? ` (${patches.join(', ')})` : ''}`,
+    ...(e.heldOutLoss === undefined ? [] : [`held out ${e.heldOutLoss.toFixed(4)}`]),
+    `${e.imagesPerSec.toFixed(1)} images/s`,
+    `time ${formatSec(e.totalSec)}`,
+    `left ${formatSec(e.etaSec)}`,
+    `memory ${formatBytes(e.rssBytes)}`,
+    ...(e.gpuBytes === undefined ? [] : [`GPU ${formatBytes(e.gpuBytes)}`]),
+  ];
+  if (e.nonFiniteGrads > 0) parts.push(`${e.nonFiniteGrads} non-finite gradients replaced`);
+  return parts.join('  ');
+}
+
+/** A listener for {@link TrainEvent}s that shows a run on this process's terminal. */
+export class TrainProgressView {
+  readonly #line = new LiveLine();
+  #loss: number | null = null;
+  #memory = '';
+
+  readonly onEvent = (event: TrainEvent): void => {
+    const line = this.#line;
+    switch (event.type) {
+      case 'data':
+        if (this.#loss !== null) break;
+        line.set(
+          countLine(event.phase === 'scan' ? 'looking at images' : 'reading images', event.done, event.total),
+        );
+        break;
+      case 'start': {
+        const { dataset: d } = event;
+        const labels = d.labelDim === 0 ? '' : `, ${d.labelDim} classes`;
+        line.clear();
+        note(
+          `Images:      ${formatCount(d.length)} of ${d.width}×${d.height} px, ${d.channels} channels${labels} (${d.path})`,
+        );
+        note(`Patches:     ${event.patches.map(patchText).join(', ')}`);
+        note(`Network:     ${formatCount(event.parameters)} parameters on ${event.device}`);
+        note(`Run folder:  ${event.runDir}`);
+        if (event.resumedFrom !== null)
+          note(`Going on:    from ${event.resumedFrom} (${event.kimg.toFixed(1)} kimg)`);
+        break;
+      }
+      case 'step': {
+        // Single updates jump with the patch size and noise level: show a slow average.
+        if (event.loss !== null)
+          this.#loss = this.#loss === null ? event.loss : 0.95 * this.#loss + 0.05 * event.loss;
+        const share = event.nimg / event.totalNimg;
+        const loss = this.#loss === null ? '' : `  loss ${this.#loss.toFixed(4)}`;
+        const place = `${event.kimg.toFixed(1)}/${(event.totalNimg / 1000).toFixed(0)} kimg`;
+        const rate = `${event.imagesPerSec.toFixed(1)} images/s`;
+        line.set(`${bar(share)} ${place}  ${rate}${loss}  left ${formatSec(event.etaSec)}${this.#memory}`);
+        break;
+      }
+      case 'tick':
+        this.#memory = `  ${formatBytes(event.rssBytes)}`;
+        line.print(tickLine(event));
+        break;
+      case 'samples':
+        line.print(`samples      ${event.file}`);
+        break;
+      case 'snapshot':
+        line.print(`snapshot     ${event.file} (${formatBytes(event.bytes)})`);
+        break;
+      case 'state':
+        line.print(`state        ${event.file} (${formatBytes(event.bytes)})`);
+        break;
+      case 'warning':
+        line.print(paint(process.stderr, 'yellow', `warning: ${event.message}`));
+        break;
+      case 'end':
+        line.clear();
+        break;
+    }
+  };
+
+  /** Lasting line, above the bar. */
+  print(text: string): void {
+    this.#line.print(text);
+  }
+
+  close(): void {
+    this.#line.clear();
+  }
+}
+
+function patchText(p: { height: number; width: number; probability: number; multiplier: number }): string {
+  const times = p.multiplier === 1 ? '' : `, ${p.multiplier}× the batch`;
+  return `${p.width}×${p.height} (${Math.round(p.probability * 100)} %${times})`;
+}

@@ -1,0 +1,103 @@
+/**
+ * Options of the official tools that have no counterpart of their own here. Where the value asks for what this
+ * program does anyway, they are accepted; where they only concern the official program's machinery, they are
+ * accepted with a note; otherwise the error says what to do instead.
+ */
+
+import { foldName, usageError } from './read-values.js';
+
+interface OfficialOption {
+  readonly name: string;
+  readonly placeholder: string;
+  /** Values that ask for what happens anyway; absent: every value is accepted, with the note. */
+  readonly accepts?: readonly string[];
+  /** Ends the error message, or is the note. */
+  readonly text: string;
+  /** What the option is here, by its truth value. */
+  readonly means?: readonly [name: string, whenTrue: string, whenFalse: string];
+}
+
+const OFF = ['0', 'false', 'no', 'off', '0.0'];
+
+export const officialTrainOptions: readonly OfficialOption[] = [
+  {
+    name: 'augment',
+    placeholder: 'p',
+    accepts: OFF,
+    text: 'augmented crops contradict their coordinates; use --xflip',
+  },
+  { name: 'fp16', placeholder: 'bool', accepts: OFF, text: 'training runs in float32; leave it out' },
+  {
+    name: 'train-on-latents',
+    placeholder: 'bool',
+    accepts: OFF,
+    text: 'training runs on pixels; leave it out',
+  },
+  {
+    name: 'progressive',
+    placeholder: 'bool',
+    text: 'use --schedule',
+    means: ['schedule', 'progressive', 'stochastic'],
+  },
+  { name: 'cache', placeholder: 'bool', text: 'has no effect here; decoded images are kept in memory' },
+  { name: 'bench', placeholder: 'bool', text: 'has no effect here' },
+  { name: 'workers', placeholder: 'n', text: 'has no effect here; images are decoded by a pool of threads' },
+];
+
+export const officialGenerateOptions: readonly OfficialOption[] = [
+  { name: 'resolution', placeholder: 'px', text: 'is taken from the network; --image-size sets the window' },
+  {
+    name: 'on-latents',
+    placeholder: 'bool',
+    accepts: OFF,
+    text: 'networks here work on pixels; leave it out',
+  },
+  {
+    name: 'mask-pos',
+    placeholder: 'bool',
+    accepts: OFF,
+    text: 'networks here need the coordinates; leave it out',
+  },
+  { name: 'embed-fq', placeholder: 'n', accepts: OFF, text: 'no published network takes it; leave it out' },
+  { name: 'solver', placeholder: 'name', accepts: ['heun'], text: 'the sampler is EDM (heun); leave it out' },
+  { name: 'disc', placeholder: 'name', accepts: ['edm'], text: 'the sampler is EDM; leave it out' },
+  {
+    name: 'schedule',
+    placeholder: 'name',
+    accepts: ['linear'],
+    text: 'the sampler is EDM (linear); leave it out',
+  },
+  {
+    name: 'scaling',
+    placeholder: 'name',
+    accepts: ['none'],
+    text: 'the sampler is EDM (none); leave it out',
+  },
+];
+
+/**
+ * Takes the official-only options out of the flags.
+ *
+ * @returns the other flags, and notes for the user
+ * @throws {UserError} (exit code 2) when one asks for something else than what this program does
+ */
+export function takeOfficialOptions(
+  flags: Readonly<Record<string, unknown>>,
+  official: readonly OfficialOption[],
+): { flags: Record<string, unknown>; notes: string[] } {
+  const rest: Record<string, unknown> = {};
+  const notes: string[] = [];
+  for (const [name, value] of Object.entries(flags)) {
+    const folded = foldName(name);
+    const option = official.find((o) => o.name === folded);
+    if (option === undefined) rest[name] = value;
+    else if (option.means !== undefined) {
+      const [key, whenTrue, whenFalse] = option.means;
+      rest[key] = OFF.includes(String(value).toLowerCase()) ? whenFalse : whenTrue;
+    } else if (option.accepts === undefined) notes.push(`--${folded} ${option.text}`);
+    else if (!option.accepts.includes(String(value).toLowerCase())) {
+      throw usageError('NOT_SUPPORTED', `--${folded} ${String(value)} is not supported: ${option.text}`);
+    }
+  }
+  return { flags: rest, notes };
+}

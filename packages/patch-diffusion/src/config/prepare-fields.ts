@@ -1,0 +1,73 @@
+/** Flags of `prepare`; the library's own schema of them is in `data/prepare-options.ts`. */
+
+import { z } from 'zod';
+import type { Transform } from '../data/transform.js';
+import * as f from './fields.js';
+import { readValues, usageError } from './read-values.js';
+
+/** As a list of its own, so that help pages need not load the image library. */
+const TRANSFORMS = [
+  'center-crop',
+  'center-crop-wide',
+  'stretch',
+  'none',
+] as const satisfies readonly Transform[];
+
+const FILES = 'Files';
+const IMAGES = 'Images';
+
+export const prepareFields = {
+  source: f.path('Folder, zip or idx file of images (or as the argument)', { group: FILES }),
+  out: f.path('Zip to write, or a folder when it does not end in .zip', {
+    group: FILES,
+    aliases: [{ name: 'dest' }],
+  }),
+  force: f.boolean('Replace what is there already', { group: FILES }),
+  resolution: f.sizeOrNull('Side, or width and height, of the result', {
+    group: IMAGES,
+    unit: 'px',
+    min: 1,
+    max: 16_384,
+    nullWord: 'auto',
+  }),
+  transform: f.choice('How images of other proportions are fitted', TRANSFORMS, { group: IMAGES }),
+  channels: f.numberChoiceOrNull('Colour channels: 1 grey, 3 RGB', [1, 3], {
+    group: IMAGES,
+    nullWord: 'auto',
+  }),
+  maxImages: f.intOrNull('Only the first so many images', {
+    group: IMAGES,
+    unit: 'images',
+    min: 1,
+    nullWord: 'all',
+  }),
+  labels: f.boolOrAuto('Class labels from sub-folders or dataset.json', { group: IMAGES }),
+  strict: f.boolean('Fail at the first unreadable image instead of skipping it', { group: IMAGES }),
+};
+
+const schema = z.strictObject(prepareFields);
+
+export const prepareDefaults = {
+  force: false,
+  resolution: null,
+  transform: 'center-crop',
+  channels: null,
+  maxImages: null,
+  labels: 'auto',
+  strict: false,
+} as const satisfies Partial<z.infer<typeof schema>>;
+
+/** Checks the flags. @throws {UserError} (exit code 2) naming the option, its value and what is allowed */
+export function resolvePrepareFlags(flags: Readonly<Record<string, unknown>>): z.infer<typeof schema> {
+  const given = readValues(prepareFields, flags, { kind: 'flag' });
+  if (given.source === undefined) {
+    throw usageError(
+      'MISSING_SOURCE',
+      'no images given; add a folder or zip: patch-diffusion prepare ./photos --out photos.zip',
+    );
+  }
+  if (given.out === undefined) {
+    throw usageError('MISSING_OUT', 'no output given; add --out, for example --out photos-64.zip');
+  }
+  return schema.parse({ ...prepareDefaults, ...given });
+}

@@ -1,0 +1,138 @@
+/**
+ * Presets: named sets of training defaults. `tiny` and `small` are ours, for a CPU or one GPU; the others are
+ * the published configurations of Patch Diffusion (arXiv 2304.12526, README table) and EDM (arXiv 2206.00364),
+ * with the constants that their trainers hard-code (10,000 kimg learning-rate ramp, EMA ramp-up ratio 0.05,
+ * four residual blocks, attention at 16 px) and their loss, which is summed over pixels.
+ */
+
+import { nearest, UserError } from '../errors.js';
+import type { TrainOptions } from './train-options.js';
+
+type Defaults = Omit<TrainOptions, 'data' | 'preset' | 'seed'>;
+
+export interface Preset {
+  readonly summary: string;
+  /** Image side in pixels that the preset is meant for; prepared data of another size keeps its own. */
+  readonly sidePx: number;
+  readonly values: Defaults;
+}
+
+/** Settings on which all presets agree. */
+const common = {
+  resolution: null,
+  channels: null,
+  cond: false,
+  xflip: false,
+  maxImages: null,
+  holdout: 0,
+  strict: false,
+  arch: 'ddpmpp',
+  precond: 'pedm',
+  labelDropout: 0,
+  implicitMlp: false,
+  realP: 0.5,
+  schedule: 'stochastic',
+  patchSizes: null,
+  maxSec: null,
+  batchGpu: null,
+  betas: [0.9, 0.999],
+  adamEps: 1e-8,
+  emaRampupRatio: 0.05,
+  lossScaling: 1,
+  resume: null,
+  transfer: null,
+  out: 'runs',
+  desc: null,
+  nosubdir: false,
+  sampleSec: null,
+  device: 'auto',
+  threads: null,
+} satisfies Partial<Defaults>;
+
+const tiny: Defaults = {
+  ...common,
+  modelChannels: 32,
+  channelMult: [1, 2, 2],
+  numBlocks: 1,
+  attnResolutions: [8],
+  dropout: 0,
+  lossNorm: 'mean',
+  durationKimg: 200,
+  batch: 32,
+  lr: 1e-3,
+  lrRampupKimg: 2,
+  emaHalflifeKimg: 20,
+  tickKimg: 2,
+  snapshotTicks: 10,
+  stateTicks: 10,
+  sampleTicks: 10,
+  samples: 16,
+  sampleSteps: 18,
+};
+
+const small: Defaults = {
+  ...common,
+  modelChannels: 64,
+  channelMult: [1, 2, 2],
+  numBlocks: 2,
+  attnResolutions: [16],
+  dropout: 0.05,
+  lossNorm: 'mean',
+  durationKimg: 5000,
+  batch: 64,
+  lr: 5e-4,
+  lrRampupKimg: 20,
+  emaHalflifeKimg: 100,
+  tickKimg: 5,
+  snapshotTicks: 10,
+  stateTicks: 10,
+  sampleTicks: 10,
+  samples: 36,
+  sampleSteps: 18,
+};
+
+/** README row "CelebA-64, also the template for FFHQ-64" (there on 8 GPUs, 32 images each). */
+const celeba: Defaults = {
+  ...common,
+  modelChannels: 128,
+  channelMult: [1, 2, 2, 2],
+  numBlocks: 4,
+  attnResolutions: [16],
+  dropout: 0.05,
+  lossNorm: 'sum',
+  durationKimg: 200_000,
+  batch: 256,
+  lr: 2e-4,
+  lrRampupKimg: 10_000,
+  emaHalflifeKimg: 500,
+  tickKimg: 50,
+  snapshotTicks: 50,
+  stateTicks: 500,
+  sampleTicks: 50,
+  samples: 64,
+  sampleSteps: 50,
+};
+
+export const presets = {
+  tiny: { summary: '32 px: minutes on two CPU cores', sidePx: 32, values: tiny },
+  small: { summary: '64 px: one GPU, or a CPU with patience', sidePx: 64, values: small },
+  'celeba-64': { summary: '64 px, 62 M weights: published CelebA configuration', sidePx: 64, values: celeba },
+  'ffhq-64': { summary: '64 px, 62 M weights: published FFHQ configuration', sidePx: 64, values: celeba },
+  'afhqv2-64': {
+    summary: '64 px, 62 M weights: AFHQv2, 75 Mimg, dropout 0.25 as in EDM',
+    sidePx: 64,
+    values: { ...celeba, dropout: 0.25, durationKimg: 75_000 },
+  },
+} as const satisfies Record<string, Preset>;
+
+export type PresetName = keyof typeof presets;
+export const presetNames = Object.keys(presets) as PresetName[];
+export const defaultPreset: PresetName = 'small';
+
+/** @throws {UserError} `preset` is unknown; the message names the nearest one. */
+export function getPreset(preset: string): Preset {
+  if (Object.hasOwn(presets, preset)) return presets[preset as PresetName];
+  const near = nearest(preset, presetNames);
+  const hint = near === undefined ? `presets are ${presetNames.join(', ')}` : `did you mean "${near}"?`;
+  throw new UserError('UNKNOWN_PRESET', `unknown preset "${preset}"; ${hint}`, { exitCode: 2 });
+}

@@ -1,0 +1,181 @@
+/**
+ * Puts training options together: preset, then config file, then flags (later wins), and checks what no single
+ * option can tell. Checks that need the images are in {@link validateAgainstData}.
+ */
+
+import { randomInt } from 'node:crypto';
+import { UserError } from '../errors.js';
+import { defaultPreset, getPreset } from './presets.js';
+import { type Origin, readValues, usageError } from './read-values.js';
+import { type TrainOptions, TrainOptionsSchema, trainFields } from './train-options.js';
+
+export interface TrainSources {
+  /** Overrides the preset that file or flags name. */
+  readonly preset?: string;
+  /** Options of the run that is being resumed; they stand in for the preset. */
+  readonly base?: TrainOptions;
+  /** Contents of a config file and its name, for messages. */
+  readonly file?: { readonly name: string; readonly values: Readonly<Record<string, unknown>> };
+  /** Command-line flags: text, as typed. */
+  readonly flags?: Readonly<Record<string, unknown>>;
+  /** Options of a library call: typed values. */
+  readonly call?: Readonly<Record<string, unknown>>;
+}
+
+/**
+ * Resolves and checks the options of a training run.
+ *
+ * @returns every option with its value; resolving the result again gives the same
+ * @throws {UserError} (exit code 2) naming the option, its value and what is allowed
+ */
+export function resolveTrainOptions(sources: TrainSources): TrainOptions {
+  const layers: Record<string, unknown>[] = [];
+  const read = (values: Readonly<Record<string, unknown>> | undefined, origin: Origin): void => {
+    if (values !== undefined) layers.push(readValues(trainFields, values, origin));
+  };
+  read(sources.file?.values, { kind: 'file', file: sources.file?.name ?? '' });
+  read(sources.call, { kind: 'call' });
+  read(sources.flags, { kind: 'flag' });
+
+  const given: Record<string, unknown> = Object.assign({}, ...layers);
+  const preset =
+    sources.preset ?? (given.preset as string | undefined) ?? sources.base?.preset ?? defaultPreset;
+  const presetValues = getPreset(preset).values;
+  const merged: Record<string, unknown> = {
+    ...(sources.base !== undefined && preset === sources.base.preset ? sources.base : presetValues),
+    ...given,
+    preset,
+  };
+  if (merged.data === undefined) {
+    throw usageError(
+      'MISSING_DATA',
+      'no images given; add --data FOLDER (or a zip), or "data" in the config',
+    );
+  }
+  merged.seed ??= randomInt(2 ** 31 - 1);
+  const parsed = TrainOptionsSchema.safeParse(merged);
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0]!;
+    throw usageError('BAD_OPTION', `option "${issue.path.join('.')}": ${issue.message}`);
+  }
+  crossCheck(parsed.data);
+  return parsed.data;
+}
+
+function crossCheck(o: TrainOptions): void {
+  if (o.batchGpu !== null && o.batch % o.batchGpu !== 0) {
+    const fits = largestDivisor(o.batch, o.batchGpu);
+    throw usageError(
+      'BAD_BATCH',
+      `--batch-gpu ${o.batchGpu} does not divide --batch ${o.batch}; use --batch-gpu ${fits}`,
+    );
+  }
+  if (o.resume !== null && o.transfer !== null) {
+    throw usageError('BAD_OPTION', '--resume and --transfer exclude each other; give one of them');
+  }
+  const sides = o.patchSizes ?? [];
+  if (new Set(sides).size !== sides.length) {
+    throw usageError(
+      'BAD_PATCHES',
+      `--patch-sizes ${sides.join(',')}: a size is given twice; give each once`,
+    );
+  }
+  if (o.labelDropout > 0 && o.cond === false) {
+    throw usageError('BAD_OPTION', '--label-dropout needs class labels; add --cond');
+  }
+  if (o.resolution !== null) checkSides(o, o.resolution, o.resolution);
+}
+
+/** The largest divisor of `n` that is at most `limit`. */
+function largestDivisor(n: number, limit: number): number {
+  for (let d = Math.min(limit, n); d > 1; d--) if (n % d === 0) return d;
+  return 1;
+}
+
+/**
+ * Every side that the network sees must halve exactly at each of its levels but the last. Default patches are
+ * rounded so that they do; given ones are checked. A patch side beyond the image means the whole image.
+ */
+function checkSides(o: TrainOptions, height: number, width: number): void {
+  const divisor = 2 ** (o.channelMult.length - 1);
+  const levels = `a network of ${o.channelMult.length} levels (--channel-mult ${o.channelMult.join(',')})`;
+  const must = `sides must be divisible by ${divisor}`;
+  if (height % divisor !== 0 || width % divisor !== 0) {
+    const side = Math.min(height, width);
+    const up = Math.max(16, Math.ceil(side / divisor) * divisor);
+    const down = Math.max(16, Math.floor(side / divisor) * divisor);
+    const remedy = up === down ? `${up}` : `${down} or ${up}`;
+    throw usageError(
+      'BAD_RESOLUTION',
+      `images of ${width}×${height} px do not fit ${levels}: ${must}; use --resolution ${remedy}, or fewer levels`,
+    );
+  }
+  const bad = o.patchSizes?.find((side) => side % divisor !== 0 && side < Math.max(height, width));
+  if (bad !== undefined) {
+    const near = Math.max(1, Math.round(bad / divisor)) * divisor;
+    throw usageError(
+      'BAD_PATCHES',
+      `--patch-sizes: patches of ${bad} px do not fit ${levels}: ${must}; use ${near}, or fewer levels`,
+    );
+  }
+}
+
+/** What the checks need to know of a data set. */
+export interface DataShape {
+  readonly height: number;
+  readonly width: number;
+  readonly channels: number;
+  readonly labelDim: number;
+}
+
+/**
+ * Checks options against the images: sides against the network's levels, labels against `cond`.
+ *
+ * @throws {UserError} (exit code 2) with the remedy
+ */
+export function validateAgainstData(options: TrainOptions, data: DataShape): void {
+  checkSides(options, data.height, data.width);
+  if (options.channels !== null && options.channels !== data.channels) {
+    throw usageError(
+      'BAD_CHANNELS',
+      `--channels ${options.channels}, but the images have ${data.channels}; leave the option out or prepare the data again`,
+    );
+  }
+  if (options.cond === true && data.labelDim === 0) {
+    throw usageError(
+      'NO_LABELS',
+      '--cond needs class labels, but the data has none; use one sub-folder per class, or leave --cond out',
+    );
+  }
+}
+
+/** Options that make the network or the data another one; a resumed run must keep them. */
+const fixedOnResume = [
+  'resolution',
+  'channels',
+  'cond',
+  'arch',
+  'precond',
+  'modelChannels',
+  'channelMult',
+  'numBlocks',
+  'attnResolutions',
+  'implicitMlp',
+] as const satisfies readonly (keyof TrainOptions)[];
+
+/**
+ * A resumed run keeps its network.
+ *
+ * @throws {UserError} (exit code 2) naming the option that differs
+ */
+export function checkResumeOptions(before: TrainOptions, now: TrainOptions): void {
+  for (const key of fixedOnResume) {
+    if (JSON.stringify(before[key]) === JSON.stringify(now[key])) continue;
+    const flag = `--${key.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}`;
+    throw new UserError(
+      'RESUME_MISMATCH',
+      `${flag} ${String(now[key])} differs from the resumed run (${String(before[key])}); leave it out, or start a new run with --transfer`,
+      { exitCode: 2 },
+    );
+  }
+}

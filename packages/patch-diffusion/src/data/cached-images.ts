@@ -1,0 +1,326 @@
+/**
+ * Images in memory: one uint8 buffer [N, C, H, W] that is filled image by image, in the background or on demand, and
+ * read crop by crop.
+ *
+ * Training may start as soon as its first batch is decoded; the rest follows while it runs. What a batch asks for
+ * goes before the background work.
+ */
+import os from 'node:os';
+import { UserError } from '../errors.js';
+import type { LabelTable } from './labels.js';
+import type { RawImage } from './resize.js';
+import type { Crop, ImageReport, ImageSet } from './types.js';
+
+/** Images decoded side by side: enough to keep libuv's four threads busy between two turns of the event loop. */
+export const DECODE_CONCURRENCY = 8;
+
+export interface CachedImagesOptions {
+  name: string;
+  path: string;
+  /** Number of images, without mirrored copies. */
+  count: number;
+  channels: number;
+  height: number;
+  width: number;
+  xflip: boolean;
+  /** Labels by index in the source, or null. */
+  labels: LabelTable | null;
+  report: ImageReport;
+  /** Index in the source of each image. */
+  entries: ArrayLike<number>;
+  /** Pixels of a source image, of exactly the size above. */
+  load: (entry: number) => Promise<RawImage>;
+  /** Releases what `load` needs. */
+  release: () => Promise<void>;
+}
+
+/** An {@link ImageSet} over a memory cache. */
+export class CachedImages implements ImageSet {
+  readonly name: string;
+  readonly path: string;
+  readonly channels: number;
+  readonly height: number;
+  readonly width: number;
+  readonly labelDim: number;
+  readonly classNames: readonly string[] | null;
+  readonly report: ImageReport;
+  private count: number;
+  private readonly copies: 1 | 2;
+  private readonly table: LabelTable | null;
+  private entries: Int32Array;
+  private readonly load: (entry: number) => Promise<RawImage>;
+  private release: (() => Promise<void>) | null;
+
+  private readonly pixels: Uint8Array;
+  private readonly imageSize: number;
+  /** 1 where an image is in memory. */
+  private readonly loaded: Uint8Array;
+  private readonly loading = new Map<number, Promise<void>>();
+  private background: Promise<void> | null = null;
+  /** Calls of `ready` that are under way; the background waits for them. */
+  private urgent = 0;
+  private closed = false;
+
+  /** @throws UserError if the images do not fit into memory */
+  constructor(options: CachedImagesOptions) {
+    const { count, channels, height, width } = options;
+    this.name = options.name;
+    this.path = options.path;
+    this.channels = channels;
+    this.height = height;
+    this.width = width;
+    this.count = count;
+    this.copies = options.xflip ? 2 : 1;
+    this.table = options.labels;
+    this.labelDim = options.labels?.dim ?? 0;
+    this.classNames = options.labels?.classNames ?? null;
+    this.report = options.report;
+    this.entries = Int32Array.from(options.entries);
+    this.load = options.load;
+    this.release = options.release;
+    this.imageSize = channels * height * width;
+    this.pixels = allocate(count * this.imageSize, options.path);
+    this.loaded = new Uint8Array(count);
+  }
+
+  get baseLength(): number {
+    return this.count;
+  }
+
+  get length(): number {
+    return this.count * this.copies;
+  }
+
+  async ready(indices: ArrayLike<number>): Promise<void> {
+    const missing = new Set<number>();
+    for (let k = 0; k < indices.length; k++) {
+      const image = this.baseIndex(indices[k]!);
+      if (this.loaded[image] === 0) missing.add(image);
+    }
+    if (missing.size === 0) return;
+    this.urgent++;
+    try {
+      await forEachConcurrently([...missing], DECODE_CONCURRENCY, (image) => this.loadOnce(image));
+    } finally {
+      this.urgent--;
+    }
+  }
+
+  gather(indices: ArrayLike<number>, crop: Crop, out?: Uint8Array): Uint8Array {
+    const { channels, height, width, pixels, imageSize } = this;
+    const { rows, cols, size } = crop;
+    const [cropHeight, cropWidth] = typeof size === 'number' ? [size, size] : [size.height, size.width];
+    const n = indices.length;
+    const total = n * channels * cropHeight * cropWidth;
+    const result = out ?? new Uint8Array(total);
+    if (result.length !== total || rows.length !== n || cols.length !== n) {
+      throw new RangeError(
+        `internal: gather of ${n} crops got ${rows.length} rows, ${cols.length} columns and room for ${result.length} of ${total} values`,
+      );
+    }
+    let to = 0;
+    for (let k = 0; k < n; k++) {
+      const image = this.baseIndex(indices[k]!);
+      const isMirrored = indices[k]! >= this.count;
+      const [top, left] = [rows[k]!, cols[k]!];
+      if (!(top >= 0 && left >= 0 && top + cropHeight <= height && left + cropWidth <= width)) {
+        throw new RangeError(
+          `internal: crop ${cropHeight} × ${cropWidth} at (${top}, ${left}) leaves the image of ${height} × ${width}`,
+        );
+      }
+      if (this.loaded[image] === 0)
+        throw new RangeError(`internal: image ${image} gathered before it was ready`);
+      for (let c = 0; c < channels; c++) {
+        const plane = image * imageSize + c * height * width;
+        for (let y = 0; y < cropHeight; y++) {
+          const row = plane + (top + y) * width;
+          if (isMirrored) {
+            for (let from = row + width - 1 - left, end = to + cropWidth; to < end; )
+              result[to++] = pixels[from--]!;
+          } else if (cropWidth < 96) {
+            // For short rows a plain loop beats the cost of making a sub-array.
+            for (let from = row + left, end = to + cropWidth; to < end; ) result[to++] = pixels[from++]!;
+          } else {
+            result.set(pixels.subarray(row + left, row + left + cropWidth), to);
+            to += cropWidth;
+          }
+        }
+      }
+    }
+    return result;
+  }
+
+  labels(indices: ArrayLike<number>): Float32Array {
+    const { table, labelDim } = this;
+    const result = new Float32Array(indices.length * labelDim);
+    if (table === null) return result;
+    for (let k = 0; k < indices.length; k++) {
+      const label = table.values[this.entries[this.baseIndex(indices[k]!)]!]!;
+      if (typeof label === 'number') result[k * labelDim + label] = 1;
+      else result.set(label, k * labelDim);
+    }
+    return result;
+  }
+
+  async close(): Promise<void> {
+    this.closed = true;
+    await this.background;
+    await Promise.allSettled(this.loading.values());
+    await this.releaseSource();
+  }
+
+  /**
+   * Decodes everything now and drops the images that fail, with the reason in the report.
+   *
+   * @param nameOf name of a source image, for the report
+   * @param onFailure may throw to stop at the first failure
+   */
+  async loadAll(
+    nameOf: (entry: number) => string,
+    onFailure: (file: string, error: Error) => void,
+    onProgress: (done: number) => void,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const failed = new Set<number>();
+    let done = 0;
+    const all = Array.from({ length: this.count }, (_, i) => i);
+    await forEachConcurrently(all, DECODE_CONCURRENCY, async (image) => {
+      signal?.throwIfAborted();
+      try {
+        await this.loadOnce(image);
+      } catch (error) {
+        onFailure(nameOf(this.entries[image]!), error as Error);
+        failed.add(image);
+      }
+      onProgress(++done);
+    });
+    if (failed.size > 0) this.drop(failed);
+    await this.releaseSource();
+  }
+
+  /** Starts to decode what is not yet in memory, in order, behind what `ready` asks for. */
+  startBackgroundFill(): void {
+    this.background ??= this.fill();
+  }
+
+  private async fill(): Promise<void> {
+    let next = 0;
+    let hasFailed = false;
+    const worker = async () => {
+      while (next < this.count && !this.closed) {
+        if (this.urgent > 0) {
+          await Promise.allSettled(this.loading.values());
+          await new Promise((resolve) => setImmediate(resolve));
+          continue;
+        }
+        const image = next++;
+        if (this.loaded[image] === 1) continue;
+        // A failure belongs to whoever asks for that image: `ready` tries again and reports it.
+        await this.loadOnce(image).catch(() => {
+          hasFailed = true;
+        });
+      }
+    };
+    await Promise.all(Array.from({ length: DECODE_CONCURRENCY }, worker));
+    if (!this.closed && !hasFailed) await this.releaseSource();
+  }
+
+  private loadOnce(image: number): Promise<void> {
+    if (this.loaded[image] === 1) return Promise.resolve();
+    let promise = this.loading.get(image);
+    if (promise === undefined) {
+      promise = this.loadImage(image).finally(() => this.loading.delete(image));
+      this.loading.set(image, promise);
+    }
+    return promise;
+  }
+
+  private async loadImage(image: number): Promise<void> {
+    const { data, width, height, channels } = await this.load(this.entries[image]!);
+    if (width !== this.width || height !== this.height || channels !== this.channels) {
+      throw new RangeError(
+        `internal: loaded ${width} × ${height} × ${channels} into a cache of another size`,
+      );
+    }
+    toPlanar(data, channels, this.pixels, image * this.imageSize);
+    this.loaded[image] = 1;
+  }
+
+  private drop(failed: ReadonlySet<number>): void {
+    let kept = 0;
+    for (let image = 0; image < this.count; image++) {
+      if (failed.has(image)) continue;
+      const from = image * this.imageSize;
+      this.pixels.copyWithin(kept * this.imageSize, from, from + this.imageSize);
+      this.entries[kept++] = this.entries[image]!;
+    }
+    this.count = kept;
+    this.entries = this.entries.slice(0, kept);
+    this.loaded.fill(1, 0, kept);
+  }
+
+  private async releaseSource(): Promise<void> {
+    const release = this.release;
+    this.release = null;
+    await release?.();
+  }
+
+  private baseIndex(index: number): number {
+    if (!(index >= 0 && index < this.length)) {
+      throw new RangeError(`internal: image ${index} of ${this.length} does not exist`);
+    }
+    return index >= this.count ? index - this.count : index;
+  }
+}
+
+/** [H, W, C] at the start of `source` to [C, H, W] at `offset` of `target`. */
+function toPlanar(source: Uint8Array, channels: number, target: Uint8Array, offset: number): void {
+  if (channels === 1) {
+    target.set(source, offset);
+    return;
+  }
+  const plane = source.length / channels;
+  for (let c = 0; c < channels; c++) {
+    for (let from = c, to = offset + c * plane; from < source.length; from += channels)
+      target[to++] = source[from]!;
+  }
+}
+
+function allocate(bytes: number, path: string): Uint8Array {
+  const memory = Math.min(os.totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY);
+  try {
+    if (bytes <= memory) return new Uint8Array(bytes);
+  } catch {
+    // Above the engine's limit for one buffer: the same remedy.
+  }
+  throw new UserError(
+    'DATA_TOO_LARGE',
+    `The images of ${path} take ${gib(bytes)} in memory, more than there is; use a lower resolution or --max-images`,
+  );
+}
+
+function gib(bytes: number): string {
+  return `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+}
+
+/** Calls `work` for each item, `concurrency` at a time; rejects with the first error once all calls have ended. */
+export async function forEachConcurrently<T>(
+  items: readonly T[],
+  concurrency: number,
+  work: (item: T, index: number) => Promise<void>,
+): Promise<void> {
+  let next = 0;
+  let failure: { error: unknown } | null = null;
+  const worker = async () => {
+    while (next < items.length && failure === null) {
+      const index = next++;
+      try {
+        await work(items[index]!, index);
+      } catch (error) {
+        failure ??= { error };
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(concurrency, items.length) }, worker));
+  if (failure !== null) throw (failure as { error: unknown }).error;
+}

@@ -1,0 +1,123 @@
+/** What is in a dataset, for `patch-diffusion info`: counts, sizes, labels, and files that cannot be used. */
+import { DECODE_CONCURRENCY, forEachConcurrently } from './cached-images.js';
+import { type ImageHeader, UnusableImage } from './decode.js';
+import { type LabelTable, resolveLabels } from './labels.js';
+import { sortSkipped } from './names.js';
+import { datasetName, isUniform, nothingUsable, scanHeaders } from './open-images.js';
+import { openSource } from './source.js';
+import type { Progress, SkippedFile } from './types.js';
+
+export interface DatasetInfo {
+  readonly path: string;
+  readonly name: string;
+  readonly kind: 'folder' | 'zip' | 'idx';
+  /** Made by `prepare` or the reference's tool (or idx): all images vouched to be of one size. */
+  readonly isPrepared: boolean;
+  /** Images that can be used. */
+  readonly count: number;
+  /** 1 if all are grey, else 3. */
+  readonly channels: 1 | 3;
+  /** The sizes that occur, the most frequent first. */
+  readonly sizes: { width: number; height: number; count: number }[];
+  /** Null without labels; `classes` is null for label vectors. */
+  readonly labels: {
+    dim: number;
+    classes: { index: number; name: string | null; count: number }[] | null;
+  } | null;
+  readonly skipped: SkippedFile[];
+  /** Size of the archive, or of all image files. */
+  readonly bytes: number;
+  readonly warnings: string[];
+}
+
+/**
+ * Looks into a dataset. Normally only headers are read (of a prepared dataset only the first one); `verify` decodes
+ * every image.
+ *
+ * @throws UserError if there is no usable image
+ */
+export async function datasetInfo(
+  path: string,
+  options: { verify?: boolean; onProgress?: Progress; signal?: AbortSignal } = {},
+): Promise<DatasetInfo> {
+  const { verify = false, onProgress, signal } = options;
+  const source = await openSource(path);
+  try {
+    const isPrepared = isUniform(source);
+    const all = [...source.names.keys()];
+    const skipped = [...source.skipped];
+    const skip = (file: string, error: Error) => {
+      if (!(error instanceof UnusableImage)) throw error;
+      skipped.push({ file, reason: error.message });
+    };
+    const headers = await scanHeaders(source, isPrepared && !verify ? all.slice(0, 1) : all, skip, {
+      onProgress,
+      signal,
+    });
+    if (verify) {
+      let done = 0;
+      await forEachConcurrently([...headers.keys()], DECODE_CONCURRENCY, async (entry) => {
+        signal?.throwIfAborted();
+        try {
+          await source.decode(entry);
+        } catch (error) {
+          headers.delete(entry);
+          skip(source.names[entry]!, error as Error);
+        }
+        onProgress?.(++done, all.length, 'decode');
+      });
+    }
+    if (headers.size === 0) throw nothingUsable(path, skipped);
+    const vouched = isPrepared && !verify;
+    const warnings: string[] = [];
+    return {
+      path,
+      name: datasetName(path),
+      kind: source.kind,
+      isPrepared,
+      count: vouched ? all.length : headers.size,
+      channels: [...headers.values()].every((header) => header.isGrey) ? 1 : 3,
+      sizes: vouched ? [{ ...sizeOf(headers.get(0)!), count: all.length }] : countSizes(headers),
+      labels: summarise(labelsOrWarning(source, warnings), vouched ? all : [...headers.keys()]),
+      skipped: sortSkipped(skipped),
+      bytes: source.bytes,
+      warnings,
+    };
+  } finally {
+    await source.close();
+  }
+}
+
+/** `info` shows what is there even where training would ask for better labels. */
+function labelsOrWarning(source: Parameters<typeof resolveLabels>[0], warnings: string[]): LabelTable | null {
+  try {
+    return resolveLabels(source);
+  } catch (error) {
+    warnings.push((error as Error).message);
+    return null;
+  }
+}
+
+function summarise(table: LabelTable | null, entries: readonly number[]): DatasetInfo['labels'] {
+  if (table === null) return null;
+  if (typeof table.values[0] !== 'number') return { dim: table.dim, classes: null };
+  const counts = new Array<number>(table.dim).fill(0);
+  for (const entry of entries) counts[table.values[entry] as number]!++;
+  const classes = counts.map((count, index) => ({ index, name: table.classNames?.[index] ?? null, count }));
+  return { dim: table.dim, classes };
+}
+
+function sizeOf({ width, height }: ImageHeader) {
+  return { width, height };
+}
+
+function countSizes(headers: ReadonlyMap<number, ImageHeader>): DatasetInfo['sizes'] {
+  const counts = new Map<string, { width: number; height: number; count: number }>();
+  for (const header of headers.values()) {
+    const key = `${header.width}x${header.height}`;
+    const size = counts.get(key);
+    if (size) size.count++;
+    else counts.set(key, { ...sizeOf(header), count: 1 });
+  }
+  return [...counts.values()].sort((a, b) => b.count - a.count || a.width - b.width || a.height - b.height);
+}

@@ -1,0 +1,139 @@
+/**
+ * From the bytes of an image file to 8-bit RGB or grey pixels.
+ *
+ * Everything that files in the wild bring along is converted explicitly: EXIF orientation is applied, animations give
+ * their first frame, palettes, CMYK and 16-bit samples become 8-bit sRGB (embedded colour profiles are honoured),
+ * transparency is laid over white. Files that cannot be used raise an {@link UnusableImage} whose message is a short
+ * phrase for a report; it is the caller's business whether that skips a file or stops.
+ */
+import sharp, { type Metadata, type SharpOptions } from 'sharp';
+import type { RawImage } from './resize.js';
+
+/** Images of more pixels are refused: decoded, they take 3 bytes per pixel, and a hostile file can claim any size. */
+export const MAX_PIXELS = 100_000_000;
+
+/** Larger files are refused: they are read into memory whole. */
+export const MAX_FILE_BYTES = 2 ** 29;
+
+/** Formats by the file's content; the extension does not count. */
+const FORMATS = new Set(['jpeg', 'png', 'webp', 'gif', 'avif', 'heif', 'tiff']);
+
+/** Reason why an image file cannot be used; `message` is a phrase such as `empty file`. */
+export class UnusableImage extends Error {
+  override readonly name = 'UnusableImage';
+}
+
+/** What an image will be once decoded. */
+export interface ImageHeader {
+  readonly width: number;
+  readonly height: number;
+  readonly isGrey: boolean;
+}
+
+const OPTIONS: SharpOptions = {
+  // Warnings (odd metadata, stray bytes) do not harm the pixels; missing pixels are errors.
+  failOn: 'error',
+  limitInputPixels: MAX_PIXELS,
+  autoOrient: true,
+};
+
+/**
+ * Reads only the header. @param input path of a file, or its bytes
+ * @throws UnusableImage
+ */
+export async function readImageHeader(input: string | Uint8Array): Promise<ImageHeader> {
+  try {
+    return headerOf(await sharp(input, { ...OPTIONS, limitInputPixels: false }).metadata());
+  } catch (error) {
+    throw asUnusable(error);
+  }
+}
+
+/**
+ * Decodes an image to 8-bit pixels [H, W, C], with 1 channel for grey images, else 3.
+ *
+ * @throws UnusableImage
+ */
+export async function decodeImage(bytes: Uint8Array): Promise<RawImage> {
+  if (bytes.length === 0) throw new UnusableImage('empty file');
+  try {
+    const image = sharp(bytes, OPTIONS);
+    const metadata = await image.metadata();
+    const { width, height, isGrey } = headerOf(metadata);
+    return await pixelBudget.use(width * height, async () => {
+      if (metadata.hasAlpha) image.flatten({ background: 'white' });
+      // 16-bit grey goes by way of sRGB: libvips' direct way to 8-bit grey is off by one level here and there.
+      const { data, info } = await image
+        .toColourspace(metadata.space === 'b-w' ? 'b-w' : 'srgb')
+        .raw({ depth: 'uchar' })
+        .toBuffer({ resolveWithObject: true });
+      const decoded = { data, width: info.width, height: info.height, channels: info.channels };
+      return isGrey ? firstChannel(decoded) : decoded;
+    });
+  } catch (error) {
+    throw asUnusable(error);
+  }
+}
+
+function firstChannel(image: RawImage): RawImage {
+  const { data, width, height, channels } = image;
+  if (channels === 1) return image;
+  return { data: data.filter((_, i) => i % channels === 0), width, height, channels: 1 };
+}
+
+function headerOf(metadata: Metadata): ImageHeader {
+  const { format, space, autoOrient } = metadata;
+  if (!FORMATS.has(format)) throw new UnusableImage(`${format} content, which is not supported`);
+  const { width, height } = autoOrient;
+  if (width * height > MAX_PIXELS) {
+    throw new UnusableImage(
+      `${width} × ${height} pixels, more than the limit of ${MAX_PIXELS / 1e6} million`,
+    );
+  }
+  return { width, height, isGrey: space === 'b-w' || space === 'grey16' };
+}
+
+function asUnusable(error: unknown): UnusableImage {
+  if (error instanceof UnusableImage) return error;
+  const text = error instanceof Error ? error.message : String(error);
+  if (/unsupported image format/i.test(text))
+    return new UnusableImage('not an image (or of an unknown format)');
+  const detail = text.replace(/\s+/g, ' ').trim();
+  const isTruncated = /premature end|truncated|unexpected end|end of stream|not enough data/i.test(text);
+  return new UnusableImage(isTruncated ? `truncated (${detail})` : `cannot be decoded (${detail})`);
+}
+
+/**
+ * Lets decoders run side by side as long as their pixels fit; an image above the whole budget runs alone. Without
+ * this, a handful of 100-megapixel photos at once would take gigabytes.
+ */
+class PixelBudget {
+  private inUse = 0;
+  private readonly waiting: { pixels: number; start: () => void }[] = [];
+
+  constructor(private readonly limit: number) {}
+
+  async use<T>(pixels: number, work: () => Promise<T>): Promise<T> {
+    if (this.waiting.length > 0 || !this.fits(pixels)) {
+      await new Promise<void>((start) => this.waiting.push({ pixels, start }));
+    } else {
+      this.inUse += pixels;
+    }
+    try {
+      return await work();
+    } finally {
+      this.inUse -= pixels;
+      while (this.waiting.length > 0 && this.fits(this.waiting[0]!.pixels)) {
+        const next = this.waiting.shift()!;
+        this.inUse += next.pixels;
+        next.start();
+      }
+    }
+  }
+
+  private fits(pixels: number): boolean {
+    return this.inUse === 0 || this.inUse + pixels <= this.limit;
+  }
+}
+
+const pixelBudget = new PixelBudget(MAX_PIXELS);

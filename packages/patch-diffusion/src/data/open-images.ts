@@ -1,0 +1,244 @@
+/**
+ * Opening a dataset for training.
+ *
+ * A prepared dataset (made by `prepare`, or by the reference's tool) and idx files hold images of one size, so only
+ * the first header is read and training can start at once. Any other folder or zip is read as it is: every header is
+ * looked at, every image decoded and, with a `resolution`, centre-cropped and resized as `prepare` would do.
+ */
+import { basename } from 'node:path';
+import { UserError } from '../errors.js';
+import { CachedImages, DECODE_CONCURRENCY, forEachConcurrently } from './cached-images.js';
+import { type ImageHeader, UnusableImage } from './decode.js';
+import { resolveLabels } from './labels.js';
+import { PREPARED_NAME, sortSkipped } from './names.js';
+import type { RawImage } from './resize.js';
+import { type ImageSource, openSource } from './source.js';
+import { chooseSubset } from './subset.js';
+import { hasSize, toChannels, transformImage } from './transform.js';
+import type { ImageReport, ImageSet, LabelMode, Progress, Size, SkippedFile } from './types.js';
+
+export interface OpenImagesOptions {
+  /** Side, or width and height, in pixels; images of other sizes are centre-cropped and resized. */
+  resolution?: number | Size;
+  /** Default: 1 if all images are grey, else 3. */
+  channels?: 1 | 3;
+  /** Default `auto`: use class labels if there are any. */
+  labels?: LabelMode;
+  /** Adds a mirrored copy of every image. */
+  xflip?: boolean;
+  /** Uses at most this many images, chosen by `seed`. */
+  maxImages?: number;
+  /** Seed of the choice of `maxImages`. Default 0. */
+  seed?: number;
+  /** Stop at the first image that cannot be used, instead of leaving it out. */
+  strict?: boolean;
+  onProgress?: Progress;
+  signal?: AbortSignal;
+}
+
+/**
+ * Opens a folder, a zip or an idx file as training images.
+ *
+ * @throws UserError if there are no usable images, sizes are mixed without a `resolution`, or labels are wrong
+ */
+export async function openImages(path: string, options: OpenImagesOptions = {}): Promise<ImageSet> {
+  const source = await openSource(path);
+  try {
+    return isUniform(source) ? await openUniform(source, options) : await openAny(source, options);
+  } catch (error) {
+    await source.close();
+    throw error;
+  }
+}
+
+/** Whether the source vouches for one size of all images. */
+export function isUniform(source: ImageSource): boolean {
+  if (source.kind === 'idx') return true;
+  return source.datasetJson !== null && source.names.every((name) => PREPARED_NAME.test(name));
+}
+
+async function openUniform(source: ImageSource, options: OpenImagesOptions): Promise<ImageSet> {
+  const labels = resolveLabels(source, options.labels);
+  const first = await source.header(0).catch((error: Error) => {
+    throw damaged(source, 0, error);
+  });
+  const size = toSize(options.resolution) ?? first;
+  const channels = options.channels ?? (first.isGrey ? 1 : 3);
+  const entries = chooseSubset(
+    source.names.length,
+    options.maxImages ?? source.names.length,
+    options.seed ?? 0,
+  );
+  const load = async (entry: number): Promise<RawImage> => {
+    try {
+      const image = await source.decode(entry);
+      if (!hasSize(image, first)) throw new UnusableImage(otherSize(image, first));
+      if (options.channels === undefined && image.channels > channels) {
+        throw new UnusableImage('in colour, where the first image is grey');
+      }
+      return fit(image, size, channels);
+    } catch (error) {
+      throw damaged(source, entry, error as Error);
+    }
+  };
+  const report = { used: entries.length, skipped: [...source.skipped] };
+  const images = new CachedImages({
+    ...common(source, options, size, channels, report),
+    labels,
+    count: entries.length,
+    entries,
+    load,
+  });
+  images.startBackgroundFill();
+  return images;
+}
+
+function otherSize(image: Size, first: Size): string {
+  return `${image.width} × ${image.height} pixels, where the first image has ${first.width} × ${first.height}`;
+}
+
+function damaged(source: ImageSource, entry: number, error: Error): Error {
+  if (!(error instanceof UnusableImage)) return error;
+  return new UserError(
+    'DATA_DAMAGED',
+    `${source.names[entry]} in ${source.path}: ${error.message}; make this dataset again with \`prepare\``,
+    { cause: error },
+  );
+}
+
+async function openAny(source: ImageSource, options: OpenImagesOptions): Promise<ImageSet> {
+  const { strict = false, signal, onProgress } = options;
+  const labels = resolveLabels(source, options.labels);
+  const skipped: SkippedFile[] = [...source.skipped];
+  const skip = (file: string, error: Error) => {
+    if (!(error instanceof UnusableImage)) throw error;
+    if (strict) throw strictError(source.path, file, error.message);
+    skipped.push({ file, reason: error.message });
+  };
+  if (strict && skipped[0]) throw strictError(source.path, skipped[0].file, skipped[0].reason);
+  const headers = await scanHeaders(source, [...source.names.keys()], skip, { signal, onProgress });
+  const wanted = toSize(options.resolution);
+  const usable = [...headers.keys()].sort((a, b) => a - b);
+  if (usable.length === 0) throw nothingUsable(source.path, skipped);
+  if (wanted === undefined) checkOneSize(source, usable, headers);
+  const chosen = chooseSubset(usable.length, options.maxImages ?? usable.length, options.seed ?? 0);
+  const entries = Array.from(chosen, (i) => usable[i]!);
+  const size = wanted ?? headers.get(entries[0]!)!;
+  const channels = options.channels ?? (entries.every((entry) => headers.get(entry)!.isGrey) ? 1 : 3);
+  const report: ImageReport = { used: 0, skipped };
+  const images = new CachedImages({
+    ...common(source, options, size, channels, report),
+    labels,
+    count: entries.length,
+    entries,
+    load: async (entry) => fit(await source.decode(entry), size, channels),
+  });
+  await images.loadAll(
+    (entry) => source.names[entry]!,
+    skip,
+    (done) => onProgress?.(done, entries.length, 'decode'),
+    signal,
+  );
+  if (images.length === 0) throw nothingUsable(source.path, skipped);
+  report.used = images.baseLength;
+  sortSkipped(skipped);
+  return images;
+}
+
+/** Centre crop and Lanczos to `size` if needed, then to `channels`: in the order in which `prepare` does it. */
+function fit(image: RawImage, size: Size, channels: 1 | 3): RawImage {
+  const resized = hasSize(image, size) ? image : transformImage(image, 'center-crop', size);
+  return toChannels(resized, channels);
+}
+
+/** Headers of images by their index in the source; images without a usable header are handed to `skip`. */
+export async function scanHeaders(
+  source: ImageSource,
+  entries: readonly number[],
+  skip: (file: string, error: Error) => void,
+  { signal, onProgress }: { signal?: AbortSignal | undefined; onProgress?: Progress | undefined } = {},
+): Promise<Map<number, ImageHeader>> {
+  const headers = new Map<number, ImageHeader>();
+  let done = 0;
+  await forEachConcurrently(entries, DECODE_CONCURRENCY, async (entry) => {
+    signal?.throwIfAborted();
+    try {
+      headers.set(entry, await source.header(entry));
+    } catch (error) {
+      skip(source.names[entry]!, error as Error);
+    }
+    onProgress?.(++done, entries.length, 'scan');
+  });
+  return headers;
+}
+
+/** @throws UserError naming two images of different size and the remedy */
+export function checkOneSize(
+  source: ImageSource,
+  usable: readonly number[],
+  headers: ReadonlyMap<number, ImageHeader>,
+): void {
+  const first = headers.get(usable[0]!)!;
+  const other = usable.find((entry) => !hasSize(headers.get(entry)!, first));
+  if (other === undefined) return;
+  const { width, height } = headers.get(other)!;
+  throw new UserError(
+    'DATA_MIXED_SIZES',
+    `The images in ${source.path} have different sizes (${source.names[usable[0]!]} is ${first.width} × ${first.height}, ` +
+      `${source.names[other]} is ${width} × ${height}); say which size you want, for example --resolution 64`,
+  );
+}
+
+export function strictError(path: string, file: string, reason: string): UserError {
+  return new UserError(
+    'DATA_UNUSABLE',
+    `${file} in ${path}: ${reason}; remove or mend it, or leave out --strict`,
+  );
+}
+
+export function nothingUsable(path: string, skipped: readonly SkippedFile[]): UserError {
+  const example = skipped[0] ? ` (such as ${skipped[0].file}: ${skipped[0].reason})` : '';
+  return new UserError('DATA_EMPTY', `None of the images in ${path} can be used${example}; check the files`);
+}
+
+/** @throws UserError unless both sides are whole numbers from 1 to 16384 */
+export function toSize(resolution: number | Size | undefined): Size | undefined {
+  if (resolution === undefined) return undefined;
+  const size = typeof resolution === 'number' ? { width: resolution, height: resolution } : resolution;
+  for (const side of [size.width, size.height]) {
+    if (!Number.isInteger(side) || side < 1 || side > 16384) {
+      throw new UserError(
+        'DATA_RESOLUTION',
+        `A resolution of ${side} pixels is not possible; give 64 or 96x64, say`,
+        {
+          exitCode: 2,
+        },
+      );
+    }
+  }
+  return size;
+}
+
+function common(
+  source: ImageSource,
+  options: OpenImagesOptions,
+  size: Size,
+  channels: 1 | 3,
+  report: ImageReport,
+) {
+  return {
+    name: datasetName(source.path),
+    path: source.path,
+    channels,
+    height: size.height,
+    width: size.width,
+    xflip: options.xflip ?? false,
+    report,
+    release: () => source.close(),
+  };
+}
+
+/** Base name of a path without its extension (folders keep theirs). */
+export function datasetName(path: string): string {
+  return basename(path).replace(/\.zip$|-idx3-ubyte(\.gz)?$/i, '');
+}

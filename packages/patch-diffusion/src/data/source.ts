@@ -1,0 +1,90 @@
+/**
+ * Where images come from: a folder, a zip file, or an MNIST-style idx file, behind one small interface.
+ */
+import { stat } from 'node:fs/promises';
+import { basename, extname, join } from 'node:path';
+import { UserError } from '../errors.js';
+import type { ImageHeader } from './decode.js';
+import type { RawImage } from './resize.js';
+import { openFolder } from './source-folder.js';
+import { isIdxName, openIdx } from './source-idx.js';
+import { openZip } from './source-zip.js';
+import type { SkippedFile } from './types.js';
+
+/** A list of image files that can be read one by one, in any order and side by side. */
+export interface ImageSource {
+  readonly kind: 'folder' | 'zip' | 'idx';
+  readonly path: string;
+  /** Names of the images, relative, with forward slashes, in Python's string order. */
+  readonly names: readonly string[];
+  /** Files that look like images but are of a format that is not read, or could not be looked at. */
+  readonly skipped: readonly SkippedFile[];
+  /** Size of the source in bytes: the archive, or all its image files. */
+  readonly bytes: number;
+  /** Contents of `dataset.json` in the root, or null when there is none. */
+  readonly datasetJson: string | null;
+  /** Class of each image where the format has its own labels (idx), else null. */
+  readonly classes: ArrayLike<number> | null;
+  /** Size of an image without decoding it. @throws UnusableImage */
+  header(index: number): Promise<ImageHeader>;
+  /** Pixels [H, W, C] of an image, C = 1 for grey ones, else 3. @throws UnusableImage */
+  decode(index: number): Promise<RawImage>;
+  close(): Promise<void>;
+}
+
+/**
+ * Opens a folder, a `.zip`, or an `…-idx3-ubyte[.gz]` file (or a folder that holds such a file instead of images).
+ *
+ * @throws UserError if there is nothing at `path`, it is of another kind, or it holds no images
+ */
+export async function openSource(path: string): Promise<ImageSource> {
+  const source = await openAnySource(path);
+  if (source.names.length > 0) return source;
+  await source.close();
+  const first = source.skipped[0];
+  const hint = first
+    ? ` (${source.skipped.length} files were skipped, such as ${first.file}: ${first.reason})`
+    : '';
+  throw new UserError(
+    'DATA_EMPTY',
+    `No images in ${path}${hint}; give a folder or zip with jpg, png, webp, gif, avif or tiff files`,
+  );
+}
+
+async function openAnySource(path: string): Promise<ImageSource> {
+  let info: Awaited<ReturnType<typeof stat>>;
+  try {
+    info = await stat(path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EACCES' || code === 'EPERM') {
+      throw new UserError('DATA_NO_PERMISSION', `No permission to read ${path}; check its access rights`, {
+        cause: error,
+      });
+    }
+    throw new UserError('DATA_NOT_FOUND', `No such file or folder: ${path}; check the path`, {
+      cause: error,
+    });
+  }
+  if (info.isDirectory()) {
+    const folder = await openFolder(path);
+    if (folder.names.length > 0) return folder;
+    for (const name of ['train-images-idx3-ubyte.gz', 'train-images-idx3-ubyte']) {
+      const idx = join(path, name);
+      if (
+        await stat(idx).then(
+          (found) => found.isFile(),
+          () => false,
+        )
+      )
+        return openIdx(idx);
+    }
+    return folder;
+  }
+  if (extname(path).toLowerCase() === '.zip') return openZip(path);
+  if (isIdxName(path)) return openIdx(path);
+  throw new UserError(
+    'DATA_KIND',
+    `${basename(path)} is neither a folder nor a .zip nor an idx3-ubyte file; give the folder that holds the images`,
+  );
+}

@@ -1,0 +1,81 @@
+/**
+ * A part of an {@link ImageSet} as a set of its own, for example the images held out of training. It shares the
+ * pixels with the whole set.
+ */
+import { splitHoldout } from './subset.js';
+import type { Crop, ImageReport, ImageSet } from './types.js';
+
+/** Some images of another set, with their mirrored copies if `xflip` and the other set has them. */
+export class ImageSubset implements ImageSet {
+  readonly name: string;
+  readonly path: string;
+  readonly channels: number;
+  readonly height: number;
+  readonly width: number;
+  readonly labelDim: number;
+  readonly classNames: readonly string[] | null;
+  readonly baseLength: number;
+  readonly length: number;
+  readonly report: ImageReport;
+
+  /** @param images indices in [0, whole.baseLength) */
+  constructor(
+    private readonly whole: ImageSet,
+    private readonly images: Int32Array,
+    xflip: boolean,
+  ) {
+    this.name = whole.name;
+    this.path = whole.path;
+    this.channels = whole.channels;
+    this.height = whole.height;
+    this.width = whole.width;
+    this.labelDim = whole.labelDim;
+    this.classNames = whole.classNames;
+    this.baseLength = images.length;
+    this.length = images.length * (xflip && whole.length > whole.baseLength ? 2 : 1);
+    this.report = { used: images.length, skipped: whole.report.skipped };
+  }
+
+  ready(indices: ArrayLike<number>): Promise<void> {
+    return this.whole.ready(this.map(indices));
+  }
+
+  gather(indices: ArrayLike<number>, crop: Crop, out?: Uint8Array): Uint8Array {
+    return this.whole.gather(this.map(indices), crop, out);
+  }
+
+  labels(indices: ArrayLike<number>): Float32Array {
+    return this.whole.labels(this.map(indices));
+  }
+
+  /** Closes the whole set. */
+  close(): Promise<void> {
+    return this.whole.close();
+  }
+
+  private map(indices: ArrayLike<number>): Int32Array {
+    const { baseLength, length, images, whole } = this;
+    return Int32Array.from(indices, (index) => {
+      if (!(index >= 0 && index < length))
+        throw new RangeError(`internal: image ${index} of ${length} does not exist`);
+      return index < baseLength ? images[index]! : whole.baseLength + images[index - baseLength]!;
+    });
+  }
+}
+
+/**
+ * Splits off `count` images, chosen by `seed`, that training never sees, mirrored or not.
+ *
+ * @throws RangeError unless at least one image is left on either side
+ */
+export function holdOut(
+  set: ImageSet,
+  count: number,
+  seed: number,
+): { train: ImageSubset; heldOut: ImageSubset } {
+  if (!Number.isInteger(count) || count < 1 || count >= set.baseLength) {
+    throw new RangeError(`Cannot hold out ${count} of ${set.baseLength} images`);
+  }
+  const { train, heldOut } = splitHoldout(set.baseLength, count, seed);
+  return { train: new ImageSubset(set, train, true), heldOut: new ImageSubset(set, heldOut, false) };
+}

@@ -1,0 +1,74 @@
+/**
+ * Training losses: weight(σ) · (D(y + n; σ) − y)², per element (Karras et al. 2022, table 1). None of them knows about
+ * patches: a batch is pixels, optional coordinates and labels.
+ */
+import type { Tensor } from '@patch-diffusion/torch';
+import * as torch from '@patch-diffusion/torch';
+import type { RandomSource } from '../random-source.js';
+import type { Denoiser } from './preconditioning.js';
+
+/** What a loss is computed on. */
+export interface LossBatch {
+  /** Clean images or patches in [−1, 1], [N, C, H, W]. */
+  readonly images: Tensor;
+  /** Coordinate channels, [N, 2, H, W]; none for a network without them. */
+  readonly positions?: Tensor | null;
+  readonly labels?: Tensor | null;
+}
+
+/** Changes images before noise is added and says how, for the network: images [N, C, H, W] → labels [N, augmentDim]. */
+export type Augment = (images: Tensor, random: RandomSource) => { images: Tensor; labels: Tensor };
+
+/** Where the noise levels come from and how they are weighted. */
+export type LossSpec =
+  | { readonly type: 'edm'; readonly pMean?: number; readonly pStd?: number; readonly sigmaData?: number }
+  | { readonly type: 've'; readonly sigmaMin?: number; readonly sigmaMax?: number }
+  | { readonly type: 'vp'; readonly betaD?: number; readonly betaMin?: number; readonly epsilonT?: number };
+
+/** The loss of one batch, unreduced: [N, C, H, W]. */
+export function denoisingLoss(
+  denoiser: Denoiser,
+  batch: LossBatch,
+  random: RandomSource,
+  spec: LossSpec = { type: 'edm' },
+  augment?: Augment | null,
+): Tensor {
+  return torch.scope(() => {
+    const sigma = drawSigma(spec, batch.images.shape[0], random); // [N, 1, 1, 1]
+    const augmented = augment ? augment(batch.images, random) : { images: batch.images, labels: null };
+    const y = augmented.images;
+    const noise = random.randn('noise', y.shape).mul(sigma);
+    const D = denoiser.forward(y.add(noise), sigma, {
+      positions: batch.positions,
+      classLabels: batch.labels,
+      augmentLabels: augmented.labels,
+      random,
+    });
+    return D.sub(y).square().mul(lossWeight(spec, sigma));
+  });
+}
+
+/** Noise levels of a training batch, [N, 1, 1, 1]. */
+function drawSigma(spec: LossSpec, count: number, random: RandomSource): Tensor {
+  const shape = [count, 1, 1, 1];
+  switch (spec.type) {
+    case 'edm':
+      return random.randn('rnd_normal', shape).mul(spec.pStd ?? 1.2).add(spec.pMean ?? -1.2).exp();
+    case 've': {
+      const { sigmaMin = 0.02, sigmaMax = 100 } = spec;
+      return torch.pow(sigmaMax / sigmaMin, random.rand('rnd_uniform', shape)).mul(sigmaMin);
+    }
+    case 'vp': {
+      const { betaD = 19.9, betaMin = 0.1, epsilonT = 1e-5 } = spec;
+      const t = random.rand('rnd_uniform', shape).mul(epsilonT - 1).add(1);
+      return t.square().mul(0.5 * betaD).add(t.mul(betaMin)).exp().sub(1).sqrt();
+    }
+  }
+}
+
+/** λ(σ): 1 / c_out² for EDM, 1 / σ² for VP and VE. */
+function lossWeight(spec: LossSpec, sigma: Tensor): Tensor {
+  if (spec.type !== 'edm') return sigma.square().reciprocal();
+  const sigmaData = spec.sigmaData ?? 0.5;
+  return sigma.square().add(sigmaData ** 2).div(sigma.mul(sigmaData).square());
+}

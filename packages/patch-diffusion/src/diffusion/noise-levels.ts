@@ -1,0 +1,35 @@
+/**
+ * Noise-level arithmetic shared by preconditioners and samplers (Karras et al. 2022, table 1 and appendix C).
+ * Plain numbers in float64, without Node or native imports, so that a browser can use it.
+ */
+
+/** σ(t) of the variance-preserving process with the given rates. */
+export function vpSigma(betaD: number, betaMin: number): (t: number) => number {
+  return (t) => Math.sqrt(Math.exp(0.5 * betaD * t ** 2 + betaMin * t) - 1);
+}
+
+/** The inverse of {@link vpSigma}. */
+export function vpSigmaInverse(betaD: number, betaMin: number): (sigma: number) => number {
+  return (sigma) => (Math.sqrt(betaMin ** 2 + 2 * betaD * Math.log(sigma ** 2 + 1)) - betaMin) / betaD;
+}
+
+/** ᾱ of iDDPM step j of M (Nichol & Dhariwal 2021, cosine schedule), in float32 as the reference evaluates it. */
+export function iddpmAlphaBar(j: number, M: number, C2: number): number {
+  const angle = Math.fround(Math.fround(Math.fround(0.5 * Math.PI * j) / M) / (C2 + 1));
+  return Math.fround(Math.fround(Math.sin(angle)) ** 2);
+}
+
+/**
+ * iDDPM's noise levels u[0 … M], descending to u[M] = 0. The recurrence is ill-conditioned for small levels, so the
+ * precision is the caller's choice.
+ * @param round rounds each intermediate result: `Math.fround` for the preconditioner's table, identity for the sampler's
+ */
+export function iddpmSigmas(M: number, C1: number, C2: number, round: (x: number) => number): Float64Array {
+  const u = new Float64Array(M + 1);
+  for (let j = M; j > 0; j--) {
+    const ratio = Math.fround(iddpmAlphaBar(j - 1, M, C2) / iddpmAlphaBar(j, M, C2));
+    const bounded = Math.max(ratio, Math.fround(C1));
+    u[j - 1] = round(Math.sqrt(round(round(round(round(u[j] ** 2) + 1) / bounded) - 1)));
+  }
+  return u;
+}

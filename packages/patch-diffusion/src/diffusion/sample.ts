@@ -1,0 +1,130 @@
+/**
+ * Sampling with libtorch: per-sample random streams, the coordinate grid, the solver loop, and 8-bit output.
+ * The solver's state is float64, as in the reference; the network runs in its own precision.
+ */
+import type { Device, DType, Tensor } from '@patch-diffusion/torch';
+import * as torch from '@patch-diffusion/torch';
+import { windowPositions } from '../patches/patches.js';
+import { guidedDenoise } from './guidance.js';
+import type { Denoiser } from './preconditioning.js';
+import { type ArrayMath, type Query, runStep } from './samplers/array-math.js';
+import { edmAddsNoise, edmStep, edmTimeSteps, type EdmSamplerOptions } from './samplers/edm.js';
+
+/** {@link ArrayMath} on tensors. */
+export const tensorMath: ArrayMath<Tensor> = {
+  combine(...terms) {
+    const [[coefficient, first], ...rest] = terms;
+    return rest.reduce((sum, [c, x]) => sum.add(x, { alpha: c }), coefficient === 1 ? first : first.mul(coefficient));
+  },
+};
+
+/**
+ * One random stream per sample, so that a seed gives the same picture in every batch. Draws are made on the CPU, so
+ * that it is also the same on every device.
+ */
+export class PerSampleRandom {
+  readonly #generators: torch.Generator[];
+
+  /** @param seeds taken modulo 2³² */
+  constructor(
+    seeds: readonly number[],
+    readonly device: Device = 'cpu',
+  ) {
+    this.#generators = seeds.map((seed) => new torch.Generator('cpu', ((seed % 2 ** 32) + 2 ** 32) % 2 ** 32));
+  }
+
+  /** Standard normal draws, [N, ...shape]. */
+  randn(shape: readonly number[], dtype: DType = 'float32'): Tensor {
+    return torch.scope(() =>
+      torch
+        .stack(this.#generators.map((generator) => torch.randn([...shape], { generator, dtype })))
+        .to({ device: this.device }),
+    );
+  }
+
+  /** One uniform integer below `high` per sample. */
+  integers(high: number): number[] {
+    return torch.scope(() => this.#generators.map((generator) => torch.randint(0, high, [1], { generator }).item()));
+  }
+}
+
+export interface SampleOptions extends EdmSamplerOptions {
+  /** One seed per sample. */
+  readonly seeds: readonly number[];
+  /** Generated window in pixels of the training images' plane; by default the whole image. Outside is extrapolation. */
+  readonly window?: { height: number; width: number; xStart?: number; yStart?: number };
+  /** Class of all samples; by default a random one per seed. */
+  readonly classIndex?: number | null;
+  /** Scale of classifier-free guidance; null or 1 is none. */
+  readonly guidance?: number | null;
+  readonly device?: Device;
+  /** Precision of the solver's state. Default float64. */
+  readonly stateDtype?: 'float64' | 'float32';
+  /** Called after each solver step. */
+  readonly onStep?: (step: number, numSteps: number) => void | Promise<void>;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Draws images from a denoiser with the EDM sampler.
+ * @returns float images, roughly in [−1, 1], [N, C, H, W]; the caller disposes them
+ */
+export async function sampleImages(denoiser: Denoiser, options: SampleOptions): Promise<Tensor> {
+  const { seeds, device = 'cpu', stateDtype = 'float64' } = options;
+  const image = denoiser.imageExtent;
+  const window = options.window ?? image;
+  const random = new PerSampleRandom(seeds, device);
+  const shape = [denoiser.dataChannels, window.height, window.width];
+
+  const inputs = torch.noGrad(() => {
+    const latents = random.randn(shape);
+    const classes = denoiser.labelDim ? random.integers(denoiser.labelDim) : null;
+    return {
+      latents,
+      positions: denoiser.hasPositions ? windowPositions(window, image, device) : null,
+      classLabels: classes && oneHot(classes.map((index) => options.classIndex ?? index), denoiser.labelDim, device),
+    };
+  });
+  const denoise = ({ x, sigma }: Query<Tensor>) => guidedDenoise(denoiser, x, sigma, inputs, options.guidance ?? null);
+
+  const times = edmTimeSteps(options, denoiser);
+  const numSteps = times.length - 1;
+  let x = torch.noGrad(() => torch.scope(() => inputs.latents.to({ dtype: stateDtype }).mul(times[0])));
+  try {
+    for (let i = 0; i < numSteps; i++) {
+      options.signal?.throwIfAborted();
+      const next = torch.noGrad(() =>
+        torch.scope(() => {
+          const noise = edmAddsNoise(options, times[i]) ? random.randn(shape, stateDtype) : null;
+          return runStep(edmStep(tensorMath, options, denoiser, times, i, x, noise), denoise);
+        }),
+      );
+      x.dispose();
+      x = next;
+      await options.onStep?.(i + 1, numSteps);
+    }
+    return x;
+  } catch (error) {
+    x.dispose();
+    throw error;
+  } finally {
+    inputs.latents.dispose();
+    inputs.positions?.dispose();
+    inputs.classLabels?.dispose();
+  }
+}
+
+/** Class indices → one-hot float32 [N, K]. */
+export function oneHot(classes: readonly number[], labelDim: number, device: Device): Tensor {
+  const values = new Float32Array(classes.length * labelDim);
+  for (const [row, index] of classes.entries()) values[row * labelDim + index] = 1;
+  return torch.tensor(values, { shape: [classes.length, labelDim], device });
+}
+
+/** [−1, 1] floats [N, C, H, W] → 8 bits: x·127.5 + 128, clipped, truncated (which inverts x/127.5 − 1 exactly). */
+export function toUint8(images: Tensor): Uint8Array {
+  return torch.scope(() => {
+    const scaled = images.mul(127.5).add(128).clamp(0, 255);
+    return scaled.to({ dtype: 'uint8', device: 'cpu' }).toTypedArray() as Uint8Array;
+  });
+}

@@ -1,0 +1,43 @@
+/**
+ * The little arithmetic that samplers need of arrays. libtorch tensors stand behind it in Node, typed arrays in a
+ * browser; the same reference vectors test both.
+ */
+export interface ArrayMath<T> {
+  /** Σ cᵢ·xᵢ over arrays of one shape. */
+  combine(...terms: readonly (readonly [coefficient: number, array: T])[]): T;
+}
+
+/** What a sampler asks of the denoiser: D(x; sigma). */
+export interface Query<T> {
+  readonly x: T;
+  readonly sigma: number;
+}
+
+/** One solver step, written as a coroutine: it yields queries, gets the denoised estimates, returns the next state. */
+export type SolverStep<T> = Generator<Query<T>, T, T>;
+
+/** The noise levels that a denoiser can handle. */
+export interface SigmaRange {
+  readonly sigmaMin: number;
+  readonly sigmaMax: number;
+  /** The nearest noise level that the denoiser was trained on. */
+  roundSigma(sigma: number): number;
+}
+
+/** Runs a step with a denoiser that answers at once. */
+export function runStep<T>(step: SolverStep<T>, denoise: (query: Query<T>) => T): T {
+  let next = step.next();
+  while (!next.done) next = step.next(denoise(next.value));
+  return next.value;
+}
+
+/** Float64 arithmetic on typed arrays. */
+export const float64Math: ArrayMath<Float64Array> = {
+  combine(...terms) {
+    const out = new Float64Array(terms[0][1].length);
+    for (const [coefficient, array] of terms) {
+      for (let i = 0; i < out.length; i++) out[i] += coefficient * array[i];
+    }
+    return out;
+  },
+};

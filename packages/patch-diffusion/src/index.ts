@@ -1,0 +1,65 @@
+/**
+ * The library: train, sample, prepare. Options are checked as on the command line; errors that a person can mend
+ * are {@link UserError}s.
+ *
+ *     import { generate, train } from 'patch-diffusion';
+ *     const { runDir } = await train({ data: 'photos-64.zip', preset: 'small' });
+ *     await generate({ run: runDir, count: 64, grid: 'sheet.png' });
+ */
+
+import { type GenerateOptionsInput, resolveGenerateOptions } from './config/generate-options.js';
+import type { TrainOptionsInput } from './config/train-options.js';
+import type { GenerateEvent, GenerateResult } from './sampling/generate.js';
+import type { TrainContext, TrainResult } from './training/loop.js';
+
+/**
+ * Trains a model and writes a run folder.
+ *
+ * @param options any options of the `train` command, camelCase; `preset` gives the rest
+ * @param context a signal that stops the run with its state saved, and a listener
+ * @throws {UserError} for what the user can mend; the state on disk stays usable
+ */
+export async function train(
+  options: TrainOptionsInput & ({ readonly data: string } | { readonly resume: string }),
+  context: TrainContext = {},
+): Promise<TrainResult> {
+  const { resolveRunOptions } = await import('./training/run-options.js');
+  const loop = await import('./training/loop.js');
+  return loop.train(await resolveRunOptions({ call: options }), context);
+}
+
+/**
+ * Draws images from a run or snapshot and writes them as PNG files and/or one sheet.
+ *
+ * @param options any options of the `generate` command, camelCase
+ * @throws {UserError} for what the user can mend
+ */
+export async function generate(
+  options: GenerateOptionsInput,
+  context: { signal?: AbortSignal; onEvent?: (event: GenerateEvent) => void } = {},
+): Promise<GenerateResult> {
+  const module = await import('./sampling/generate.js');
+  return module.generate(resolveGenerateOptions({ call: options }), context);
+}
+
+export {
+  type GenerateOptions,
+  type GenerateOptionsInput,
+  generateDefaults,
+} from './config/generate-options.js';
+export { type PresetName, presetNames, presets } from './config/presets.js';
+export { resolveTrainOptions, validateAgainstData } from './config/resolve.js';
+export type { TrainOptions, TrainOptionsInput } from './config/train-options.js';
+export { type OpenImagesOptions, openImages } from './data/open-images.js';
+export { type PrepareReport, prepare } from './data/prepare.js';
+export type { PrepareOptions } from './data/prepare-options.js';
+export type { ImageSet } from './data/types.js';
+export { createDenoiser, Denoiser, type PrecondSpec } from './diffusion/preconditioning.js';
+export { type SampleOptions, sampleImages, toUint8 } from './diffusion/sample.js';
+export { UserError } from './errors.js';
+export type { GenerateEvent, GenerateResult } from './sampling/generate.js';
+export type { TrainEvent, TrainEventListener } from './training/events.js';
+export type { TrainContext, TrainResult } from './training/loop.js';
+export { listRuns, newestSnapshot, newestState, type RunJson, readRunJson } from './training/run-folder.js';
+export { loadSnapshot, readSnapshotInfo, type SnapshotInfo } from './training/snapshot.js';
+export { version } from './version.js';

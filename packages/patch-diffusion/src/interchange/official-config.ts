@@ -1,0 +1,55 @@
+/** Constructor arguments of the official networks and preconditioners, as found in their checkpoints, to ours. */
+import type { PrecondSpec } from '../diffusion/preconditioning.js';
+import { UserError } from '../errors.js';
+import type { NetworkSpec } from '../networks/index.js';
+
+/** Keyword arguments in the official spelling. */
+export type OfficialArguments = Readonly<Record<string, unknown>>;
+
+/** `channel_mult_emb` → `channelMultEmb`; values stay. */
+export function camelCaseKeys(args: OfficialArguments): Record<string, unknown> {
+  const camel = (key: string) => key.replace(/_([a-zA-Z0-9])/g, (_, letter: string) => letter.toUpperCase());
+  return Object.fromEntries(Object.entries(args).map(([key, value]) => [camel(key), value]));
+}
+
+/** A bare network by its official class name. @throws UserError for an unknown class */
+export function networkFromOfficial(className: string, args: OfficialArguments): NetworkSpec {
+  if (className !== 'SongUNet' && className !== 'DhariwalUNet') {
+    throw new UserError('UNKNOWN_NETWORK', `the network class ${className} is not known; SongUNet and DhariwalUNet are`);
+  }
+  return { type: className, ...camelCaseKeys(args) } as unknown as NetworkSpec;
+}
+
+const PRECOND_TYPES = {
+  VPPrecond: { type: 'vp', network: 'SongUNet' },
+  VEPrecond: { type: 've', network: 'SongUNet' },
+  iDDPMPrecond: { type: 'iddpm', network: 'DhariwalUNet' },
+  EDMPrecond: { type: 'edm', network: 'DhariwalUNet' },
+  Patch_EDMPrecond: { type: 'pedm', network: 'DhariwalUNet' },
+} as const;
+
+/**
+ * A preconditioner with its network by its official class name.
+ * @param args the preconditioner's own arguments
+ * @param modelArgs the network's; its sizes follow from `args`
+ * @throws UserError for an unknown class
+ */
+export function precondFromOfficial(className: string, args: OfficialArguments, modelArgs: OfficialArguments): PrecondSpec {
+  if (!Object.hasOwn(PRECOND_TYPES, className)) {
+    const known = Object.keys(PRECOND_TYPES).join(', ');
+    throw new UserError('UNKNOWN_NETWORK', `the preconditioner class ${className} is not known; ${known} are`);
+  }
+  const { type, network } = PRECOND_TYPES[className as keyof typeof PRECOND_TYPES];
+  const { img_resolution, img_channels, out_channels, label_dim, use_fp16: _, model_type, ...constants } = args;
+  const inChannels = img_channels as number;
+  const spec = networkFromOfficial((model_type as string | undefined) ?? network, {
+    ...modelArgs,
+    img_resolution,
+    in_channels: inChannels,
+    out_channels: type === 'iddpm' ? inChannels * 2 : ((out_channels as number | null | undefined) ?? inChannels),
+    label_dim: label_dim ?? 0,
+  });
+  // JSON has no infinity; null stands for it.
+  const finite = Object.entries(constants).map(([key, value]) => [key, value === 'inf' || value === Infinity ? null : value]);
+  return { type, network: spec, ...camelCaseKeys(Object.fromEntries(finite)) } as unknown as PrecondSpec;
+}

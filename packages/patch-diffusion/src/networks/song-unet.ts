@@ -1,0 +1,250 @@
+/**
+ * The U-Net of Song et al. 2021 as EDM configures it (Karras et al. 2022, table 1): DDPM++ with
+ * `embeddingType: 'positional'` and standard encoder and decoder, NCSN++ with `'fourier'` and a residual encoder.
+ * Tensor names are those of the official checkpoints. Patch Diffusion adds `implicitMlp`.
+ */
+import { Module, ModuleDict, type Tensor } from '@patch-diffusion/torch';
+import * as torch from "@patch-diffusion/torch";
+import type { Init } from './init.js';
+import { Conv2d, FourierEmbedding, GroupNorm, Linear, PositionalEmbedding } from './layers.js';
+import { checkDivisible, type Conditioning, dropLabels, joinSkip, UNet, type UNetShape } from './unet.js';
+import { UNetBlock, type UNetBlockOptions } from './unet-block.js';
+
+export interface SongUNetOptions extends UNetShape {
+  /** Base channel count M. Default 128. */
+  readonly modelChannels?: number;
+  /** Channel multiplier per level, the finest first. Default [1, 2, 2, 2]. */
+  readonly channelMult?: readonly number[];
+  /** Width of the embedding in units of M. Default 4. */
+  readonly channelMultEmb?: number;
+  /** Residual blocks per level of the encoder. Default 4. */
+  readonly numBlocks?: number;
+  /** Nominal resolutions with self-attention. Default [16]. */
+  readonly attnResolutions?: readonly number[];
+  /** Dropout probability in the residual blocks. Default 0.1. */
+  readonly dropout?: number;
+  /** Probability of dropping a sample's class label in training. Default 0. */
+  readonly labelDropout?: number;
+  readonly embeddingType?: 'positional' | 'fourier';
+  /** Width of the noise embedding in units of M. Default 1; NCSN++ uses 2. */
+  readonly channelMultNoise?: number;
+  readonly encoderType?: 'standard' | 'skip' | 'residual';
+  readonly decoderType?: 'standard' | 'skip';
+  /** Resampling taps. Default [1, 1]; NCSN++ uses [1, 3, 3, 1]. */
+  readonly resampleFilter?: readonly number[];
+  /** Puts a pointwise MLP before the first convolution. Default false. */
+  readonly implicitMlp?: boolean;
+}
+
+const INIT: Init = { mode: 'xavier_uniform' };
+const INIT_ZERO: Init = { mode: 'xavier_uniform', weight: 1e-5 };
+const INIT_ATTN: Init = { mode: 'xavier_uniform', weight: Math.sqrt(0.2) };
+
+export class SongUNet extends UNet {
+  readonly sizeFactor: number;
+  readonly labelDim: number;
+  readonly #labelDropout: number;
+  readonly #mapNoise: PositionalEmbedding | FourierEmbedding;
+  readonly #mapLabel: Linear | null;
+  readonly #mapAugment: Linear | null;
+  readonly #mapLayer0: Linear;
+  readonly #mapLayer1: Linear;
+  readonly #enc: ModuleDict;
+  readonly #dec: ModuleDict;
+
+  constructor(options: SongUNetOptions) {
+    super();
+    const { labelDim = 0, augmentDim = 0, modelChannels = 128, channelMult = [1, 2, 2, 2] } = options;
+    const { channelMultEmb = 4, channelMultNoise = 1, embeddingType = 'positional' } = options;
+    const embChannels = modelChannels * channelMultEmb;
+    const noiseChannels = modelChannels * channelMultNoise;
+    this.sizeFactor = 2 ** (channelMult.length - 1);
+    this.labelDim = labelDim;
+    this.#labelDropout = options.labelDropout ?? 0;
+
+    this.#mapNoise = this.addModule(
+      'map_noise',
+      embeddingType === 'positional'
+        ? new PositionalEmbedding(noiseChannels, 10000, true)
+        : new FourierEmbedding(noiseChannels),
+    );
+    this.#mapLabel = labelDim ? this.addModule('map_label', new Linear(labelDim, noiseChannels, { init: INIT })) : null;
+    this.#mapAugment = augmentDim
+      ? this.addModule('map_augment', new Linear(augmentDim, noiseChannels, { bias: false, init: INIT }))
+      : null;
+    this.#mapLayer0 = this.addModule('map_layer0', new Linear(noiseChannels, embChannels, { init: INIT }));
+    this.#mapLayer1 = this.addModule('map_layer1', new Linear(embChannels, embChannels, { init: INIT }));
+
+    const { enc, dec } = buildLevels(options, modelChannels, channelMult, embChannels);
+    this.#enc = this.addModule('enc', enc);
+    this.#dec = this.addModule('dec', dec);
+  }
+
+  forward(x: Tensor, noiseLabels: Tensor, conditioning: Conditioning = {}): Tensor {
+    checkDivisible(x, this.sizeFactor);
+    const embedding = this.#embed(noiseLabels, conditioning);
+    return this.#decode(...this.#encode(x, embedding), embedding);
+  }
+
+  /** Noise level, labels and augmentation → [N | 1, E]. */
+  #embed(noiseLabels: Tensor, { classLabels, augmentLabels, random }: Conditioning): Tensor {
+    const [cos, sin] = this.#mapNoise.forward(noiseLabels).chunk(2, 1);
+    let e = torch.cat([sin, cos], 1);
+    if (this.#mapLabel && classLabels) {
+      const labels =
+        this.training && this.#labelDropout ? dropLabels(classLabels, this.#labelDropout, random) : classLabels;
+      e = e.add(this.#mapLabel.forward(labels.mul(Math.sqrt(this.labelDim))));
+    }
+    if (this.#mapAugment && augmentLabels) e = e.add(this.#mapAugment.forward(augmentLabels));
+    return this.#mapLayer1.forward(this.#mapLayer0.forward(e).silu()).silu();
+  }
+
+  #encode(x: Tensor, embedding: Tensor): [Tensor, Tensor[]] {
+    const skips: Tensor[] = [];
+    let aux = x;
+    for (const [name, layer] of this.#enc) {
+      if (name.includes('aux_down')) {
+        aux = run(layer, aux);
+      } else if (name.includes('aux_skip')) {
+        x = x.add(run(layer, aux));
+        skips[skips.length - 1] = x;
+      } else if (name.includes('aux_residual')) {
+        x = x.add(run(layer, aux)).mul(Math.SQRT1_2);
+        skips[skips.length - 1] = x;
+        aux = x;
+      } else {
+        x = layer instanceof UNetBlock ? layer.forward(x, embedding) : run(layer, x);
+        skips.push(x);
+      }
+    }
+    return [x, skips];
+  }
+
+  #decode(x: Tensor, skips: Tensor[], embedding: Tensor): Tensor {
+    let aux: Tensor | null = null;
+    let normed = x;
+    for (const [name, layer] of this.#dec) {
+      if (name.includes('aux_up')) {
+        aux = run(layer, aux!);
+      } else if (name.includes('aux_norm')) {
+        normed = run(layer, x);
+      } else if (name.includes('aux_conv')) {
+        const image = run(layer, normed.silu());
+        aux = aux ? image.add(aux) : image;
+      } else {
+        const block = layer as UNetBlock;
+        x = block.forward(joinSkip(x, block.inChannels, skips), embedding);
+      }
+    }
+    return aux!;
+  }
+}
+
+type Layer = Conv2d | GroupNorm | UNetBlock | PointwiseMlp;
+
+function run(layer: Module, x: Tensor): Tensor {
+  return (layer as Conv2d | GroupNorm | PointwiseMlp).forward(x);
+}
+
+/** Builds the encoder and decoder levels, in the order (and so with the random draws) of the official network. */
+function buildLevels(
+  options: SongUNetOptions,
+  modelChannels: number,
+  channelMult: readonly number[],
+  embChannels: number,
+): { enc: ModuleDict; dec: ModuleDict } {
+  const { imgResolution, inChannels, outChannels, numBlocks = 4, attnResolutions = [16] } = options;
+  const { encoderType = 'standard', decoderType = 'standard', resampleFilter = [1, 1] } = options;
+  const common: UNetBlockOptions = {
+    numHeads: 1,
+    dropout: options.dropout ?? 0.1,
+    skipScale: Math.SQRT1_2,
+    eps: 1e-6,
+    resampleFilter,
+    resampleProj: true,
+    adaptiveScale: false,
+    init: INIT,
+    initZero: INIT_ZERO,
+    initAttn: INIT_ATTN,
+  };
+  const block = (from: number, to: number, extra: UNetBlockOptions = {}) =>
+    new UNetBlock(from, to, embChannels, { ...common, ...extra });
+  const sides = channelMult.map((_, level) => imgResolution >> level);
+  const hasAttention = (side: number) => attnResolutions.includes(side);
+
+  const enc = new ModuleDict();
+  const skipChannels: number[] = [];
+  let channels = modelChannels;
+  let auxChannels = inChannels;
+  const add = (name: string, layer: Layer, to: number) => {
+    enc.set(name, layer);
+    skipChannels.push(to);
+    channels = to;
+  };
+  for (const [level, side] of sides.entries()) {
+    const at = `${side}x${side}`;
+    if (level === 0) {
+      const first = options.implicitMlp
+        ? new PointwiseMlp(inChannels, modelChannels)
+        : new Conv2d(inChannels, modelChannels, 3, { init: INIT });
+      add(`${at}_conv`, first, modelChannels);
+    } else {
+      add(`${at}_down`, block(channels, channels, { down: true }), channels);
+      if (encoderType === 'skip') {
+        enc.set(`${at}_aux_down`, new Conv2d(auxChannels, auxChannels, 0, { down: true, resampleFilter }));
+        enc.set(`${at}_aux_skip`, new Conv2d(auxChannels, channels, 1, { init: INIT }));
+      } else if (encoderType === 'residual') {
+        const resample = { down: true, resampleFilter, fusedResample: true, init: INIT };
+        enc.set(`${at}_aux_residual`, new Conv2d(auxChannels, channels, 3, resample));
+        auxChannels = channels;
+      }
+    }
+    for (let i = 0; i < numBlocks; i++) {
+      const to = modelChannels * channelMult[level];
+      add(`${at}_block${i}`, block(channels, to, { attention: hasAttention(side) }), to);
+    }
+  }
+
+  const dec = new ModuleDict();
+  for (const [level, side] of [...sides.entries()].reverse()) {
+    const at = `${side}x${side}`;
+    const deepest = level === sides.length - 1;
+    if (deepest) {
+      dec.set(`${at}_in0`, block(channels, channels, { attention: true }));
+      dec.set(`${at}_in1`, block(channels, channels));
+    } else {
+      dec.set(`${at}_up`, block(channels, channels, { up: true }));
+    }
+    for (let i = 0; i <= numBlocks; i++) {
+      const to = modelChannels * channelMult[level];
+      const attention = i === numBlocks && hasAttention(side);
+      dec.set(`${at}_block${i}`, block(channels + skipChannels.pop()!, to, { attention }));
+      channels = to;
+    }
+    if (decoderType === 'skip' || level === 0) {
+      if (decoderType === 'skip' && !deepest) {
+        dec.set(`${at}_aux_up`, new Conv2d(outChannels, outChannels, 0, { up: true, resampleFilter }));
+      }
+      dec.set(`${at}_aux_norm`, new GroupNorm(channels, 1e-6));
+      dec.set(`${at}_aux_conv`, new Conv2d(channels, outChannels, 3, { init: INIT_ZERO }));
+    }
+  }
+  return { enc, dec };
+}
+
+/** The `implicitMlp` front: three 1×1 convolutions with SiLU, then the usual 3×3; names are .0, .2, .4 and .6. */
+class PointwiseMlp extends Module {
+  readonly #convs: Conv2d[];
+
+  constructor(inChannels: number, channels: number) {
+    super();
+    this.#convs = [1, 1, 1, 3].map((kernel, i) =>
+      this.addModule(String(2 * i), new Conv2d(i ? channels : inChannels, channels, kernel, { init: INIT })),
+    );
+  }
+
+  forward(x: Tensor): Tensor {
+    const [first, ...rest] = this.#convs;
+    return rest.reduce((h, conv) => conv.forward(h.silu()), first.forward(x));
+  }
+}

@@ -1,0 +1,133 @@
+/**
+ * The residual block that both U-Nets are made of (Karras et al. 2022, appendix F.1): two 3×3 convolutions around the
+ * noise/class embedding, optional resampling, optional self-attention.
+ */
+import { Module, type Tensor } from '@patch-diffusion/torch';
+import * as torch from '@patch-diffusion/torch';
+import type { Init } from './init.js';
+import { Conv2d, GroupNorm, Linear } from './layers.js';
+
+export interface UNetBlockOptions {
+  readonly up?: boolean;
+  readonly down?: boolean;
+  /** Appends self-attention over the feature map. */
+  readonly attention?: boolean;
+  /** Attention heads; by default out channels / `channelsPerHead`. */
+  readonly numHeads?: number | null;
+  readonly channelsPerHead?: number;
+  /** Dropout probability before the second convolution, in training only. */
+  readonly dropout?: number;
+  /** Factor on each residual sum. */
+  readonly skipScale?: number;
+  readonly eps?: number;
+  readonly resampleFilter?: readonly number[];
+  /** Gives a resampling skip path a 1×1 convolution even where the channel count stays. */
+  readonly resampleProj?: boolean;
+  /** Scale and shift from the embedding (ADM) instead of a shift (DDPM++). */
+  readonly adaptiveScale?: boolean;
+  readonly init?: Init;
+  readonly initZero?: Init;
+  readonly initAttn?: Init | null;
+}
+
+/** [N, in, H, W] and an embedding [N | 1, E] → [N, out, H·2 | H | H/2, …]. */
+export class UNetBlock extends Module {
+  readonly numHeads: number;
+  readonly #dropout: number;
+  readonly #skipScale: number;
+  readonly #adaptiveScale: boolean;
+  readonly #norm0: GroupNorm;
+  readonly #conv0: Conv2d;
+  readonly #affine: Linear;
+  readonly #norm1: GroupNorm;
+  readonly #conv1: Conv2d;
+  readonly #skip: Conv2d | null;
+  readonly #attention: { norm: GroupNorm; qkv: Conv2d; proj: Conv2d } | null;
+
+  constructor(
+    readonly inChannels: number,
+    readonly outChannels: number,
+    embChannels: number,
+    options: UNetBlockOptions = {},
+  ) {
+    super();
+    const { up = false, down = false, attention = false, numHeads = null, channelsPerHead = 64, dropout = 0 } = options;
+    const { skipScale = 1, eps = 1e-5, resampleFilter = [1, 1], resampleProj = false, adaptiveScale = true } = options;
+    const { init = {}, initZero = { weight: 0 }, initAttn = null } = options;
+    this.numHeads = attention ? (numHeads ?? Math.floor(outChannels / channelsPerHead)) : 0;
+    this.#dropout = dropout;
+    this.#skipScale = skipScale;
+    this.#adaptiveScale = adaptiveScale;
+
+    const resample = { up, down, resampleFilter };
+    this.#norm0 = this.addModule('norm0', new GroupNorm(inChannels, eps));
+    this.#conv0 = this.addModule('conv0', new Conv2d(inChannels, outChannels, 3, { ...resample, init }));
+    const affineChannels = outChannels * (adaptiveScale ? 2 : 1);
+    this.#affine = this.addModule('affine', new Linear(embChannels, affineChannels, { init }));
+    this.#norm1 = this.addModule('norm1', new GroupNorm(outChannels, eps));
+    this.#conv1 = this.addModule('conv1', new Conv2d(outChannels, outChannels, 3, { init: initZero }));
+
+    const needsSkip = outChannels !== inChannels || up || down;
+    const skipKernel = resampleProj || outChannels !== inChannels ? 1 : 0;
+    this.#skip = needsSkip
+      ? this.addModule('skip', new Conv2d(inChannels, outChannels, skipKernel, { ...resample, init }))
+      : null;
+
+    this.#attention = this.numHeads
+      ? {
+          norm: this.addModule('norm2', new GroupNorm(outChannels, eps)),
+          qkv: this.addModule('qkv', new Conv2d(outChannels, outChannels * 3, 1, { init: initAttn ?? init })),
+          proj: this.addModule('proj', new Conv2d(outChannels, outChannels, 1, { init: initZero })),
+        }
+      : null;
+  }
+
+  forward(x: Tensor, embedding: Tensor): Tensor {
+    // The scope drops activations that neither the result nor the autograd graph needs.
+    return torch.scope(() => {
+      let h = this.#conv0.forward(this.#norm0.forward(x).silu());
+      h = this.#modulate(h, embedding);
+      if (this.training && this.#dropout > 0) h = torch.dropout(h, this.#dropout, true);
+      h = this.#conv1.forward(h);
+      h = this.#residual(h, this.#skip ? this.#skip.forward(x) : x);
+      return this.#attention ? this.#attend(h) : h;
+    });
+  }
+
+  /** Brings in the noise level and class: norm1 with a shift, or with scale and shift. */
+  #modulate(h: Tensor, embedding: Tensor): Tensor {
+    const affine = this.#affine.forward(embedding);
+    const params = affine.reshape([affine.shape[0], -1, 1, 1]).to({ dtype: h.dtype });
+    if (!this.#adaptiveScale) return this.#norm1.forward(h.add(params)).silu();
+    const [scale, shift] = params.chunk(2, 1);
+    return torch.addcmul(shift, this.#norm1.forward(h), scale.add(1)).silu();
+  }
+
+  #residual(a: Tensor, b: Tensor): Tensor {
+    const sum = a.add(b);
+    return this.#skipScale === 1 ? sum : sum.mul(this.#skipScale);
+  }
+
+  #attend(h: Tensor): Tensor {
+    const { norm, qkv, proj } = this.#attention!;
+    const [N, C, H, W] = h.shape;
+    const channels = C / this.numHeads;
+    // Channels of qkv are ordered head-major, then channel in head, then q/k/v fastest.
+    const u = qkv.forward(norm.forward(h)).reshape([N, this.numHeads, channels, 3, H * W]);
+    const [q, k, v] = u.unbind(3); // each [N, heads, C/heads, H·W]
+    const a = attention(q, k, v).reshape([N, C, H, W]);
+    return this.#residual(proj.forward(a), h);
+  }
+}
+
+/** Softmax attention over the last axis of q, k, v [N, heads, c, L], with float32 scores: [N, heads, c, L]. */
+function attention(q: Tensor, k: Tensor, v: Tensor): Tensor {
+  if (torch.hasOp('scaled_dot_product_attention')) {
+    const [qt, kt, vt] = [q, k, v].map((t) => t.transpose(2, 3));
+    return torch.scaledDotProductAttention(qt, kt, vt).transpose(2, 3);
+  }
+  const c = q.shape[2];
+  const scores = torch.matmul(q.transpose(2, 3).to({ dtype: 'float32' }), k.div(Math.sqrt(c)).to({ dtype: 'float32' }));
+  const weights = scores.softmax(-1).to({ dtype: q.dtype }); // [N, heads, L, L]
+  return torch.matmul(v, weights.transpose(2, 3));
+}

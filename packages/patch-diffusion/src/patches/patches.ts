@@ -1,0 +1,84 @@
+/**
+ * Patches with coordinates (Patch Diffusion, section 3.1): square crops of a batch of images, and for every pixel its
+ * position in the whole image as two extra channels. Works for any channel count and for images that are not square.
+ * Shapes: N batch, C channels, H W image, P patch side.
+ */
+import type { Device, Tensor } from '@patch-diffusion/torch';
+import * as torch from '@patch-diffusion/torch';
+import type { RandomSource } from '../random-source.js';
+import type { Extent } from './extent.js';
+
+/** Where each sample's patch lies in its image: offsets of the top-left pixel. */
+export interface PatchOffsets {
+  /** Row offsets, int64 [N]. */
+  readonly rows: Tensor;
+  /** Column offsets, int64 [N]. */
+  readonly cols: Tensor;
+}
+
+/** Draws a uniform position per sample; a patch as large as the image stays at the origin without a draw. */
+export function drawOffsets(count: number, patch: Extent, image: Extent, random: RandomSource, device: Device = 'cpu'): PatchOffsets {
+  if (patch.height === image.height && patch.width === image.width) {
+    const zeros = torch.zeros([count], { dtype: 'int64', device });
+    return { rows: zeros, cols: zeros };
+  }
+  const rows = random.randint('i', 0, image.height - patch.height + 1, [count]);
+  const cols = random.randint('j', 0, image.width - patch.width + 1, [count]);
+  return { rows, cols };
+}
+
+/**
+ * Cuts one patch out of each image.
+ * @param images [N, C, H, W]
+ * @returns [N, C, P, P]
+ */
+export function extractPatches(images: Tensor, patch: Extent, { rows, cols }: PatchOffsets): Tensor {
+  return torch.scope(() => {
+    const [N, C, H, W] = images.shape;
+    if (patch.height === H && patch.width === W) return images.clone();
+    const { rowIndex, colIndex } = pixelIndices(patch, { rows, cols }, images.device);
+    const flat = rowIndex.mul(W).add(colIndex).reshape([N, 1, -1]); // [N, 1, P·P]
+    const pixels = images.reshape([N, C, H * W]).gather(2, flat.expand([N, C, -1]));
+    return pixels.reshape([N, C, patch.height, patch.width]);
+  });
+}
+
+/**
+ * The coordinate channels of patches: channel 0 is x (grows with the column), channel 1 is y (grows with the row),
+ * each scaled so that the whole image spans [−1, 1].
+ * @returns float32 [N, 2, P, P]
+ */
+export function patchPositions(patch: Extent, image: Extent, offsets: PatchOffsets, device: Device = 'cpu'): Tensor {
+  return torch.scope(() => {
+    const { rowIndex, colIndex } = pixelIndices(patch, offsets, device);
+    const shape = [offsets.rows.shape[0], patch.height, patch.width];
+    const x = scaleToUnit(colIndex, image.width).expand(shape);
+    const y = scaleToUnit(rowIndex, image.height).expand(shape);
+    return torch.stack([x, y], 1);
+  });
+}
+
+/** The coordinate channels of a window of the image plane, shared by all samples: float32 [1, 2, H, W]. */
+export function windowPositions(window: Extent & { xStart?: number; yStart?: number }, image: Extent, device: Device = 'cpu'): Tensor {
+  return torch.scope(() => {
+    const rows = torch.full([1], window.yStart ?? 0, { dtype: 'int64', device });
+    const cols = torch.full([1], window.xStart ?? 0, { dtype: 'int64', device });
+    return patchPositions(window, image, { rows, cols }, device);
+  });
+}
+
+/** Pixel positions in the image: rows [N, P, 1] and columns [N, 1, P]. */
+function pixelIndices(patch: Extent, { rows, cols }: PatchOffsets, device: Device): { rowIndex: Tensor; colIndex: Tensor } {
+  const onDevice = (t: Tensor) => (t.device === device ? t : t.to({ device }));
+  const down = torch.arange(patch.height, { dtype: 'int64', device }).reshape([1, -1, 1]);
+  const across = torch.arange(patch.width, { dtype: 'int64', device }).reshape([1, 1, -1]);
+  return {
+    rowIndex: onDevice(rows).reshape([-1, 1, 1]).add(down),
+    colIndex: onDevice(cols).reshape([-1, 1, 1]).add(across),
+  };
+}
+
+/** Position p of `size` pixels → (p / (size − 1) − ½) · 2. */
+function scaleToUnit(position: Tensor, size: number): Tensor {
+  return position.to({ dtype: 'float32' }).div(size - 1).sub(0.5).mul(2);
+}

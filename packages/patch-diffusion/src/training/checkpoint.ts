@@ -1,0 +1,157 @@
+/**
+ * Complete training states: weights, average, optimiser moments, counters and the state of every random stream, in one
+ * safetensors file. A run that goes on from it is the run that was never interrupted.
+ */
+import type { Device, Module, Tensor } from '@patch-diffusion/torch';
+import * as torch from '@patch-diffusion/torch';
+import { writeSafetensors } from '@patch-diffusion/torch';
+import { z } from 'zod';
+import type { Mt19937 } from '../data/mt19937.js';
+import type { InfiniteSampler } from '../data/sampler.js';
+import type { PrecondSpec } from '../diffusion/preconditioning.js';
+import { UserError } from '../errors.js';
+import { METADATA_KEY, openTensorFile, readMetadata } from './snapshot.js';
+import type { TrainingState } from './step.js';
+
+const FORMAT_VERSION = 1;
+
+/** Counters of the loop besides those of {@link TrainingState}. */
+export interface LoopCounters {
+  tick: number;
+  /** Images trained on when the current tick began. */
+  tickStartNimg: number;
+  /** Seconds trained in earlier sessions. */
+  earlierSec: number;
+}
+
+/** Everything that decides how a run goes on. */
+export interface Resumable {
+  readonly state: TrainingState;
+  readonly counters: LoopCounters;
+  readonly order: InfiniteSampler;
+  readonly patchRandom: Mt19937;
+  readonly device: Device;
+}
+
+const infoSchema = z.looseObject({
+  kind: z.literal('training-state'),
+  formatVersion: z.number(),
+  precond: z.unknown(),
+  datasetLength: z.number(),
+  nimg: z.number(),
+  step: z.number(),
+  counters: z.object({ tick: z.number(), tickStartNimg: z.number(), earlierSec: z.number() }),
+  orderMode: z.enum(['window', 'epochs']),
+  orderPosition: z.number(),
+  orderRngPosition: z.number(),
+  patchRngPosition: z.number(),
+});
+
+/** Writes the state; the file appears whole or not at all. */
+export async function writeTrainingState(file: string, { state, counters, order, patchRandom, device }: Resumable): Promise<void> {
+  const orderState = order.state;
+  const patchState = patchRandom.state;
+  const info: z.infer<typeof infoSchema> = {
+    kind: 'training-state',
+    formatVersion: FORMAT_VERSION,
+    precond: state.denoiser.spec,
+    datasetLength: order.length,
+    nimg: state.nimg,
+    step: state.step,
+    counters,
+    orderMode: orderState.mode,
+    orderPosition: orderState.position,
+    orderRngPosition: orderState.rng.position,
+    patchRngPosition: patchState.position,
+  };
+  const small = {
+    'random.cpu': torch.tensor(torch.Generator.default('cpu').getState()),
+    ...(device === 'cpu' ? {} : { 'random.device': torch.tensor(torch.Generator.default(device).getState()) }),
+    'order.items': torch.tensor(orderState.order),
+    'order.random': wordsToTensor(orderState.rng.key),
+    'patches.random': wordsToTensor(patchState.key),
+  };
+  try {
+    const tensors = [
+      ...prefixed('net.', state.denoiser.stateDict()),
+      ...prefixed('ema.', state.ema.stateDict()),
+      ...prefixed('adam.', state.optimizer.stateDict()),
+      ...Object.entries(small),
+    ];
+    await writeSafetensors(file, tensors, { [METADATA_KEY]: JSON.stringify(info) });
+  } finally {
+    for (const tensor of Object.values(small)) tensor.dispose();
+  }
+}
+
+/**
+ * Restores a state in place.
+ * @throws UserError when the file is damaged, is something else, or belongs to another network or data set
+ */
+export async function readTrainingState(file: string, { state, counters, order, patchRandom, device }: Resumable): Promise<void> {
+  const reader = await openTensorFile(file);
+  try {
+    const parsed = infoSchema.safeParse(readMetadata(reader, file));
+    if (!parsed.success) {
+      throw new UserError('NOT_A_STATE', `${file} is not a training state; name a run folder or a file from its state/ folder`);
+    }
+    const info = parsed.data;
+    checkSameRun(file, info.precond, state.denoiser.spec, info.datasetLength, order.length);
+    torch.scope(() => {
+      const part = (prefix: string): Map<string, Tensor> =>
+        new Map(
+          reader.names.filter((name) => name.startsWith(prefix)).map((name) => [name.slice(prefix.length), reader.tensor(name)]),
+        );
+      load(state.denoiser, part('net.'));
+      load(state.ema, part('ema.'));
+      state.optimizer.loadStateDict(part('adam.'));
+      const bytes = (name: string) => reader.tensor(name).toTypedArray();
+      torch.Generator.default('cpu').setState(bytes('random.cpu') as Uint8Array);
+      if (device !== 'cpu' && reader.has('random.device')) {
+        torch.Generator.default(device).setState(bytes('random.device') as Uint8Array);
+      }
+      order.state = {
+        mode: info.orderMode,
+        order: bytes('order.items') as Int32Array,
+        position: info.orderPosition,
+        rng: { key: tensorToWords(reader.tensor('order.random')), position: info.orderRngPosition },
+      };
+      patchRandom.state = { key: tensorToWords(reader.tensor('patches.random')), position: info.patchRngPosition };
+    });
+    state.nimg = info.nimg;
+    state.step = info.step;
+    Object.assign(counters, info.counters);
+  } finally {
+    reader.close();
+  }
+}
+
+function checkSameRun(file: string, saved: unknown, current: PrecondSpec, savedLength: number, length: number): void {
+  const canonical = (spec: unknown) => JSON.stringify(spec);
+  if (canonical(saved) !== canonical(current)) {
+    throw new UserError('STATE_MISMATCH', `${file} belongs to a network with other options; resume with those of its run.json, or use --transfer`);
+  }
+  if (savedLength !== length) {
+    throw new UserError(
+      'STATE_MISMATCH',
+      `${file} was trained on ${savedLength} images and the data now has ${length}; restore the data, or use --transfer`,
+    );
+  }
+}
+
+function load(module: Module, tensors: Map<string, Tensor>): void {
+  module.loadStateDict(tensors);
+}
+
+function prefixed(prefix: string, tensors: ReadonlyMap<string, Tensor>): [string, Tensor][] {
+  return [...tensors].map(([name, tensor]) => [prefix + name, tensor]);
+}
+
+/** 32-bit words as int32, the nearest type that safetensors and libtorch share. */
+function wordsToTensor(words: Uint32Array): Tensor {
+  return torch.tensor(new Int32Array(words.buffer, words.byteOffset, words.length));
+}
+
+function tensorToWords(tensor: Tensor): Uint32Array {
+  return Uint32Array.from(tensor.toTypedArray() as Int32Array, (word) => word >>> 0);
+}

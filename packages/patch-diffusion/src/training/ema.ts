@@ -1,0 +1,44 @@
+/**
+ * Exponential moving average of the weights with a half-life in images and a ramp-up (Karras et al. 2022, appendix F.2).
+ */
+import type { Module, Tensor } from '@patch-diffusion/torch';
+import * as torch from '@patch-diffusion/torch';
+
+export interface EmaOptions {
+  /** Half-life, in thousands of images. */
+  readonly emaHalflifeKimg: number;
+  /** The half-life is at most this share of the images seen so far; null turns the ramp-up off. */
+  readonly emaRampupRatio: number | null;
+}
+
+/**
+ * The decay of one update.
+ * @param nimg images seen before the update
+ * @param batchImages images that the update counts as
+ */
+export function emaBeta(
+  { emaHalflifeKimg, emaRampupRatio }: EmaOptions,
+  nimg: number,
+  batchImages: number,
+): number {
+  const halflife = Math.min(
+    emaHalflifeKimg * 1000,
+    emaRampupRatio === null ? Number.POSITIVE_INFINITY : nimg * emaRampupRatio,
+  );
+  return 0.5 ** (batchImages / Math.max(halflife, 1e-8));
+}
+
+/** average ← beta·average + (1 − beta)·source, for every parameter. Buffers are constants in these networks. */
+export function updateEma(average: Module, source: Module, beta: number): void {
+  const targets = average.parameters();
+  const values = source.parameters();
+  torch.noGrad(() => {
+    if (torch.hasOp('_foreach_lerp_')) torch._foreachLerp_(targets, values, 1 - beta);
+    else for (const [i, target] of targets.entries()) target.lerp_(values[i], 1 - beta);
+  });
+}
+
+/** Copies all parameters and buffers. */
+export function copyWeights(target: Module, source: Module): void {
+  target.loadStateDict(source.stateDict() as ReadonlyMap<string, Tensor>);
+}

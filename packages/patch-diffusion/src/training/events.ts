@@ -1,0 +1,150 @@
+/**
+ * Events of a training run. The loop emits them and knows nothing of what listens: the progress bar, the
+ * statistics file, TensorBoard writers and tests. Every field is plain data; nothing keeps a tensor alive.
+ */
+
+import type { TrainOptions } from '../config/train-options.js';
+
+/** Where a run stands; on every event that follows a training step. */
+export interface TrainProgress {
+  /** Optimiser updates since the beginning of the run (resumed ones included). */
+  readonly step: number;
+  /** Images trained on, patches counting as images. */
+  readonly nimg: number;
+  /** `nimg / 1000`. */
+  readonly kimg: number;
+  /** Length of the run in images. */
+  readonly totalNimg: number;
+}
+
+/** First event: everything is loaded, the run folder exists, training begins. */
+export interface StartEvent extends TrainProgress {
+  readonly type: 'start';
+  readonly runDir: string;
+  readonly options: TrainOptions;
+  readonly dataset: {
+    readonly name: string;
+    readonly path: string;
+    readonly length: number;
+    readonly channels: number;
+    readonly height: number;
+    readonly width: number;
+    readonly labelDim: number;
+  };
+  /** Patch sizes that are drawn, with their probability and batch multiplier. */
+  readonly patches: readonly {
+    readonly height: number;
+    readonly width: number;
+    readonly probability: number;
+    readonly multiplier: number;
+  }[];
+  readonly parameters: number;
+  readonly device: string;
+  /** State file that the run goes on from, or null. */
+  readonly resumedFrom: string | null;
+}
+
+/** Images being opened and decoded. Comes before `start` and, while a cache fills, after it. */
+export interface DataEvent {
+  readonly type: 'data';
+  readonly phase?: 'scan' | 'decode' | 'write';
+  readonly done: number;
+  readonly total: number;
+}
+
+/** One optimiser update. */
+export interface StepEvent extends TrainProgress {
+  readonly type: 'step';
+  /** Patch side of this update (of its last round); the longer side where the images are not square. */
+  readonly patchSizePx: number;
+  /** Images (patches) of this update. */
+  readonly batch: number;
+  /** Mean loss per pixel and channel, or null where it was not read back from the device at this step. */
+  readonly loss: number | null;
+  readonly lr: number;
+  readonly gradNorm?: number;
+  /** Gradient elements that were NaN or infinite and were replaced. */
+  readonly nonFiniteGrads?: number;
+  readonly imagesPerSec: number;
+  readonly etaSec: number;
+}
+
+/** Once per `tickKimg`: statistics since the tick before. */
+export interface TickEvent extends TrainProgress {
+  readonly type: 'tick';
+  readonly tick: number;
+  /** Mean loss over the interval. */
+  readonly loss: number;
+  /** Mean loss for each patch side, in pixels, that occurred. */
+  readonly lossPerPatch: Readonly<Record<number, number>>;
+  /** Loss on the images of `holdout`. */
+  readonly heldOutLoss?: number;
+  readonly lr: number;
+  readonly emaBeta?: number;
+  readonly imagesPerSec: number;
+  readonly totalSec: number;
+  readonly secPerTick: number;
+  readonly secPerKimg: number;
+  /** Time spent on sampling and saving since the tick before. */
+  readonly maintenanceSec: number;
+  readonly etaSec: number;
+  /** Resident memory of the process. */
+  readonly rssBytes: number;
+  /** Peak device memory, where there is a device. */
+  readonly gpuBytes?: number;
+  readonly nonFiniteGrads: number;
+}
+
+/** A sheet of samples was written. */
+export interface SamplesEvent extends TrainProgress {
+  readonly type: 'samples';
+  readonly file: string;
+  /** The samples, uint8 [N, C, H, W]. */
+  readonly pixels: Uint8Array;
+  readonly shape: readonly [number, number, number, number];
+  readonly sec: number;
+}
+
+/** A network snapshot (EMA weights and configuration) was written. */
+export interface SnapshotEvent extends TrainProgress {
+  readonly type: 'snapshot';
+  readonly file: string;
+  readonly bytes: number;
+}
+
+/** A complete training state was written: a run continues from here exactly. */
+export interface StateEvent extends TrainProgress {
+  readonly type: 'state';
+  readonly file: string;
+  readonly bytes: number;
+}
+
+/** Something a person should know; the run goes on. */
+export interface WarningEvent {
+  readonly type: 'warning';
+  readonly code: string;
+  readonly message: string;
+}
+
+/** Last event of a run that did not fail. */
+export interface EndEvent extends TrainProgress {
+  readonly type: 'end';
+  readonly reason: 'duration' | 'time' | 'interrupted';
+  readonly runDir: string;
+  /** Newest snapshot, or null when none was written. */
+  readonly snapshot: string | null;
+  readonly totalSec: number;
+}
+
+export type TrainEvent =
+  | StartEvent
+  | DataEvent
+  | StepEvent
+  | TickEvent
+  | SamplesEvent
+  | SnapshotEvent
+  | StateEvent
+  | WarningEvent
+  | EndEvent;
+
+export type TrainEventListener = (event: TrainEvent) => void;

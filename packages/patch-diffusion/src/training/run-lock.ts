@@ -1,0 +1,134 @@
+/**
+ * One process per run folder. A `lock` file, created exclusively, names the owner; a lock whose process has
+ * ended is stale and is taken over. Limit: a lock held on another host can only be judged by its age.
+ */
+
+import { randomBytes } from 'node:crypto';
+import { link, open, readFile, rename, rm, utimes } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { UserError } from '../errors.js';
+
+/** Older than this without a heartbeat, a lock of another host counts as abandoned. */
+export const STALE_AFTER_SEC = 600;
+
+interface Owner {
+  readonly pid: number;
+  readonly host: string;
+  /** Tells a process from a later one with the same pid; null where the system does not say. */
+  readonly processStart: string | null;
+  readonly token: string;
+}
+
+/** Start time of a process in kernel ticks since boot (Linux), else null. */
+async function processStart(pid: number): Promise<string | null> {
+  try {
+    const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
+    // Fields follow the command name, which is in parentheses and may contain anything; 22 is starttime.
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? null;
+  } catch {
+    return null;
+  }
+}
+
+async function isAlive(owner: Owner): Promise<boolean> {
+  try {
+    process.kill(owner.pid, 0);
+  } catch (error) {
+    // EPERM: it lives, under another user.
+    if ((error as NodeJS.ErrnoException).code !== 'EPERM') return false;
+  }
+  return owner.processStart === null || owner.processStart === (await processStart(owner.pid));
+}
+
+export class RunLock {
+  readonly #file: string;
+  readonly #token: string;
+
+  private constructor(file: string, token: string) {
+    this.#file = file;
+    this.#token = token;
+  }
+
+  /** @throws {UserError} `RUN_IN_USE` when a living process holds the folder */
+  static async acquire(runDir: string): Promise<RunLock> {
+    const file = join(runDir, 'lock');
+    const token = randomBytes(12).toString('hex');
+    const owner: Owner = {
+      pid: process.pid,
+      host: hostname(),
+      processStart: await processStart(process.pid),
+      token,
+    };
+    // Written aside and linked into place: the lock is never seen half-written.
+    const draft = `${file}.${token}`;
+    const handle = await open(draft, 'wx');
+    try {
+      await handle.writeFile(JSON.stringify(owner));
+    } finally {
+      await handle.close();
+    }
+    try {
+      for (let attempt = 0; attempt < 20; attempt++) {
+        try {
+          await link(draft, file);
+          return new RunLock(file, token);
+        } catch (error) {
+          if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+        }
+        await clearStale(runDir, file, `${file}.stale-${token}`);
+      }
+      throw new UserError('RUN_IN_USE', `run folder ${runDir} is being taken by another process; try again`);
+    } finally {
+      await rm(draft, { force: true });
+    }
+  }
+
+  /** Shows that the owner lives, to processes on other hosts. */
+  async touch(): Promise<void> {
+    const now = new Date();
+    await utimes(this.#file, now, now).catch(() => {});
+  }
+
+  async release(): Promise<void> {
+    const owner = await readOwner(this.#file);
+    if (owner?.token === this.#token) await rm(this.#file, { force: true });
+  }
+}
+
+async function readOwner(file: string): Promise<Owner | null> {
+  try {
+    return JSON.parse(await readFile(file, 'utf8')) as Owner;
+  } catch {
+    return null;
+  }
+}
+
+/** Removes a lock whose owner is gone. @throws {UserError} when it is not */
+async function clearStale(runDir: string, file: string, aside: string): Promise<void> {
+  const owner = await readOwner(file);
+  if (owner !== null && (await inUse(owner, file))) {
+    const where = owner.host === hostname() ? '' : ` on ${owner.host}`;
+    throw new UserError(
+      'RUN_IN_USE',
+      `run folder ${runDir} is already in use by process ${owner.pid}${where}; wait for it or stop it first`,
+    );
+  }
+  try {
+    await rename(file, aside);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+    throw error;
+  }
+  // Between reading and renaming, another process may have put its own lock there: give that back.
+  const moved = await readOwner(aside);
+  if (moved !== null && moved.token !== owner?.token) await link(aside, file).catch(() => {});
+  await rm(aside, { force: true });
+}
+
+async function inUse(owner: Owner, file: string): Promise<boolean> {
+  if (owner.host === hostname()) return isAlive(owner);
+  const { stat } = await import('node:fs/promises');
+  const info = await stat(file).catch(() => null);
+  return info !== null && Date.now() - info.mtimeMs < STALE_AFTER_SEC * 1000;
+}

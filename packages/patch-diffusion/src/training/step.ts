@@ -1,0 +1,121 @@
+/**
+ * One optimiser update (Karras et al. 2022, appendix F.2; Patch Diffusion, section 3.2): accumulate the gradients of
+ * the rounds, sanitise them, let Adam step and the moving average follow.
+ */
+
+import type { Adam, Tensor } from '@patch-diffusion/torch';
+import * as torch from '@patch-diffusion/torch';
+import { type Augment, denoisingLoss, type LossBatch, type LossSpec } from '../diffusion/losses.js';
+import type { Denoiser } from '../diffusion/preconditioning.js';
+import type { Extent } from '../patches/extent.js';
+import type { RandomSource } from '../random-source.js';
+import { emaBeta, updateEma } from './ema.js';
+
+/** What an update changes. */
+export interface TrainingState {
+  readonly denoiser: Denoiser;
+  /** Moving average of the denoiser's weights. */
+  readonly ema: Denoiser;
+  readonly optimizer: Adam;
+  /** Images trained on so far, as the paper counts them: batch · mean multiplier per update. */
+  nimg: number;
+  /** Updates so far. */
+  step: number;
+}
+
+/** One gradient-accumulation round; its tensors are made when it is this round's turn. */
+export interface Round {
+  readonly patch: Extent;
+  /** Images of this round; the multiplier is already in it. */
+  readonly count: number;
+  makeBatch(): LossBatch;
+  readonly random: RandomSource;
+}
+
+export interface StepOptions {
+  readonly lr: number;
+  readonly lrRampupKimg: number;
+  readonly emaHalflifeKimg: number;
+  readonly emaRampupRatio: number | null;
+  readonly lossScaling: number;
+  /** Images per update at full size. */
+  readonly batch: number;
+  /** Expected batch multiplier of the patch schedule. */
+  readonly meanMultiplier: number;
+  /** `sum` as published, or `mean`: every patch's sum is scaled to the size of the whole image. */
+  readonly lossNorm: 'sum' | 'mean';
+  readonly image: Extent;
+  readonly loss: LossSpec;
+  readonly augment?: Augment | null;
+}
+
+export interface StepResult {
+  readonly lr: number;
+  readonly emaBeta: number;
+  /** Per round: the loss's mean per element, sum, and sum of squares. */
+  readonly rounds: readonly {
+    readonly patch: Extent;
+    readonly count: number;
+    readonly lossMean: number;
+    readonly lossSum: number;
+    readonly lossSquares: number;
+  }[];
+  /** L2 norm of the accumulated gradient, in scaled units, before sanitising; may be NaN or infinite. */
+  readonly gradNorm: number;
+}
+
+/** Learning rate at a point of the run: a linear ramp from 0. */
+export function learningRate(
+  { lr, lrRampupKimg }: Pick<StepOptions, 'lr' | 'lrRampupKimg'>,
+  nimg: number,
+): number {
+  return lrRampupKimg > 0 ? lr * Math.min(nimg / (lrRampupKimg * 1000), 1) : lr;
+}
+
+/** Makes one update. The counters move on; no tensor outlives the call. */
+export function trainStep(state: TrainingState, rounds: readonly Round[], options: StepOptions): StepResult {
+  state.optimizer.zeroGrad();
+  const losses = rounds.map((round) => accumulate(state.denoiser, round, rounds.length, options));
+  const lr = learningRate(options, state.nimg);
+  const gradNorm = sanitiseGradients(state.denoiser.parameters());
+  state.optimizer.step(lr);
+  const batchImages = options.batch * options.meanMultiplier;
+  const beta = emaBeta(options, state.nimg, batchImages);
+  updateEma(state.ema, state.denoiser, beta);
+  state.nimg += Math.floor(batchImages);
+  state.step += 1;
+  return { lr, emaBeta: beta, rounds: losses, gradNorm };
+}
+
+/** Forward and backward of one round; its gradient is added to the parameters'. */
+function accumulate(denoiser: Denoiser, round: Round, numRounds: number, options: StepOptions) {
+  return torch.scope(() => {
+    const loss = denoisingLoss(denoiser, round.makeBatch(), round.random, options.loss, options.augment);
+    const sum = loss.sum();
+    const { patch, count } = round;
+    const pixelScale =
+      options.lossNorm === 'mean'
+        ? (options.image.height * options.image.width) / (patch.height * patch.width)
+        : 1;
+    // Mean over the images of all rounds, sum over pixels.
+    sum.mul((options.lossScaling * pixelScale) / (count * numRounds)).backward();
+    const lossSum = sum.item();
+    return { patch, count, lossMean: lossSum / loss.numel, lossSum, lossSquares: loss.detach().square().sum().item() };
+  });
+}
+
+/**
+ * Replaces NaN by 0 and ±∞ by ±10⁵ where there are any.
+ * @returns the gradient's L2 norm before that
+ */
+function sanitiseGradients(parameters: readonly Tensor[]): number {
+  return torch.noGrad(() =>
+    torch.scope(() => {
+      const grads = parameters.flatMap(({ grad }) => (grad ? [grad] : []));
+      const norms = torch._foreachNorm(grads);
+      const norm = torch.stack(norms).norm().item();
+      if (!Number.isFinite(norm)) for (const grad of grads) grad.nanToNum_(0, 1e5, -1e5);
+      return norm;
+    }),
+  );
+}

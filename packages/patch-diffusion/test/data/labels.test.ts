@@ -1,0 +1,78 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { parseDatasetJson, resolveLabels } from '../../src/data/labels.js';
+import { classifyName, compareNames, comparePaths, preparedName } from '../../src/data/names.js';
+
+const name = fc.string({ minLength: 1, maxLength: 12 });
+
+describe('dataset.json', () => {
+  it('gives back what was written', () => {
+    fc.assert(
+      fc.property(fc.dictionary(name, fc.nat(20), { minKeys: 1, noNullPrototype: true }), (labels) => {
+        const parsed = parseDatasetJson(JSON.stringify({ labels: Object.entries(labels) }), 'x');
+        expect(Object.fromEntries(parsed!.labels)).toEqual(labels);
+      }),
+    );
+  });
+
+  it('never fails but with an error for people', () => {
+    fc.assert(
+      fc.property(
+        fc.oneof(
+          fc.json(),
+          fc.jsonValue().map((labels) => JSON.stringify({ labels })),
+          fc.string(),
+        ),
+        (text) => {
+          try {
+            parseDatasetJson(text, 'x');
+          } catch (error) {
+            expect(error).toMatchObject({ name: 'UserError', code: 'DATA_LABELS' });
+          }
+        },
+      ),
+      { numRuns: 500 },
+    );
+  });
+
+  it('matches names however their accents are composed', () => {
+    const source = {
+      kind: 'folder' as const,
+      path: 'x',
+      names: ['e\u0301.png'],
+      datasetJson: '{"labels": [["é.png", 3]], "classes": ["a", "b", "c", "d", "e"]}',
+      classes: null,
+    };
+    expect(resolveLabels(source)).toEqual({ dim: 5, classNames: ['a', 'b', 'c', 'd', 'e'], values: [3] });
+  });
+});
+
+describe('names', () => {
+  it('compares by code point, as Python does', () => {
+    fc.assert(
+      fc.property(fc.string({ unit: 'binary' }), fc.string({ unit: 'binary' }), (a, b) => {
+        const points = (text: string) => Buffer.from(text, 'utf8'); // UTF-8 keeps the order of code points
+        expect(Math.sign(compareNames(a, b))).toBe(Buffer.compare(points(a), points(b)));
+      }),
+    );
+  });
+
+  it('orders paths part by part', () => {
+    const names = ['cat-wild/a', 'cat/z', 'cat', 'b/c/d', 'b/c'];
+    expect([...names].sort(comparePaths)).toEqual(['b/c', 'b/c/d', 'cat', 'cat/z', 'cat-wild/a']);
+    expect([...names].sort(compareNames)).toEqual(['b/c', 'b/c/d', 'cat', 'cat-wild/a', 'cat/z']);
+  });
+
+  it('knows images by their extension', () => {
+    expect(['a.JPG', 'b/c.tiff', 'x.y.png'].map(classifyName)).toEqual(['image', 'image', 'image']);
+    expect(['png', 'a.txt', '.x/a.png', '__MACOSX/a.png', 'a.'].map(classifyName)).toEqual([
+      null,
+      null,
+      null,
+      null,
+      null,
+    ]);
+    expect(classifyName('a.HEIC')).toEqual({ reason: expect.stringContaining('convert') });
+    expect(preparedName(12345)).toBe('00012/img00012345.png');
+  });
+});

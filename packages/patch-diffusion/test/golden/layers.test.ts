@@ -1,0 +1,58 @@
+import type { Module, Tensor } from '@patch-diffusion/torch';
+import { camelCaseKeys } from '../../src/interchange/official-config.js';
+import type { Init } from '../../src/networks/init.js';
+import { Conv2d, FourierEmbedding, GroupNorm, Linear, PositionalEmbedding } from '../../src/networks/layers.js';
+import { UNetBlock, type UNetBlockOptions } from '../../src/networks/unet-block.js';
+import { describeGolden, expectClose, type Golden } from '../helpers/golden.js';
+
+interface LayerConfig {
+  class: string;
+  kwargs: Record<string, never>;
+  grads: boolean;
+}
+
+/** `{init_mode, init_weight, init_bias}` → {@link Init}. */
+function toInit(args: Record<string, never> | null): Init | null {
+  return args && { mode: args.init_mode, weight: args.init_weight, bias: args.init_bias };
+}
+
+function build(className: string, kwargs: Record<string, never>): Module & { forward(x: Tensor, emb?: Tensor): Tensor } {
+  const { in_channels, out_channels, kernel, in_features, out_features, emb_channels, num_channels, ...rest } = kwargs;
+  const init = toInit(kwargs) ?? {};
+  const options = camelCaseKeys(rest);
+  switch (className) {
+    case 'Linear':
+      return new Linear(in_features, out_features, { ...options, init });
+    case 'Conv2d':
+      return new Conv2d(in_channels, out_channels, kernel, { ...options, init });
+    case 'GroupNorm':
+      return new GroupNorm(num_channels, rest.eps, options);
+    case 'PositionalEmbedding':
+      return new PositionalEmbedding(num_channels, rest.max_positions, rest.endpoint);
+    case 'FourierEmbedding':
+      return new FourierEmbedding(num_channels, rest.scale);
+    case 'UNetBlock': {
+      const inits = { init: toInit(rest.init) ?? {}, initZero: toInit(rest.init_zero) ?? {}, initAttn: toInit(rest.init_attn) };
+      return new UNetBlock(in_channels, out_channels, emb_channels, { ...options, ...inits } as UNetBlockOptions) as never;
+    }
+    default:
+      throw new Error(`unknown layer class ${className}`);
+  }
+}
+
+describeGolden<LayerConfig>('layers', ({ config, tensor, has, group }: Golden<LayerConfig>) => {
+  const layer = build(config.class, config.kwargs).eval();
+  layer.loadStateDict(group('param.'));
+  const x = tensor('in.x').setRequiresGrad();
+  const emb = has('in.emb') ? tensor('in.emb').setRequiresGrad() : undefined;
+  const y = layer.forward(x, emb);
+  expectClose(y, tensor('out.y'), 2e-5, 0, 'out.y');
+  y.mul(tensor('in.probe')).sum().backward();
+  const inputs: Record<string, Tensor | undefined> = { x, emb };
+  const parameters = new Map(layer.namedParameters());
+  for (const [name, expected] of group('grad.')) {
+    const source = name.startsWith('in.') ? inputs[name.slice(3)] : parameters.get(name.slice('param.'.length));
+    // Buffers are listed without a gradient of ours.
+    if (source) expectClose(source.grad!, expected, 2e-4, 1e-6, `grad.${name}`);
+  }
+});

@@ -1,0 +1,63 @@
+import * as torch from '@patch-diffusion/torch';
+import { expect } from 'vitest';
+import { createDenoiser, IddpmDenoiser, VpDenoiser } from '../../src/diffusion/preconditioning.js';
+import { precondFromOfficial } from '../../src/interchange/official-config.js';
+import { describeGolden, expectClose } from '../helpers/golden.js';
+
+interface PrecondConfig {
+  net: { class: string; kwargs: Record<string, unknown>; model_kwargs: Record<string, unknown> };
+  inputs: string[];
+}
+
+describeGolden<PrecondConfig>('precond', ({ config, tensor, has, group }) => {
+  const { class: className, kwargs, model_kwargs } = config.net;
+  const denoiser = createDenoiser(precondFromOfficial(className, kwargs, model_kwargs)).eval();
+  const params = group('param.');
+  if (denoiser instanceof IddpmDenoiser) checkTable(denoiser, params.get('u')!);
+  denoiser.loadStateDict(params);
+
+  for (const tag of config.inputs) {
+    const optional = (name: string) => (has(`in.${tag}.${name}`) ? tensor(`in.${tag}.${name}`) : null);
+    const D = torch.noGrad(() =>
+      denoiser.forward(tensor(`in.${tag}.x`), tensor(`in.${tag}.sigma`), {
+        positions: optional('x_pos'),
+        classLabels: optional('class_labels'),
+        augmentLabels: optional('augment_labels'),
+      }),
+    );
+    expectClose(D, tensor(`out.${tag}.D_x`), 1e-5, 0, tag);
+  }
+
+  const finite = (x: number) => (x === Infinity ? 1e300 : x);
+  expect(finite(denoiser.sigmaMin)).toBe(tensor('out.sigma_min').item());
+  expect(finite(denoiser.sigmaMax)).toBe(tensor('out.sigma_max').item());
+
+  const sigmas = tensor('in.sigma_list.f64').toTypedArray() as Float64Array;
+  const rounded = Float64Array.from(sigmas, (sigma) => denoiser.roundSigma(sigma));
+  // The table is float32, whatever precision the rounded levels are returned in.
+  expectClose(torch.tensor(rounded), tensor('out.round_sigma.f64'), 1e-7);
+  if (denoiser instanceof IddpmDenoiser) {
+    const indices = Float64Array.from(sigmas, (sigma) => denoiser.nearestIndex(sigma));
+    expectClose(torch.tensor(indices), tensor('out.round_sigma.index'), 0);
+    const steps = tensor('in.alpha_bar_j').toTypedArray() as BigInt64Array;
+    const ours = Float64Array.from(steps, (j) => denoiser.alphaBar(Number(j)));
+    // A few roundings of float32.
+    expectClose(torch.tensor(ours), tensor('out.alpha_bar'), 5e-7);
+  }
+  if (denoiser instanceof VpDenoiser) {
+    const inverse = Float64Array.from(sigmas, (sigma) => denoiser.sigmaInverse(sigma));
+    expectClose(torch.tensor(inverse), tensor('out.sigma_inv.f64'), 1e-12);
+    const times = tensor('in.t.f64').toTypedArray() as Float64Array;
+    expectClose(torch.tensor(Float64Array.from(times, (t) => denoiser.sigma(t))), tensor('out.sigma_of_t.f64'), 1e-12);
+  }
+  denoiser.dispose();
+});
+
+/** The freshly computed table: 2e-5 relative above 0.05; 2e-3 below, where the recurrence amplifies roundings. */
+function checkTable({ u }: IddpmDenoiser, expected: torch.Tensor): void {
+  const [ours, theirs] = [u, expected].map((t) => t.toFloat32Array());
+  expect(ours.length).toBe(theirs.length);
+  for (const [j, sigma] of theirs.entries()) {
+    expect(Math.abs(ours[j] - sigma), `u[${j}]`).toBeLessThanOrEqual(sigma * (sigma > 0.05 ? 2e-5 : 2e-3));
+  }
+}

@@ -1,0 +1,103 @@
+/** Reading the reference vectors, and comparing tensors with the tolerances that their README states. */
+import { existsSync, readdirSync } from 'node:fs';
+import { basename, join, resolve } from 'node:path';
+import { SafetensorsFile, type Tensor } from '@patch-diffusion/torch';
+import * as torch from '@patch-diffusion/torch';
+import { describe, expect, it } from 'vitest';
+import type { RandomSource } from '../../src/random-source.js';
+
+const repository = resolve(import.meta.dirname, '../../../..');
+export const sharedDir = process.env.SHARED_DIR ?? resolve(repository, '../shared');
+export const goldenDir = process.env.GOLDEN_DIR ?? join(sharedDir, 'golden');
+
+/** One file of vectors. */
+export interface Golden<C> {
+  readonly name: string;
+  readonly config: C;
+  readonly file: SafetensorsFile;
+  /** The tensor of that name; a missing one is an error. */
+  tensor(name: string): Tensor;
+  has(name: string): boolean;
+  /** All tensors below a prefix, by the rest of their names. */
+  group(prefix: string): Map<string, Tensor>;
+}
+
+export function openGolden<C>(path: string): Golden<C> {
+  const file = SafetensorsFile.openSync(path);
+  return {
+    name: basename(path, '.safetensors'),
+    config: JSON.parse(file.metadata.config ?? '{}') as C,
+    file,
+    tensor: (name) => file.tensor(name),
+    has: (name) => file.has(name),
+    group: (prefix) =>
+      new Map(
+        file.names.filter((name) => name.startsWith(prefix)).map((name) => [name.slice(prefix.length), file.tensor(name)]),
+      ),
+  };
+}
+
+/**
+ * One test for each file of a folder of vectors. Without the folder the suite is skipped and says so.
+ * @param pending tells why a file has to wait, or null
+ */
+export function describeGolden<C>(
+  folder: string,
+  test: (golden: Golden<C>) => void | Promise<void>,
+  pending: (golden: Golden<C>) => string | null = () => null,
+): void {
+  const dir = join(goldenDir, folder);
+  if (!existsSync(dir)) {
+    describe.skip(`golden/${folder}: skipped, there is no ${dir} (set SHARED_DIR or GOLDEN_DIR)`, () => it('needs vectors', () => {}));
+    return;
+  }
+  const files = readdirSync(dir).filter((name) => name.endsWith('.safetensors'));
+  describe(`golden/${folder}`, () => {
+    it('has vectors', () => expect(files.length).toBeGreaterThan(0));
+    for (const name of files) {
+      const golden = openGolden<C>(join(dir, name));
+      const reason = pending(golden);
+      if (reason) it.todo(`${golden.name}: ${reason}`);
+      else {
+        it(golden.name, async () => {
+          try {
+            await test(golden);
+          } finally {
+            golden.file.close();
+          }
+        });
+      }
+    }
+  });
+}
+
+/** Largest absolute value and largest difference of two tensors, in float64. */
+export function difference(actual: Tensor, expected: Tensor): { max: number; scale: number } {
+  expect(actual.shape).toEqual(expected.shape);
+  if (expected.numel === 0) return { max: 0, scale: 0 };
+  return torch.noGrad(() =>
+    torch.scope(() => {
+      const [a, b] = [actual, expected].map((t) => t.detach().to({ dtype: 'float64' }));
+      return { max: a.sub(b).abs().max().item(), scale: b.abs().max().item() };
+    }),
+  );
+}
+
+/** Fails unless max|actual − expected| ≤ relative · max|expected| + absolute. */
+export function expectClose(actual: Tensor, expected: Tensor, relative: number, absolute = 0, what = ''): void {
+  const { max, scale } = difference(actual, expected);
+  const bound = relative * scale + absolute;
+  expect(max, `${what}: largest difference, with a bound of ${bound}`).toBeLessThanOrEqual(bound);
+}
+
+/** Answers each draw with the recorded one of the same name. */
+export function replay(draws: ReadonlyMap<string, Tensor>, used: string[] = []): RandomSource {
+  const take = (name: string, shape: readonly number[]): Tensor => {
+    const value = draws.get(name);
+    if (!value) throw new Error(`no recorded draw "${name}"; there are ${[...draws.keys()].join(', ')}`);
+    expect(value.shape, `shape of the draw ${name}`).toEqual([...shape]);
+    used.push(name);
+    return value;
+  };
+  return { rand: take, randn: take, randint: (name, _low, _high, shape) => take(name, shape) };
+}

@@ -1,0 +1,85 @@
+/**
+ * Element types, devices and memory formats, and which typed array holds which element type.
+ */
+
+/** Element types of tensors. */
+export type DType =
+  | 'float64'
+  | 'float32'
+  | 'float16'
+  | 'bfloat16'
+  | 'int64'
+  | 'int32'
+  | 'uint8'
+  | 'bool';
+
+/** `'cpu'`, `'cuda'`, `'cuda:1'` or `'mps'`. */
+export type Device = string;
+
+/** Order of a 4-D tensor's elements in memory. `preserve` keeps the source's. */
+export type MemoryFormat = 'contiguous' | 'channelsLast' | 'preserve';
+
+/** A number where libtorch takes a scalar. Integers stay integers, as Python's literals do. */
+export type Scalar = number | bigint | boolean;
+
+/** How a loss is reduced over its elements. */
+export type Reduction = 'none' | 'mean' | 'sum';
+
+/** Arrays that tensors are made from. */
+export type TypedArray =
+  | Float64Array
+  | Float32Array
+  | BigInt64Array
+  | Int32Array
+  | Uint16Array
+  | Uint8Array
+  | Uint8ClampedArray
+  | Int16Array
+  | Int8Array
+  | Uint32Array;
+
+type TypedArrayConstructor = {
+  readonly BYTES_PER_ELEMENT: number;
+  new (buffer: ArrayBuffer): TypedArray;
+};
+
+const ARRAYS: Record<string, TypedArrayConstructor> = {
+  float64: Float64Array,
+  float32: Float32Array,
+  float16: Uint16Array,
+  bfloat16: Uint16Array,
+  int64: BigInt64Array,
+  int32: Int32Array,
+  int16: Int16Array,
+  int8: Int8Array,
+  uint8: Uint8Array,
+  bool: Uint8Array,
+};
+
+/** The typed array that holds elements of this type; float16 and bfloat16 as raw bits. */
+export function typedArrayFor(dtype: string, buffer: ArrayBuffer): TypedArray {
+  const constructor = ARRAYS[dtype];
+  if (!constructor) throw new TypeError(`internal: no typed array holds ${dtype}`);
+  return new constructor(buffer);
+}
+
+const BYTES: Record<DType, number> = {
+  float64: 8,
+  float32: 4,
+  float16: 2,
+  bfloat16: 2,
+  int64: 8,
+  int32: 4,
+  uint8: 1,
+  bool: 1,
+};
+
+/** Bytes per element. */
+export function bytesPerElement(dtype: DType): number {
+  return BYTES[dtype];
+}
+
+/** Whether the type is a floating-point one. */
+export function isFloatingPoint(dtype: DType): boolean {
+  return dtype === 'float32' || dtype === 'float64' || dtype === 'float16' || dtype === 'bfloat16';
+}

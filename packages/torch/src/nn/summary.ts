@@ -1,0 +1,61 @@
+/** The table that `Module.summary` prints. */
+import type { Tensor } from '../tensor.js';
+import type { Module } from './module.js';
+
+interface Row {
+  readonly name: string;
+  readonly type: string;
+  readonly params: string;
+  readonly buffers: string;
+  readonly tensors: string;
+}
+
+const HEAD: Row = { name: 'Module', type: 'Type', params: 'Parameters', buffers: 'Buffers', tensors: 'Shape' };
+
+/** One row per module down to `depth`; a module at that depth, or without children, counts all below it. */
+export function summaryTable(root: Module, depth: number): string {
+  const rows: Row[] = [];
+  walk(root, '', 0);
+  const type = `${root.constructor.name}, ${rows.length} rows`;
+  const total: Row = { ...HEAD, ...counts(root), name: 'total', type, tensors: '' };
+  const table = [HEAD, ...rows, total];
+  const width = (key: keyof Row): number => Math.max(...table.map((row) => row[key].length));
+  const widths = { name: width('name'), type: width('type'), params: width('params'), buffers: width('buffers') };
+  const lines = table.map(({ name, type, params, buffers, tensors }) =>
+    [
+      name.padEnd(widths.name),
+      type.padEnd(widths.type),
+      params.padStart(widths.params),
+      buffers.padStart(widths.buffers),
+      tensors,
+    ]
+      .join('  ')
+      .trimEnd(),
+  );
+  const rule = '-'.repeat(Math.max(...lines.map(({ length }) => length)));
+  return [lines[0], rule, ...lines.slice(1, -1), rule, lines.at(-1)].join('\n');
+
+  function walk(module: Module, path: string, level: number): void {
+    const children = [...module.children()];
+    if (level === depth || children.length === 0) {
+      rows.push({ name: path || '(root)', type: module.constructor.name, ...counts(module), tensors: shapeOf(module) });
+      return;
+    }
+    for (const [name, child] of children) walk(child, path === '' ? name : `${path}.${name}`, level + 1);
+  }
+}
+
+function counts(module: Module): { params: string; buffers: string } {
+  const sum = (tensors: Iterable<[string, Tensor]>): string => {
+    let elements = 0;
+    for (const [, { numel }] of tensors) elements += numel;
+    return elements.toLocaleString('en-US');
+  };
+  return { params: sum(module.namedParameters()), buffers: sum(module.namedBuffers()) };
+}
+
+/** The weight's shape where the module has one of its own. */
+function shapeOf(module: Module): string {
+  for (const [name, { shape }] of module.namedParameters()) if (name === 'weight') return `[${shape.join(', ')}]`;
+  return '';
+}

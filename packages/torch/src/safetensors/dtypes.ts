@@ -1,0 +1,69 @@
+/** Element types of files and of tensors, and the one way from raw bytes to a tensor. */
+import { type DType, type Device, type Tensor, tensor } from '../tensor.js';
+import { SafetensorsError } from './error.js';
+import type { SafetensorsDType, TensorEntry } from './header.js';
+
+const TO_TORCH: Readonly<Partial<Record<SafetensorsDType, DType>>> = {
+  F64: 'float64',
+  F32: 'float32',
+  F16: 'float16',
+  BF16: 'bfloat16',
+  I64: 'int64',
+  I32: 'int32',
+  U8: 'uint8',
+  BOOL: 'bool',
+};
+
+/** The file's name for each of our element types. */
+export const FROM_TORCH: Readonly<Record<DType, SafetensorsDType>> = {
+  float64: 'F64',
+  float32: 'F32',
+  float16: 'F16',
+  bfloat16: 'BF16',
+  int64: 'I64',
+  int32: 'I32',
+  uint8: 'U8',
+  bool: 'BOOL',
+};
+
+/** @throws SafetensorsError if tensors here have no such element type (the `torch` of Python reads it). */
+export function torchDType(entry: TensorEntry, file: string): DType {
+  const dtype = TO_TORCH[entry.dtype];
+  if (dtype === undefined) {
+    const known = Object.keys(TO_TORCH).join(', ');
+    const what = `tensor ${JSON.stringify(entry.name)} is ${entry.dtype}; supported are ${known}`;
+    throw new SafetensorsError(file, 'unsupported-dtype', what);
+  }
+  return dtype;
+}
+
+/**
+ * A tensor from an entry's little-endian bytes, which start at the beginning of their buffer.
+ *
+ * @throws SafetensorsError if the element type is not supported.
+ */
+export function tensorFromBytes(bytes: Uint8Array, entry: TensorEntry, file: string, device?: Device): Tensor {
+  const dtype = torchDType(entry, file);
+  return tensor(typedView(bytes, dtype), { shape: [...entry.shape], dtype, ...(device ? { device } : {}) });
+}
+
+/** 16-bit floats stay raw bits in a Uint16Array, as in `Tensor.toTypedArray`. */
+function typedView(bytes: Uint8Array, dtype: DType) {
+  const { buffer, byteOffset, byteLength } = bytes;
+  switch (dtype) {
+    case 'float64':
+      return new Float64Array(buffer, byteOffset, byteLength / 8);
+    case 'float32':
+      return new Float32Array(buffer, byteOffset, byteLength / 4);
+    case 'float16':
+    case 'bfloat16':
+      return new Uint16Array(buffer, byteOffset, byteLength / 2);
+    case 'int64':
+      return new BigInt64Array(buffer, byteOffset, byteLength / 8);
+    case 'int32':
+      return new Int32Array(buffer, byteOffset, byteLength / 4);
+    case 'uint8':
+    case 'bool':
+      return bytes;
+  }
+}

@@ -1,0 +1,217 @@
+/**
+ * Reading safetensors files: the header is checked whole when the file is opened, tensors are read one by one
+ * when asked for. Memory is bounded by the file's real size whatever its header claims.
+ * Limits: little-endian machines (all that Node's native addons here run on); no memory mapping.
+ */
+import { close, closeSync, constants, fstatSync, openSync, read, readSync } from 'node:fs';
+import { promisify } from 'node:util';
+import type { DType, Device, Tensor } from '../tensor.js';
+import { tensorFromBytes, torchDType } from './dtypes.js';
+import { SafetensorsError } from './error.js';
+import { headerLength, parseHeader, type SafetensorsHeader, type TensorEntry } from './header.js';
+
+const readAsync = promisify(read);
+const closeAsync = promisify(close);
+/** The system reads at most 2 GiB at once. */
+const CHUNK_BYTES = 1 << 30;
+
+/** What {@link SafetensorsFile.info} tells without reading the tensor. */
+export interface TensorInfo {
+  readonly dtype: DType;
+  readonly shape: number[];
+}
+
+/** An open safetensors file. Close it, or declare it with `using`. */
+export class SafetensorsFile {
+  readonly path: string;
+  private readonly header: SafetensorsHeader;
+  private readonly dataStart: number;
+  private fd: number;
+
+  private constructor(path: string, fd: number) {
+    this.path = path;
+    this.fd = fd;
+    const size = fstatSync(fd).size;
+    const prefix = new Uint8Array(Math.min(8, size));
+    this.readInto(prefix, 0);
+    const length = headerLength(prefix, size, path);
+    const json = new Uint8Array(length);
+    this.readInto(json, 8);
+    this.header = parseHeader(json, size - 8 - length, path);
+    this.dataStart = 8 + length;
+  }
+
+  /**
+   * Opens a file and checks its header.
+   *
+   * @throws SafetensorsError naming the file and what is wrong (missing, truncated, malformed, …).
+   */
+  static openSync(path: string): SafetensorsFile {
+    let fd: number | undefined;
+    try {
+      // Without O_NONBLOCK (absent on Windows) a named pipe would wait for a writer for ever.
+      fd = openSync(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+      if (!fstatSync(fd).isFile()) throw new SafetensorsError(path, 'unreadable', 'it is not a file');
+      return new SafetensorsFile(path, fd);
+    } catch (error) {
+      if (fd !== undefined) closeSync(fd);
+      throw asReadError(path, error);
+    }
+  }
+
+  /** {@link SafetensorsFile.openSync} as a promise; only the header is read. */
+  static async open(path: string): Promise<SafetensorsFile> {
+    return SafetensorsFile.openSync(path);
+  }
+
+  /** The file's free-form strings; a plain object with own properties only. */
+  get metadata(): Record<string, string> {
+    return this.header.metadata;
+  }
+
+  /** Tensor names in the order of the header. */
+  get names(): string[] {
+    return [...this.header.entries.keys()];
+  }
+
+  has(name: string): boolean {
+    return this.header.entries.has(name);
+  }
+
+  /**
+   * Element type and shape of a tensor, without reading it.
+   *
+   * @throws SafetensorsError if there is no such tensor or its element type has no counterpart here.
+   */
+  info(name: string): TensorInfo {
+    const entry = this.entry(name);
+    return { dtype: torchDType(entry, this.path), shape: [...entry.shape] };
+  }
+
+  /**
+   * Reads one tensor.
+   *
+   * @throws SafetensorsError if there is no such tensor, its element type is not supported, or reading fails.
+   */
+  tensor(name: string, { device }: { device?: Device } = {}): Tensor {
+    const entry = this.entry(name);
+    torchDType(entry, this.path); // before reading what could be gigabytes
+    const bytes = this.allocate(entry);
+    this.readInto(bytes, this.dataStart + entry.begin);
+    return tensorFromBytes(bytes, entry, this.path, device);
+  }
+
+  /** {@link SafetensorsFile.tensor}, reading off the event loop. */
+  async readTensor(name: string, { device }: { device?: Device } = {}): Promise<Tensor> {
+    const entry = this.entry(name);
+    torchDType(entry, this.path);
+    const bytes = this.allocate(entry);
+    await this.readIntoAsync(bytes, this.dataStart + entry.begin);
+    return tensorFromBytes(bytes, entry, this.path, device);
+  }
+
+  /** The raw little-endian bytes of one tensor, for element types that libtorch lacks. */
+  bytes(name: string): Uint8Array {
+    const entry = this.entry(name);
+    const bytes = this.allocate(entry);
+    this.readInto(bytes, this.dataStart + entry.begin);
+    return bytes;
+  }
+
+  async close(): Promise<void> {
+    const fd = this.fd;
+    this.fd = -1;
+    if (fd >= 0) await closeAsync(fd);
+  }
+
+  [Symbol.dispose](): void {
+    const fd = this.fd;
+    this.fd = -1;
+    if (fd >= 0) closeSync(fd);
+  }
+
+  private entry(name: string): TensorEntry {
+    const entry = this.header.entries.get(name);
+    if (entry === undefined) {
+      const some = this.names.slice(0, 5).join(', ');
+      const what = `it has no tensor ${JSON.stringify(name)} (${this.names.length} tensors: ${some}, …)`;
+      throw new SafetensorsError(this.path, 'no-such-tensor', what);
+    }
+    return entry;
+  }
+
+  private allocate({ name, begin, end }: TensorEntry): Uint8Array {
+    try {
+      return new Uint8Array(end - begin);
+    } catch (error) {
+      const what = `tensor ${JSON.stringify(name)} of ${end - begin} bytes does not fit into memory`;
+      throw new SafetensorsError(this.path, 'unreadable', what, { cause: error });
+    }
+  }
+
+  private readInto(target: Uint8Array, position: number): void {
+    this.assertOpen();
+    try {
+      for (let at = 0; at < target.length; ) {
+        const length = Math.min(CHUNK_BYTES, target.length - at);
+        at += this.progress(readSync(this.fd, target, at, length, position + at));
+      }
+    } catch (error) {
+      throw asReadError(this.path, error);
+    }
+  }
+
+  private async readIntoAsync(target: Uint8Array, position: number): Promise<void> {
+    this.assertOpen();
+    try {
+      for (let at = 0; at < target.length; ) {
+        const length = Math.min(CHUNK_BYTES, target.length - at);
+        at += this.progress((await readAsync(this.fd, target, at, length, position + at)).bytesRead);
+      }
+    } catch (error) {
+      throw asReadError(this.path, error);
+    }
+  }
+
+  private progress(bytesRead: number): number {
+    if (bytesRead > 0) return bytesRead;
+    throw new SafetensorsError(this.path, 'truncated', 'the file became shorter while it was read');
+  }
+
+  private assertOpen(): void {
+    if (this.fd < 0) throw new SafetensorsError(this.path, 'unreadable', 'the file was already closed');
+  }
+}
+
+/**
+ * Reads a whole file; the caller owns the tensors (read inside no `scope`, or dispose them).
+ *
+ * @throws SafetensorsError as {@link SafetensorsFile.open}; nothing is leaked then.
+ */
+export async function readSafetensors(
+  path: string,
+  options: { device?: Device } = {},
+): Promise<{ tensors: Map<string, Tensor>; metadata: Record<string, string> }> {
+  const file = await SafetensorsFile.open(path);
+  const tensors = new Map<string, Tensor>();
+  try {
+    for (const name of file.names) tensors.set(name, await file.readTensor(name, options));
+    return { tensors, metadata: file.metadata };
+  } catch (error) {
+    for (const tensor of tensors.values()) tensor.dispose();
+    throw error;
+  } finally {
+    await file.close();
+  }
+}
+
+function asReadError(path: string, error: unknown): unknown {
+  if (!(error instanceof Error) || error instanceof SafetensorsError || !('code' in error)) return error;
+  const reasons: Record<string, string> = {
+    ENOENT: 'there is no such file',
+    EACCES: 'permission to read it is denied',
+    EISDIR: 'it is a folder, not a file',
+  };
+  const what = reasons[String(error.code)] ?? `it cannot be read: ${error.message}`;
+  return new SafetensorsError(path, 'unreadable', what, { cause: error });
+}

@@ -1,0 +1,37 @@
+/**
+ * Writing safetensors files, tensor by tensor: at most one tensor's copy is in memory, and the file appears
+ * whole or not at all (see atomic-file.ts).
+ */
+import { writeFileAtomic } from '../atomic-file.js';
+import type { Tensor } from '../tensor.js';
+import { FROM_TORCH } from './dtypes.js';
+import { encodeHeader } from './header.js';
+
+/**
+ * Writes tensors with their names and optional free-form strings.
+ *
+ * The tensors must stay alive and unchanged until the promise settles. Their order is kept in the header;
+ * the data is ordered by element size, so that every tensor is aligned.
+ *
+ * @param metadata - Strings only; keep structured values as JSON text.
+ * @throws SafetensorsError if a name is used twice or cannot be written.
+ * @throws FileWriteError if the file system refuses (disk full, read-only, …); no part of the file remains.
+ */
+export async function writeSafetensors(
+  path: string,
+  tensors: Iterable<readonly [string, Tensor]>,
+  metadata: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  const list = [...tensors];
+  const layout = list.map(([name, { dtype, shape }]) => ({ name, dtype: FROM_TORCH[dtype], shape }));
+  const { bytes, order } = encodeHeader(layout, metadata, path);
+
+  async function* parts(): AsyncGenerator<Uint8Array> {
+    yield bytes;
+    for (const index of order) {
+      const { buffer, byteOffset, byteLength } = await list[index]![1].readback();
+      yield new Uint8Array(buffer, byteOffset, byteLength);
+    }
+  }
+  await writeFileAtomic(path, parts());
+}

@@ -1,0 +1,218 @@
+/**
+ * Compiles the addon: one compiler process per C++ file, side by side, then one link. No CMake needed.
+ *
+ * Objects are kept under the hash of what went into them, so that after a change only the changed file is
+ * compiled. A finished build appears whole (built beside, then renamed).
+ */
+import { spawn, spawnSync } from 'node:child_process';
+import {
+  accessSync,
+  appendFileSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { availableParallelism, freemem } from 'node:os';
+import { basename, join } from 'node:path';
+import { ADDON_FILE, buildDirs } from './addon.js';
+import { SetupError } from './errors.js';
+import { findProgram, type Host, removeAbandoned } from './host.js';
+import type { FoundLibtorch } from './locate.js';
+import { digest, type Recipe } from './recipe.js';
+import { compilerRemedy } from './remedies.js';
+
+/** Memory that compiling one file with libtorch's headers takes, as measured with g++ 12 (rounded up). */
+const BYTES_PER_COMPILE = 1.5 * 2 ** 30;
+
+/** Builds the addon and returns its path. Progress goes to `log`, a line at a time. */
+export async function buildAddon(
+  host: Host,
+  libtorch: FoundLibtorch,
+  recipe: Recipe,
+  log: (line: string) => void,
+): Promise<string> {
+  const compiler = findCompiler(host);
+  const dir = writableBuildDir(host);
+  const objects = join(dir, 'objects', recipe.objectSalt.slice(0, 12));
+  const temporary = join(dir, `.${recipe.key}-${process.pid}`);
+  const logFile = join(dir, 'compile.log');
+  removeAbandoned(dir);
+  mkdirSync(objects, { recursive: true });
+  mkdirSync(temporary, { recursive: true });
+  writeFileSync(logFile, '');
+  try {
+    const started = Date.now();
+    const jobs = Math.max(1, Math.min(availableParallelism(), Math.floor(freemem() / BYTES_PER_COMPILE)));
+    log(
+      `Compiling the native addon with ${basename(compiler)} for libtorch ${libtorch.version}: ` +
+        `${recipe.sources.length} C++ files, ${jobs} at a time (a minute or two in all) …`,
+    );
+    const made = await compileAll(compiler, recipe, objects, jobs, logFile, log);
+    const addon = join(temporary, ADDON_FILE);
+    await run(compiler, ['-o', addon, ...made, ...recipe.linkFlags], logFile, 'Linking the addon');
+    checkLoads(addon);
+    writeFileSync(
+      join(temporary, 'build.json'),
+      `${JSON.stringify({ libtorch: libtorch.root, version: libtorch.version }, null, 2)}\n`,
+    );
+    const final = join(dir, recipe.key);
+    rmSync(final, { recursive: true, force: true });
+    renameSync(temporary, final);
+    removeStale(dir, libtorch, recipe, objects, made);
+    log(`Built the addon in ${((Date.now() - started) / 1000).toFixed(0)} s.`);
+    return join(final, ADDON_FILE);
+  } finally {
+    rmSync(temporary, { recursive: true, force: true });
+  }
+}
+
+/** `$CXX`, or the first C++ compiler in `PATH`. */
+export function findCompiler(host: Host): string {
+  const named = host.env.CXX?.trim();
+  if (named) {
+    const found = findProgram(host, named);
+    if (found) return found;
+    throw new SetupError(
+      'COMPILER_NOT_FOUND',
+      `CXX is set to '${named}', which is no program in PATH. Set it to a C++ compiler, or unset it.`,
+    );
+  }
+  const found = ['c++', 'g++', 'clang++'].map((name) => findProgram(host, name)).find(Boolean);
+  if (found) return found;
+  throw new SetupError(
+    'COMPILER_NOT_FOUND',
+    `The native addon needs a C++ compiler, and there is none in PATH (tried: c++, g++, clang++). ${compilerRemedy(host)}`,
+  );
+}
+
+function writableBuildDir(host: Host): string {
+  const dirs = buildDirs(host);
+  for (const dir of dirs) {
+    try {
+      mkdirSync(dir, { recursive: true });
+      accessSync(dir, constants.W_OK);
+      return dir;
+    } catch {
+      // the next place
+    }
+  }
+  throw new SetupError(
+    'COMPILE_FAILED',
+    `The addon can be written to none of: ${dirs.join(', ')}. Make one of them writable, or set XDG_CACHE_HOME to a folder that is.`,
+  );
+}
+
+/** Compiles what is not there yet; returns the objects in the order of the sources. */
+async function compileAll(
+  compiler: string,
+  recipe: Recipe,
+  objects: string,
+  jobs: number,
+  logFile: string,
+  log: (line: string) => void,
+): Promise<string[]> {
+  const targets = recipe.sources.map((source) => {
+    const hash = digest([readFileSync(source, 'utf8')]).slice(0, 12);
+    return { source, object: join(objects, `${basename(source, '.cc')}-${hash}.o`) };
+  });
+  const waiting = targets.filter(({ object }) => !existsSync(object));
+  const abort = new AbortController();
+  const work = async () => {
+    for (let next = waiting.shift(); next; next = waiting.shift()) {
+      const { source, object } = next;
+      const partial = `${object}.${process.pid}`;
+      const started = Date.now();
+      await run(
+        compiler,
+        ['-c', source, '-o', partial, ...recipe.compileFlags],
+        logFile,
+        `Compiling ${basename(source)}`,
+        abort.signal,
+      );
+      renameSync(partial, object);
+      log(`  ${basename(source)} (${((Date.now() - started) / 1000).toFixed(0)} s)`);
+    }
+  };
+  try {
+    await Promise.all(Array.from({ length: jobs }, work));
+  } catch (error) {
+    abort.abort();
+    throw error;
+  }
+  return targets.map(({ object }) => object);
+}
+
+/** Runs the compiler; what it prints goes to the log file, the gist of a failure into the error. */
+function run(
+  program: string,
+  args: string[],
+  logFile: string,
+  what: string,
+  signal?: AbortSignal,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], ...(signal ? { signal } : {}) });
+    let output = '';
+    const take = (chunk: Buffer) => {
+      output += chunk.toString();
+    };
+    child.stdout.on('data', take);
+    child.stderr.on('data', take);
+    child.on('error', reject);
+    child.on('close', (code) => {
+      appendFileSync(logFile, `$ ${program} ${args.join(' ')}\n${output}`);
+      if (code === 0) return resolve();
+      reject(new SetupError('COMPILE_FAILED', `${what} failed:\n${gist(output)}\nThe whole log: ${logFile}`));
+    });
+  });
+}
+
+/** The first lines that name an error, or the last ones where none does. */
+function gist(output: string): string {
+  const lines = output.trimEnd().split('\n');
+  const errors = lines.filter((line) => /error|undefined reference|cannot find/i.test(line));
+  return (errors.length ? errors.slice(0, 8) : lines.slice(-8))
+    .map((line) => `  ${line.slice(0, 300)}`)
+    .join('\n');
+}
+
+/** Loads the addon once in a process of its own: a library that is missing shows here, not in a user's run. */
+function checkLoads(addon: string): void {
+  const check = spawnSync(
+    process.execPath,
+    ['-e', 'process.dlopen({ exports: {} }, process.argv[1])', addon],
+    {
+      encoding: 'utf8',
+    },
+  );
+  if (check.status === 0) return;
+  const reason = /^Error: (.*)$/m.exec(check.stderr)?.[1] ?? check.stderr.trim() ?? check.signal;
+  throw new SetupError('ADDON_UNUSABLE', `The addon was built but does not load: ${reason}`);
+}
+
+/** Removes older builds for the same libtorch, and objects that this build did not use. */
+function removeStale(
+  dir: string,
+  libtorch: FoundLibtorch,
+  recipe: Recipe,
+  objects: string,
+  made: string[],
+): void {
+  for (const name of readdirSync(dir)) {
+    if (name === recipe.key || !/^[0-9a-f]{12}$/.test(name)) continue;
+    try {
+      const about = JSON.parse(readFileSync(join(dir, name, 'build.json'), 'utf8')) as { libtorch?: string };
+      if (about.libtorch === libtorch.root) rmSync(join(dir, name), { recursive: true, force: true });
+    } catch {
+      // not a finished build of ours: another process may be at it
+    }
+  }
+  const used = new Set(made.map((path) => basename(path)));
+  for (const name of readdirSync(objects))
+    if (name.endsWith('.o') && !used.has(name)) rmSync(join(objects, name));
+}

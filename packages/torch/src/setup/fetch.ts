@@ -1,0 +1,237 @@
+/**
+ * Gets a libtorch where there is none: a `torch` wheel through pip, else the distribution's package.
+ *
+ * Of the wheel only libraries, headers and CMake files are unpacked, into `.libtorch/torch`, which appears
+ * whole or not at all. With an NVIDIA GPU the CUDA libraries are needed too, so pip installs torch with its
+ * dependencies into `.libtorch/`. Where pip reaches no index this shows within seconds: no retries, short
+ * time-outs, and only a download that had begun is tried again patiently.
+ */
+import { spawn, spawnSync } from 'node:child_process';
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { getuid } from 'node:process';
+import { findProgram, type Host, hasNvidiaGpu, removeAbandoned } from './host.js';
+
+/** The CPU build that is asked for by name; an index or a links folder that has it is preferred (it is smallest). */
+const CPU_WHEEL = 'torch==2.13.0+cpu';
+
+/** What one way of getting libtorch came to. */
+export interface FetchOutcome {
+  readonly ok: boolean;
+  /** What was done or why it failed, in a line. */
+  readonly report: string;
+}
+
+/** Unpacks what a build and a run need of a wheel. Arguments: wheel, folder. */
+const UNPACK = `
+import sys, zipfile
+keep = ('torch/lib/', 'torch/include/', 'torch/share/', 'torch/.dylibs/', 'torch.libs/', 'torch/version.py')
+drop = ('torch/lib/libtorch_python', 'torch/lib/libtorch_cuda', 'torch/lib/libc10_cuda', 'torch/lib/libshm')
+with zipfile.ZipFile(sys.argv[1]) as wheel:
+    for name in wheel.namelist():
+        licence = '.dist-info/' in name and ('LICENSE' in name or 'NOTICE' in name)
+        if licence or (name.startswith(keep) and not name.startswith(drop)):
+            wheel.extract(name, sys.argv[2])
+`;
+
+/** Tries pip, then the distribution; every failure is told in `report`. */
+export async function fetchLibtorch(host: Host, log: (line: string) => void): Promise<FetchOutcome[]> {
+  const outcomes = [await fetchByPip(host, log)];
+  if (!outcomes[0]!.ok) {
+    log(`  ${outcomes[0]!.report}`);
+    outcomes.push(await installByApt(host, log));
+  }
+  return outcomes;
+}
+
+/** Downloads a wheel with pip and unpacks it into the store. */
+export async function fetchByPip(host: Host, log: (line: string) => void): Promise<FetchOutcome> {
+  const python = ['python3', 'python'].find((name) => findProgram(host, name));
+  if (!python) return { ok: false, report: 'pip: no python3 in PATH' };
+  if (!succeeds(host, python, ['-m', 'pip', '--version'])) {
+    return {
+      ok: false,
+      report: `pip: ${python} has no pip module (Debian, Ubuntu: apt-get install python3-pip)`,
+    };
+  }
+  const store = writableStore(host);
+  const temporary = join(store, `.fetch-${process.pid}`);
+  removeAbandoned(store);
+  mkdirSync(temporary, { recursive: true });
+  try {
+    if (hasNvidiaGpu(host)) return await installWithCuda(host, python, store, temporary, log);
+    log(
+      'Getting libtorch: a torch wheel through pip (download about 190 MB for the CPU build; ' +
+        'about 560 MB where the index offers only the general one), kept in ' +
+        `${store} (about 0.5 GB) …`,
+    );
+    let refusal = '';
+    for (const requirement of [CPU_WHEEL, 'torch']) {
+      const download = ['-m', 'pip', 'download', '--no-deps', '--only-binary=:all:', '-d', temporary];
+      let result = await pip(host, python, [...download, '--retries', '0', '--timeout', '10', requirement]);
+      if (result.code !== 0 && /^\s*Downloading .*torch/m.test(result.output)) {
+        log('  The download broke off; trying again, with more patience …');
+        result = await pip(host, python, [...download, '--retries', '5', '--timeout', '60', requirement]);
+      }
+      if (result.code === 0) return await unpack(host, python, store, temporary, log);
+      refusal = lastError(result.output);
+    }
+    return { ok: false, report: `pip: ${refusal}` };
+  } finally {
+    rmSync(temporary, { recursive: true, force: true });
+  }
+}
+
+async function unpack(
+  host: Host,
+  python: string,
+  store: string,
+  temporary: string,
+  log: (line: string) => void,
+): Promise<FetchOutcome> {
+  const wheel = readdirSync(temporary).find((name) => name.startsWith('torch-') && name.endsWith('.whl'));
+  if (!wheel) return { ok: false, report: 'pip: reported success but left no torch wheel' };
+  const megabytes = Math.round(statSync(join(temporary, wheel)).size / 1e6);
+  log(`  Unpacking ${wheel} (${megabytes} MB) …`);
+  const target = join(temporary, 'unpacked');
+  const { code, output } = await collect(python, ['-c', UNPACK, join(temporary, wheel), target], host.env);
+  if (code !== 0) return { ok: false, report: `unpacking ${wheel}: ${lastError(output)}` };
+  moveIn(target, store);
+  return { ok: true, report: `unpacked ${wheel}` };
+}
+
+/** The general wheel and the CUDA libraries that it needs, side by side, as pip lays them out. */
+async function installWithCuda(
+  host: Host,
+  python: string,
+  store: string,
+  temporary: string,
+  log: (line: string) => void,
+): Promise<FetchOutcome> {
+  log(
+    `Getting libtorch for your NVIDIA GPU through pip: torch with its CUDA libraries (download about 3 GB, about 6 GB in ${store}) …`,
+  );
+  const target = join(temporary, 'site');
+  const { code, output } = await pip(host, python, [
+    '-m',
+    'pip',
+    'install',
+    '--target',
+    target,
+    '--only-binary=:all:',
+    '--timeout',
+    '15',
+    '--retries',
+    '1',
+    'torch',
+  ]);
+  if (code !== 0) return { ok: false, report: `pip: ${lastError(output)}` };
+  moveIn(target, store);
+  return { ok: true, report: 'installed torch with CUDA' };
+}
+
+/** Moves the parts into the store, `torch` last: its presence says that all is there. */
+function moveIn(from: string, store: string): void {
+  const names = readdirSync(from).sort((a, b) => Number(a === 'torch') - Number(b === 'torch'));
+  for (const name of names) {
+    rmSync(join(store, name), { recursive: true, force: true });
+    renameSync(join(from, name), join(store, name));
+  }
+}
+
+/** `.libtorch/` beside the project, or the user's cache where that cannot be written. */
+function writableStore(host: Host): string {
+  const store = join(host.projectDir, '.libtorch');
+  try {
+    mkdirSync(store, { recursive: true });
+    accessSync(store, constants.W_OK);
+    return store;
+  } catch {
+    const fallback = join(host.cacheDir, 'libtorch');
+    mkdirSync(fallback, { recursive: true });
+    return fallback;
+  }
+}
+
+/** Debian's and Ubuntu's package; only as root, never through sudo behind the user's back. */
+export async function installByApt(host: Host, log: (line: string) => void): Promise<FetchOutcome> {
+  if (host.platform !== 'linux' || !findProgram(host, 'apt-get')) {
+    return { ok: false, report: "the distribution's package: no apt-get on this system" };
+  }
+  if (getuid?.() !== 0) return { ok: false, report: "the distribution's package: apt-get needs root" };
+  const patience = ['-o', 'Acquire::Retries=0', '-o', 'Acquire::http::Timeout=10'];
+  const env = { ...host.env, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C' };
+  const install = ['install', '--no-install-recommends', ...patience, 'libtorch-dev'];
+  let plan = spawnSync('apt-get', ['--assume-no', ...install], { encoding: 'utf8', env });
+  if (!/Need to get|newly installed/.test(plan.stdout)) {
+    log("  Updating the distribution's package lists …");
+    await collect('apt-get', ['update', ...patience], env);
+    plan = spawnSync('apt-get', ['--assume-no', ...install], { encoding: 'utf8', env });
+  }
+  const size = /Need to get ([^\n]*?) of archives/.exec(plan.stdout)?.[1];
+  if (!size && !/newly installed/.test(plan.stdout)) {
+    return { ok: false, report: "the distribution's package: apt-get knows no libtorch-dev" };
+  }
+  log(`Installing the distribution's libtorch-dev through apt-get (download ${size ?? 'none'}) …`);
+  const { code, output } = await collect('apt-get', ['--assume-yes', ...install], env);
+  return code === 0
+    ? { ok: true, report: 'installed libtorch-dev' }
+    : { ok: false, report: `the distribution's package: ${lastError(output)}` };
+}
+
+/** The last line that tells of an error, else the last line; an unreachable index is called so. */
+function lastError(output: string): string {
+  const network =
+    /(NewConnectionError|ConnectTimeoutError|ReadTimeoutError|Max retries exceeded|SSLError)/.exec(output);
+  if (network && !/^\s*Downloading .*torch/m.test(output)) {
+    return `it reaches no package index that has torch (${network[1]})`;
+  }
+  const lines = output.trim().split(/\r?\n/);
+  const errors = lines.filter((line) => /^(ERROR|E):/.test(line));
+  return (errors.at(-1) ?? lines.at(-1) ?? 'failed without a word').replace(/^(ERROR|E):\s*/, '');
+}
+
+function succeeds(host: Host, program: string, args: string[]): boolean {
+  return spawnSync(program, args, { stdio: 'ignore', env: { ...host.env } }).status === 0;
+}
+
+/** pip, its progress shown where a person watches. */
+function pip(host: Host, python: string, args: string[]): Promise<{ code: number; output: string }> {
+  const quiet = process.stderr.isTTY ? [] : ['--progress-bar', 'off'];
+  const env = { ...host.env, PIP_DISABLE_PIP_VERSION_CHECK: '1', LC_ALL: 'C.UTF-8' };
+  return collect(python, [...args, ...quiet], env, process.stderr.isTTY);
+}
+
+function collect(
+  program: string,
+  args: string[],
+  env: Host['env'],
+  show = false,
+): Promise<{ code: number; output: string }> {
+  return new Promise((resolve) => {
+    const child = spawn(program, args, { env: { ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+    let output = '';
+    const take = (chunk: Buffer) => {
+      output += chunk.toString();
+      if (show) process.stderr.write(chunk);
+    };
+    child.stdout.on('data', take);
+    child.stderr.on('data', take);
+    child.on('error', (error) => resolve({ code: -1, output: error.message }));
+    child.on('close', (code) => resolve({ code: code ?? -1, output }));
+  });
+}
+
+/** True where an earlier fetch already lies in the project's store. */
+export function hasOwnCopy(host: Host): boolean {
+  return existsSync(join(host.projectDir, '.libtorch/torch/lib'));
+}

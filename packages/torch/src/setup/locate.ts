@@ -1,0 +1,143 @@
+/**
+ * Finds libtorch, in the order that users of tch-rs know: `LIBTORCH`, Python's torch, the project's own copy,
+ * the system's.
+ *
+ * A variable that is set and leads nowhere is an error, never passed over. Only `LIBTORCH_USE_PYTORCH=1`
+ * starts a process (python3, which does not import torch: it is only asked where it lies).
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Host } from './host.js';
+import { inspectLibtorch, type Libtorch } from './libtorch.js';
+
+/** Which rule found it. */
+export type Origin =
+  | 'LIBTORCH'
+  | 'LIBTORCH_USE_PYTORCH'
+  | 'virtual environment'
+  | 'conda environment'
+  | 'project'
+  | 'user cache'
+  | 'system';
+
+/** A libtorch and how it was found. */
+export interface FoundLibtorch extends Libtorch {
+  readonly origin: Origin;
+}
+
+/** One place that was looked at, in order. */
+export interface Attempt {
+  readonly what: string;
+  readonly path?: string;
+  readonly result: string;
+}
+
+/** The outcome of a search. */
+export interface Search {
+  readonly libtorch?: FoundLibtorch;
+  readonly tried: readonly Attempt[];
+  /** The variable that the user set and that leads nowhere: nothing else was tried. */
+  readonly wrongVariable?: 'LIBTORCH' | 'LIBTORCH_USE_PYTORCH';
+  /** Versions that were found but are too old. */
+  readonly tooOld: readonly string[];
+}
+
+/** Asks Python where its `torch` lies; the default of {@link locateLibtorch}. */
+export type AskPython = (host: Host) => { path?: string; result: string };
+
+/** Looks for libtorch; never throws for what it finds or does not. */
+export function locateLibtorch(host: Host, askPython: AskPython = askPythonForTorch): Search {
+  const tried: Attempt[] = [];
+  const tooOld: string[] = [];
+  const look = (origin: Origin, what: string, path: string): FoundLibtorch | undefined => {
+    const seen = inspectLibtorch(path);
+    if (!('problem' in seen)) {
+      tried.push({ what, path, result: `found ${seen.version}` });
+      return { ...seen, origin };
+    }
+    if (seen.tooOld) tooOld.push(seen.tooOld);
+    tried.push({ what, path, result: seen.problem });
+    return undefined;
+  };
+  const { env } = host;
+
+  if (env.LIBTORCH) {
+    const libtorch = look('LIBTORCH', 'LIBTORCH', env.LIBTORCH);
+    return libtorch ? { libtorch, tried, tooOld } : { tried, tooOld, wrongVariable: 'LIBTORCH' };
+  }
+  tried.push({ what: 'LIBTORCH', result: 'not set' });
+
+  if (env.LIBTORCH_USE_PYTORCH === '1') {
+    const { path, result } = askPython(host);
+    if (path === undefined) tried.push({ what: 'LIBTORCH_USE_PYTORCH=1', result });
+    const libtorch = path && look('LIBTORCH_USE_PYTORCH', 'LIBTORCH_USE_PYTORCH=1', path);
+    return libtorch ? { libtorch, tried, tooOld } : { tried, tooOld, wrongVariable: 'LIBTORCH_USE_PYTORCH' };
+  }
+  for (const [origin, what, path] of candidates(host, tried)) {
+    const libtorch = look(origin, what, path);
+    if (libtorch) return { libtorch, tried, tooOld };
+  }
+  return { tried, tooOld };
+}
+
+/** The places that need no variable set for us; what is known to be absent goes straight to `tried`. */
+function* candidates(host: Host, tried: Attempt[]): Generator<[Origin, string, string]> {
+  for (const [origin, variable] of [
+    ['virtual environment', 'VIRTUAL_ENV'],
+    ['conda environment', 'CONDA_PREFIX'],
+  ] as const) {
+    const prefix = host.env[variable];
+    const folders = prefix ? pythonTorchFolders(prefix) : [];
+    const what = `torch of the active ${origin}`;
+    for (const folder of folders) yield [origin, what, folder];
+    if (folders.length === 0)
+      tried.push({ what, result: prefix ? `not installed in ${prefix}` : 'none active' });
+  }
+  for (const folder of storeFolders(join(host.projectDir, '.libtorch'))) {
+    yield ['project', "the project's own copy", folder];
+  }
+  for (const folder of storeFolders(join(host.cacheDir, 'libtorch'))) {
+    yield ['user cache', "the user's own copy", folder];
+  }
+  const system = host.platform === 'darwin' ? ['opt/homebrew/opt/pytorch', 'usr/local/opt/pytorch'] : ['usr'];
+  for (const folder of [...system, 'usr/local'])
+    yield ['system', "the system's", join(host.systemRoot, folder)];
+}
+
+/** A store holds what a wheel unpacks to (`torch/`), or a libtorch archive's content directly. */
+function storeFolders(store: string): string[] {
+  const inner = join(store, 'torch');
+  return existsSync(inner) || !existsSync(join(store, 'lib')) ? [inner] : [store];
+}
+
+/** `torch` folders below the prefix of a Python environment. */
+function pythonTorchFolders(prefix: string): string[] {
+  const lib = join(prefix, 'lib');
+  if (!existsSync(lib)) return [];
+  return readdirSync(lib)
+    .filter((name) => /^python\d/.test(name))
+    .map((name) => join(lib, name, 'site-packages/torch'))
+    .filter((folder) => existsSync(folder));
+}
+
+function askPythonForTorch(host: Host): { path?: string; result: string } {
+  const script =
+    'import importlib.util as u; s = u.find_spec("torch"); print(s.submodule_search_locations[0] if s else "")';
+  for (const python of ['python3', 'python']) {
+    const run = spawnSync(python, ['-c', script], {
+      encoding: 'utf8',
+      env: { ...host.env },
+      timeout: 30_000,
+    });
+    if (run.error) continue;
+    const path = run.stdout.trim();
+    return path ? { path, result: 'found' } : { result: `${python} has no torch` };
+  }
+  return { result: 'no python3 in PATH' };
+}
+
+/** The search as lines of text, for messages and for the doctor. */
+export function describeAttempts(tried: readonly Attempt[]): string {
+  return tried.map(({ what, path, result }) => `  ${what}${path ? ` (${path})` : ''}: ${result}`).join('\n');
+}

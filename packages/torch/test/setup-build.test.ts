@@ -1,0 +1,115 @@
+import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { findBuild, locateAddon } from '../src/setup/addon.js';
+import { buildAddon, findCompiler } from '../src/setup/build.js';
+import { type Host, thisHost } from '../src/setup/host.js';
+import { type FoundLibtorch, locateLibtorch } from '../src/setup/locate.js';
+import { makeRecipe } from '../src/setup/recipe.js';
+import { dropTemporary, fakeHost, makeTemporary, put } from './setup-machine.js';
+
+// A small addon without libtorch's headers compiles in a second; it is linked with the real libtorch.
+const ADDON = (number: number) => `
+#include <node_api.h>
+napi_value number(napi_env env);
+NAPI_MODULE_INIT() { napi_set_named_property(env, exports, "number", number(env)); return exports; }
+napi_value number(napi_env env) { napi_value out; napi_create_int32(env, ${number}, &out); return out; }
+`;
+
+let root: string;
+let host: Host;
+let libtorch: FoundLibtorch;
+const quiet = () => undefined;
+const build = () => buildAddon(host, libtorch, makeRecipe(host, libtorch), quiet);
+
+beforeAll(() => {
+  root = makeTemporary();
+  const packageDir = join(root, 'torch');
+  put(join(packageDir, 'package.json'), '{}');
+  mkdirSync(join(packageDir, 'node_modules'));
+  const headers = dirname(createRequire(import.meta.url).resolve('node-api-headers/package.json'));
+  symlinkSync(headers, join(packageDir, 'node_modules/node-api-headers'));
+  host = { ...thisHost(), packageDir, cacheDir: join(root, 'cache') };
+  const found = locateLibtorch(host).libtorch;
+  if (!found) throw new Error('the tests need a libtorch: npm run setup');
+  libtorch = found;
+});
+afterAll(() => dropTemporary(root));
+afterEach(() => {
+  for (const name of ['native', 'build'])
+    rmSync(join(host.packageDir, name), { recursive: true, force: true });
+});
+
+describe('buildAddon', () => {
+  it('builds an addon that loads and that locateAddon finds; a changed source makes a new one', async () => {
+    put(join(host.packageDir, 'native/main.cc'), ADDON(1));
+    put(join(host.packageDir, 'native/other.cc'), 'int other() { return 2; }\n');
+    expect(() => locateAddon(host)).toThrow(expect.objectContaining({ code: 'ADDON_NOT_BUILT' }));
+    const first = await build();
+    expect(locateAddon(host).addon).toBe(first);
+    const module = { exports: {} as { number?: number } };
+    process.dlopen(module, first);
+    expect(module.exports.number).toBe(1);
+
+    put(join(host.packageDir, 'native/main.cc'), ADDON(2));
+    expect(findBuild(host, makeRecipe(host, libtorch))).toBeUndefined();
+    const compiled: string[] = [];
+    const second = await buildAddon(host, libtorch, makeRecipe(host, libtorch), (line) =>
+      compiled.push(line),
+    );
+    expect(second).not.toBe(first);
+    expect(existsSync(first), 'the older build for the same libtorch is removed').toBe(false);
+    expect(
+      compiled.filter((line) => /other\.cc/.test(line)),
+      'an unchanged file is not compiled again',
+    ).toEqual([]);
+    const objects = join(host.packageDir, 'build/objects');
+    expect(readdirSync(join(objects, readdirSync(objects)[0]!))).toHaveLength(2);
+    expect(readdirSync(join(host.packageDir, 'build')).filter((name) => name.startsWith('.'))).toEqual([]);
+  });
+
+  it('a compile error is shown in a few lines, with the log', async () => {
+    put(join(host.packageDir, 'native/main.cc'), 'int f() { return nonsense; }\n');
+    const log = join(host.packageDir, 'build/compile.log');
+    await expect(build()).rejects.toThrow(expect.objectContaining({ code: 'COMPILE_FAILED' }));
+    await expect(build()).rejects.toThrow(/Compiling main\.cc failed:\n.*nonsense[\s\S]*The whole log: /);
+    expect(existsSync(log)).toBe(true);
+    expect(findBuild(host, makeRecipe(host, libtorch))).toBeUndefined();
+  });
+
+  it('an addon that does not load is no build', async () => {
+    put(join(host.packageDir, 'native/main.cc'), `void gone();\nint user = (gone(), 1);\n`);
+    await expect(build()).rejects.toThrow(expect.objectContaining({ code: 'ADDON_UNUSABLE' }));
+    expect(findBuild(host, makeRecipe(host, libtorch))).toBeUndefined();
+  });
+
+  it('names each build after its libtorch, so that several live side by side', () => {
+    put(join(host.packageDir, 'native/main.cc'), ADDON(1));
+    const key = makeRecipe(host, libtorch).key;
+    expect(makeRecipe(host, { ...libtorch, version: '1.13.0' }).key).not.toBe(key);
+    expect(makeRecipe(host, { ...libtorch, libDir: '/elsewhere' }).key).not.toBe(key);
+    expect(makeRecipe(host, { ...libtorch, version: '2.12.1' }).compileFlags).toContain('-std=c++17');
+    expect(makeRecipe(host, { ...libtorch, version: '2.13.0' }).compileFlags).toContain('-std=c++20');
+    const old = makeRecipe(host, { ...libtorch, cxx11Abi: false, includeDirs: ['/usr/include'] });
+    expect(old.compileFlags).toContain('-D_GLIBCXX_USE_CXX11_ABI=0');
+    expect(old.compileFlags).not.toContain('/usr/include');
+  });
+});
+
+describe('findCompiler', () => {
+  it('without one: what was tried and what to install', () => {
+    const bare = fakeHost(root);
+    expect(() => findCompiler(bare)).toThrow(/tried: c\+\+, g\+\+, clang\+\+/);
+    put(join(bare.systemRoot, 'etc/os-release'), 'ID=debian\n');
+    expect(() => findCompiler(bare)).toThrow(/sudo apt-get install g\+\+/);
+  });
+
+  it('CXX is taken at its word', () => {
+    expect(() => findCompiler(fakeHost(root, { CXX: 'no-such-compiler' }))).toThrow(
+      /CXX is set to 'no-such-compiler'/,
+    );
+    put(join(root, 'bin/my-c++'));
+    expect(findCompiler(fakeHost(root, { CXX: 'my-c++' }))).toBe(join(root, 'bin/my-c++'));
+  });
+});

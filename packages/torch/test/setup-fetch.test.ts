@@ -1,0 +1,87 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, symlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { fetchByPip } from '../src/setup/fetch.js';
+import type { Host } from '../src/setup/host.js';
+import { setup } from '../src/setup/index.js';
+import { locateLibtorch } from '../src/setup/locate.js';
+import { dropTemporary, fakeHost, makeTemporary } from './setup-machine.js';
+
+const python = spawnSync('python3', ['-c', 'import sys, pip; print(sys.executable)'], {
+  encoding: 'utf8',
+}).stdout?.trim();
+
+let root: string;
+beforeEach(() => {
+  root = makeTemporary();
+});
+afterEach(() => dropTemporary(root));
+
+/** A machine on which python3 is the only program, with a pip that knows nothing but `env`. */
+function hostWithPip(env: Record<string, string>): Host {
+  mkdirSync(join(root, 'bin'), { recursive: true });
+  symlinkSync(python!, join(root, 'bin/python3'));
+  return fakeHost(root, { PIP_CONFIG_FILE: '/dev/null', HOME: root, ...env });
+}
+
+/** A wheel with the parts that matter and some that must stay out. */
+function makeWheel(dir: string): void {
+  const script = `
+import sys, zipfile
+info = 'torch-2.13.0+cpu.dist-info/'
+files = {
+  'torch/__init__.py': '', 'torch/version.py': "__version__ = '2.13.0+cpu'\\n",
+  'torch/lib/libtorch_cpu.so': 'x', 'torch/lib/libc10.so': 'x', 'torch/lib/libtorch_python.so': 'x',
+  'torch/include/torch/csrc/api/include/torch/version.h': '#define TORCH_VERSION "2.13.0"',
+  'torch/share/cmake/Torch/TorchConfig.cmake': '', 'torch/nn/modules/conv.py': '', 'torch.libs/libgomp.so': 'x',
+  info + 'METADATA': 'Metadata-Version: 2.1\\nName: torch\\nVersion: 2.13.0+cpu\\n',
+  info + 'WHEEL': 'Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: false\\nTag: py3-none-any\\n',
+  info + 'licenses/LICENSE': 'licence', info + 'RECORD': '',
+}
+with zipfile.ZipFile(sys.argv[1] + '/torch-2.13.0+cpu-py3-none-any.whl', 'w') as wheel:
+  for name, text in files.items(): wheel.writestr(name, text)
+`;
+  mkdirSync(dir, { recursive: true });
+  const { status, stderr } = spawnSync(python!, ['-c', script, dir], { encoding: 'utf8' });
+  if (status !== 0) throw new Error(stderr);
+}
+
+describe.skipIf(!python)('fetchByPip (skipped where python3 has no pip)', () => {
+  it('unpacks libraries, headers and CMake files of a wheel into .libtorch/torch, and nothing else', async () => {
+    makeWheel(join(root, 'wheels'));
+    const host = hostWithPip({ PIP_NO_INDEX: '1', PIP_FIND_LINKS: join(root, 'wheels') });
+    const said: string[] = [];
+    const outcome = await fetchByPip(host, (line) => said.push(line));
+    expect(outcome).toEqual({ ok: true, report: 'unpacked torch-2.13.0+cpu-py3-none-any.whl' });
+    const store = join(root, 'project/.libtorch');
+    expect(readdirSync(store).sort()).toEqual(['torch', 'torch-2.13.0+cpu.dist-info', 'torch.libs']);
+    expect(readdirSync(join(store, 'torch')).sort()).toEqual(['include', 'lib', 'share', 'version.py']);
+    expect(readdirSync(join(store, 'torch/lib')).sort()).toEqual(['libc10.so', 'libtorch_cpu.so']);
+    expect(said[0]).toMatch(/190 MB/);
+    expect(locateLibtorch(host).libtorch).toMatchObject({ origin: 'project', version: '2.13.0+cpu' });
+  });
+
+  it.each([
+    ['no index', { PIP_NO_INDEX: '1' }],
+    ['an unreachable index', { PIP_INDEX_URL: 'http://127.0.0.1:9/simple', PIP_DEFAULT_TIMEOUT: '180' }],
+  ])('%s is found out in seconds, and the message names what was tried and the command', async (_, env) => {
+    const host = hostWithPip(env);
+    const started = Date.now();
+    const error = await setup({ host }).then(
+      () => undefined,
+      (reason: Error) => reason,
+    );
+    expect(Date.now() - started).toBeLessThan(30_000);
+    expect(error).toMatchObject({ name: 'SetupError', code: 'LIBTORCH_NOT_FOUND' });
+    expect(error?.message).toMatch(/getting one: pip: /);
+    expect(error?.message).toMatch(/getting one: the distribution's package: no apt-get on this system/);
+    expect(error?.message).toMatch(/To mend it, run one of:\n.*npm run setup/);
+    expect(existsSync(join(root, 'project/.libtorch/torch'))).toBe(false);
+  });
+});
+
+it('without python the report says so', async () => {
+  const outcome = await fetchByPip(fakeHost(root), () => undefined);
+  expect(outcome).toEqual({ ok: false, report: 'pip: no python3 in PATH' });
+});
