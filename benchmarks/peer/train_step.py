@@ -7,7 +7,7 @@ is quickest, list operators for the EMA. Needs nothing but torch.
 Talks JSON lines: the first input line is the setup, then one command per line, one answer line each.
   setup    {"config": {...}, "weights": file, "threads": n, "device": "cpu", "channels_last": false, "adam": "fused"}
   loss     {"op": "loss", "batch": file}               -> {"loss": sum, "grad_norm": norm}
-  steps    {"op": "steps", "batch": file, "count": n}  -> {"total": [s...], "forward": [...], "backward": [...], "update": [...]}
+  steps    {"op": "steps", "batch": file, "count": n}  -> {"total": [s...], "forward": [...], "backward": [...], "update": [...], "cpu": [...]}
   calls    {"op": "calls", "count": n}                 -> {"call_us": microseconds per small in-place operator}
 """
 import json
@@ -201,6 +201,7 @@ class Trainer:
         return {"loss": loss.item(), "grad_norm": norm.item()}
 
     def step(self, batch):
+        cpu = time.process_time()
         t0 = self.sync()
         self.adam.zero_grad(set_to_none=True)
         loss = patch_loss(self.net, batch["images"], batch["coords"], None, None).sum() / len(batch["images"])
@@ -214,13 +215,13 @@ class Trainer:
             torch._foreach_lerp_(self.ema, self.params, 0.001)
         loss.item()
         t3 = self.sync()
-        return t3 - t0, t1 - t0, t2 - t1, t3 - t2
+        return t3 - t0, t1 - t0, t2 - t1, t3 - t2, time.process_time() - cpu
 
     def steps(self, path, count):
         batch = self.batch(path)
         self.net.train()
         times = [self.step(batch) for _ in range(count)]
-        return {name: list(column) for name, column in zip(("total", "forward", "backward", "update"), zip(*times))}
+        return {name: list(column) for name, column in zip(("total", "forward", "backward", "update", "cpu"), zip(*times))}
 
     def calls(self, count):
         a, b = torch.zeros(1), torch.ones(1)

@@ -50,13 +50,23 @@ export {
 export { type PresetName, presetNames, presets } from './config/presets.js';
 export { resolveTrainOptions, validateAgainstData } from './config/resolve.js';
 export type { TrainOptions, TrainOptionsInput } from './config/train-options.js';
+export { type LatentSet, type OpenLatentsOptions, openLatents } from './data/latents.js';
 export { type OpenImagesOptions, openImages } from './data/open-images.js';
 export { type PrepareReport, prepare } from './data/prepare.js';
 export type { PrepareOptions } from './data/prepare-options.js';
-export type { ImageSet } from './data/types.js';
+export type { DataSet, ImageSet, LatentInfo } from './data/types.js';
+export type { Guidance } from './diffusion/guidance.js';
+export { LatentDecoder } from './diffusion/latents.js';
 export { createDenoiser, Denoiser, type PrecondSpec } from './diffusion/preconditioning.js';
 export { type SampleOptions, sampleImages, toUint8 } from './diffusion/sample.js';
+export type { SamplerName, SamplerOptions } from './diffusion/samplers/index.js';
 export { UserError } from './errors.js';
+export { loadAutoencoder, saveAutoencoder } from './interchange/autoencoder-folder.js';
+export {
+  type AutoencoderConfig,
+  AutoencoderKL,
+  STABLE_DIFFUSION_AUTOENCODER,
+} from './networks/autoencoder-kl.js';
 export type { GenerateEvent, GenerateResult } from './sampling/generate.js';
 export type { TrainEvent, TrainEventListener } from './training/events.js';
 export type { TrainContext, TrainResult } from './training/loop.js';

@@ -8,10 +8,6 @@
 #include "inference_guard.h"
 #include "operator.h"
 
-#if defined(__GLIBC__)
-#include <malloc.h>
-#endif
-
 namespace pd {
 
 State::State() = default;
@@ -40,6 +36,10 @@ namespace {
 // libtorch appends hints, stack traces and source locations: people need the first line.
 std::string first_line(const std::string& message) {
   std::string line = message.substr(0, message.find('\n'));
+  if (line.rfind("[enforce fail at ", 0) == 0) {  // "[enforce fail at file:line] condition. message"
+    const size_t message_start = line.find(". ", line.find(']'));
+    if (message_start != std::string::npos) line.erase(0, message_start + 2);
+  }
   const size_t source = line.find(" (function operator()");
   if (source != std::string::npos) line.resize(source);
   const size_t raised = line.find("Exception raised from");
@@ -88,8 +88,8 @@ void rethrow_to_js(State& state, const char* op, const std::string* summary, nap
   } catch (const c10::Error& error) {
     message = first_line(error.what_without_backtrace());
     // The CPU allocator reports exhaustion as a plain error.
-    if (message.find("not enough memory") != std::string::npos || message.find("out of memory") != std::string::npos) {
-      code = "ERR_TORCH_MEMORY";
+    for (const char* sign : {"not enough memory", "out of memory", "can't allocate memory"}) {
+      if (message.find(sign) != std::string::npos) code = "ERR_TORCH_MEMORY";
     }
   } catch (const std::bad_alloc&) {
     code = "ERR_TORCH_MEMORY";

@@ -139,14 +139,8 @@ napi_value bind_op(Call& call_info) {
     }
     op->arguments.push_back(std::move(argument));
   }
-  // An argument that was renamed between versions keeps its place: `self`/`input`, `dim`/`dims`, ….
   for (size_t i = 0; i < known.size(); ++i) {
-    if (known[i]) continue;
-    if (i < op->arguments.size() && op->arguments[i].position < 0 && !schema.arguments()[i].kwarg_only()) {
-      op->arguments[i].position = static_cast<int>(i);
-    } else {
-      op->unknown_positions.push_back(static_cast<int>(i));
-    }
+    if (!known[i]) op->unknown_positions.push_back(static_cast<int>(i));
   }
   op->returns = schema.returns().size();
   for (const c10::Argument& result : schema.returns()) {

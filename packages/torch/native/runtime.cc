@@ -7,6 +7,8 @@
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <dlfcn.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <mutex>
 
 #include "addon.h"
@@ -79,13 +81,19 @@ const Acceleration& load_acceleration() {
   return result;
 }
 
+// glibc hands blocks above 128 kB back to the system as soon as they are freed, so every training step
+// page-faults its activations anew. Keeping them made a training step of a small conv net (4 × 64 channels,
+// 32 × 32, batch 32, 2 threads) 1.3 to 1.7 times as fast (76 ms instead of 98 to 126 ms) for 100 MB more
+// resident memory. Settings of the user's own (environment variables) are left alone.
 void tune_allocator() {
 #if defined(__GLIBC__)
-  // glibc returns blocks above 128 kB to the system as soon as they are freed, and every training step
-  // then page-faults its activations anew. See docs: measured in the tensor tests' benchmark.
   static std::once_flag once;
   std::call_once(once, [] {
-    mallopt(M_MMAP_THRESHOLD, 1 << 30);
+    for (const char* own : {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES"}) {
+      if (std::getenv(own) != nullptr) return;
+    }
+    // Older glibc refuses thresholds above 32 MB.
+    if (mallopt(M_MMAP_THRESHOLD, 1 << 30) == 0) mallopt(M_MMAP_THRESHOLD, 32 << 20);
     mallopt(M_TRIM_THRESHOLD, 512 << 20);
     mallopt(M_TOP_PAD, 64 << 20);
   });

@@ -37,7 +37,7 @@ function tsType(arg) {
 function passed(arg, expression) {
   switch (arg.type) {
     case 'Tensor':
-      return arg.optional ? `h(${expression})` : `${expression}._h`;
+      return `h(${expression})`;
     case 'Tensor[]':
     case 'Tensor?[]':
       return `hs(${expression})`;
@@ -79,7 +79,9 @@ function returned(variant, call, self) {
 /** Adds what the emitter needs to know of each variant. */
 function prepare(operator) {
   // An argument that is keyword-only in one overload is so in all (`alpha` of add).
-  const keywords = new Set(operator.variants.flatMap((v) => v.args.filter((a) => a.keyword).map((a) => a.name)));
+  const keywords = new Set(
+    operator.variants.flatMap((v) => v.args.filter((a) => a.keyword).map((a) => a.name)),
+  );
   return operator.variants.map((variant) => {
     const args = variant.args
       .filter((arg) => !HIDDEN.has(arg.name))
@@ -125,7 +127,8 @@ function parameters(group, skipSelf) {
     union.sort((a, b) => Number(a === 'null') - Number(b === 'null'));
     return `${arg.js}${arg.optionalHere ? '?' : ''}: ${union.join(' | ')}`;
   });
-  if (variant.keyword.length) list.push(`options${variant.requiredKeywords ? '' : '?'}: ${optionsType(variant)}`);
+  if (variant.keyword.length)
+    list.push(`options${variant.requiredKeywords ? '' : '?'}: ${optionsType(variant)}`);
   return list.join(', ');
 }
 
@@ -169,7 +172,8 @@ function typeTest(arg, name) {
     bool: `typeof ${name} === 'boolean'`,
     str: `typeof ${name} === 'string'`,
   };
-  const list = arg.fixedSize > 0 ? `typeof ${name} === 'number' || Array.isArray(${name})` : `Array.isArray(${name})`;
+  const list =
+    arg.fixedSize > 0 ? `typeof ${name} === 'number' || Array.isArray(${name})` : `Array.isArray(${name})`;
   const test = arg.type.endsWith('[]') && !tests[arg.type] ? `(${list})` : tests[arg.type];
   if (!test) throw new Error(`no test for ${arg.type}`);
   const canBeAbsent = arg.optional || arg.optionalHere;
@@ -230,7 +234,7 @@ function emitOperator(operator) {
     });
     lines.push('}');
   }
-  if (!exported) lines.push(`export { ${fn} as ${operator.jsName} };`);
+  if (!exported) lines.push(`\nexport { ${fn} as ${operator.jsName} };`);
   return { text: lines.join('\n'), fn, variants: variants.filter(isMethod) };
 }
 

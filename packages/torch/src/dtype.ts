@@ -3,15 +3,7 @@
  */
 
 /** Element types of tensors. */
-export type DType =
-  | 'float64'
-  | 'float32'
-  | 'float16'
-  | 'bfloat16'
-  | 'int64'
-  | 'int32'
-  | 'uint8'
-  | 'bool';
+export type DType = 'float64' | 'float32' | 'float16' | 'bfloat16' | 'int64' | 'int32' | 'uint8' | 'bool';
 
 /** `'cpu'`, `'cuda'`, `'cuda:1'` or `'mps'`. */
 export type Device = string;
@@ -58,9 +50,9 @@ const ARRAYS: Record<string, TypedArrayConstructor> = {
 
 /** The typed array that holds elements of this type; float16 and bfloat16 as raw bits. */
 export function typedArrayFor(dtype: string, buffer: ArrayBuffer): TypedArray {
-  const constructor = ARRAYS[dtype];
-  if (!constructor) throw new TypeError(`internal: no typed array holds ${dtype}`);
-  return new constructor(buffer);
+  const ArrayType = ARRAYS[dtype];
+  if (!ArrayType) throw new TypeError(`internal: no typed array holds ${dtype}`);
+  return new ArrayType(buffer);
 }
 
 const BYTES: Record<DType, number> = {

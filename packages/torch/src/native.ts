@@ -29,7 +29,7 @@ export interface NativeVersion {
 
 /** What native/*.cc exports. */
 export interface NativeAddon {
-  setErrorClass(constructor: typeof TorchError): void;
+  setErrorClass(errorClass: typeof TorchError): void;
   // tensors
   shape(handle: number): number[];
   strides(handle: number): number[];

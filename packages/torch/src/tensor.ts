@@ -14,7 +14,7 @@ import {
 } from './dtype.js';
 import { TorchError } from './errors.js';
 import { native } from './native.js';
-import { h, op } from './ops/bind.js';
+import { op } from './ops/bind.js';
 import { Handle } from './scope.js';
 
 export type { Device, DType, MemoryFormat, Reduction, Scalar, TypedArray } from './dtype.js';
@@ -127,7 +127,7 @@ export class Tensor extends Handle {
    * @param gradient - The gradient with respect to this tensor; not needed for a single element (then 1).
    */
   backward(gradient?: Tensor | null, options?: BackwardOptions): void {
-    native().backward(this._h, h(gradient), options?.retainGraph, options?.createGraph);
+    native().backward(this._h, gradient?._h, options?.retainGraph, options?.createGraph);
   }
 
   /** This tensor in another element type, on another device or in another memory order; itself if nothing changes. */
@@ -252,7 +252,10 @@ function fill(
       flat[offset] = Number(data);
       return offset + 1;
     }
-    throw new TorchError('ERR_TORCH_ARGUMENT', `tensor: expected a number at depth ${depth}, got ${typeof data}`);
+    throw new TorchError(
+      'ERR_TORCH_ARGUMENT',
+      `tensor: expected a number at depth ${depth}, got ${typeof data}`,
+    );
   }
   if (!Array.isArray(data) || data.length !== shape[depth]) {
     const got = Array.isArray(data) ? `one of length ${data.length}` : typeof data;

@@ -1,5 +1,5 @@
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -43,7 +43,11 @@ describe('writeFileAtomic', () => {
 
   it('says what is wrong and what to do', async () => {
     const path = join(folder, 'no', 'a');
-    const expected = { code: 'ENOENT', path, message: expect.stringMatching(/cannot write .*create it first/) };
+    const expected = {
+      code: 'ENOENT',
+      path,
+      message: expect.stringMatching(/cannot write .*create it first/),
+    };
     await expect(writeFileAtomic(path, 'x')).rejects.toBeInstanceOf(FileWriteError);
     await expect(writeFileAtomic(path, 'x')).rejects.toMatchObject(expected);
     expect(() => writeFileAtomicSync(path, 'x')).toThrow(/create it first/);

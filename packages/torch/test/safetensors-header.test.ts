@@ -51,7 +51,12 @@ describe('parseHeader', () => {
     ['a dimension past 2^53', one(F32.replace('[2]', '[9999999999999999]')), 8, /whole number/],
     ['65 dimensions', one(F32.replace('[2]', `[${Array(65).fill(1)}]`)), 8, /more than 64/],
     ['an overflowing product', one(F32.replace('[2]', '[0,9007199254740991,9]')), 0, /needs 0 bytes/],
-    ['a size that does not fit', one(F32.replace('[2]', '[3]')), 8, /needs 12 bytes, its data_offsets span 8/],
+    [
+      'a size that does not fit',
+      one(F32.replace('[2]', '[3]')),
+      8,
+      /needs 12 bytes, its data_offsets span 8/,
+    ],
     ['reversed offsets', one(F32.replace('[0,8]', '[8,0]')), 8, /data_offsets \[8,0\]/],
     ['three offsets', one(F32.replace('[0,8]', '[0,8,8]')), 8, /data_offsets/],
     ['metadata that is not a string', '{"__metadata__":{"a":1}}', 0, /expected a string/],
@@ -67,7 +72,9 @@ describe('parseHeader', () => {
       `{"dtype":"U8","shape":[${end - begin}],"data_offsets":[${begin},${end}]}`;
     expect(() => parse(`{"a":${at(0, 8)},"b":${at(4, 12)}}`, 12)).toThrow(/"b" \(from byte 4\) overlaps "a"/);
     expect(() => parse(`{"a":${at(0, 8)},"b":${at(0, 8)}}`, 8)).toThrow(/overlaps/);
-    expect(() => parse(`{"a":${at(0, 4)},"b":${at(8, 12)}}`, 12)).toThrow(/bytes 4 to 8 of the data belong to no/);
+    expect(() => parse(`{"a":${at(0, 4)},"b":${at(8, 12)}}`, 12)).toThrow(
+      /bytes 4 to 8 of the data belong to no/,
+    );
     expect(() => parse(one(at(0, 8)), 7)).toThrow(/ends at byte 8 of the data, but the file has 7/);
     expect(() => parse(one(at(0, 8)), 9)).toThrow(/1 bytes follow the last tensor/);
   });
@@ -78,7 +85,12 @@ describe('parseHeader', () => {
 
   it('is linear in nasty input', () => {
     const start = performance.now();
-    for (const text of ['{"' + '\\'.repeat(4e6), '{"' + '\\"'.repeat(2e6), '{' + ' '.repeat(4e6), '[{'.repeat(2e6)]) {
+    for (const text of [
+      `{"${'\\'.repeat(4e6)}`,
+      `{"${'\\"'.repeat(2e6)}`,
+      `{${' '.repeat(4e6)}`,
+      '[{'.repeat(2e6),
+    ]) {
       expect(() => parse(text)).toThrow(SafetensorsError);
     }
     expect(performance.now() - start).toBeLessThan(5000);
@@ -119,7 +131,9 @@ describe('encodeHeader and parseHeader', () => {
         const length = headerLength(bytes.subarray(0, 8), bytes.length + total, 'f');
         expect(length).toBe(bytes.length - 8);
         const parsed = parseHeader(bytes.subarray(8), total, 'f');
-        expect([...parsed.entries.values()].map(({ name, dtype, shape }) => ({ name, dtype, shape }))).toEqual(tensors);
+        expect(
+          [...parsed.entries.values()].map(({ name, dtype, shape }) => ({ name, dtype, shape })),
+        ).toEqual(tensors);
         for (const { begin, dtype } of parsed.entries.values()) expect(begin % items[dtype as 'F32']).toBe(0);
         expect(Object.entries(parsed.metadata)).toEqual(Object.entries(metadata));
       }),
@@ -128,26 +142,49 @@ describe('encodeHeader and parseHeader', () => {
 
   it('never answer a mutated header with anything but a value or a clear error', () => {
     const mutation = fc.record({ at: fc.nat(), remove: fc.nat(3), insert: fc.uint8Array({ maxLength: 3 }) });
-    const json = fc.constantFrom('"', '{', '}', '[', ']', ',', ':', '0', '-', 'e', '\\', ' ', '"__proto__"', 'null');
+    const json = fc.constantFrom(
+      '"',
+      '{',
+      '}',
+      '[',
+      ']',
+      ',',
+      ':',
+      '0',
+      '-',
+      'e',
+      '\\',
+      ' ',
+      '"__proto__"',
+      'null',
+    );
     const textual = fc.record({ at: fc.nat(), remove: fc.nat(3), insert: json.map(encode) });
     fc.assert(
-      fc.property(layouts, fc.array(fc.oneof(mutation, textual), { minLength: 1, maxLength: 4 }), (tensors, changes) => {
-        let bytes = encodeHeader(tensors, { k: 'v' }, 'f').bytes.subarray(8);
-        for (const { at, remove, insert } of changes) {
-          const from = at % (bytes.length + 1);
-          bytes = Uint8Array.from([...bytes.subarray(0, from), ...insert, ...bytes.subarray(from + remove)]);
-        }
-        try {
-          const { entries } = parseHeader(bytes, 64, 'f');
-          // What is accepted is JSON, and means the same to any JSON parser.
-          const value = JSON.parse(new TextDecoder().decode(bytes)) as Record<string, { shape: number[] }>;
-          for (const { name, shape } of entries.values()) expect(value[name]!.shape).toEqual(shape);
-        } catch (error) {
-          expect(error).toBeInstanceOf(SafetensorsError);
-          expect((error as Error).message).toMatch(/^f: .{10}/);
-          expect((error as Error).message.length).toBeLessThan(500);
-        }
-      }),
+      fc.property(
+        layouts,
+        fc.array(fc.oneof(mutation, textual), { minLength: 1, maxLength: 4 }),
+        (tensors, changes) => {
+          let bytes = encodeHeader(tensors, { k: 'v' }, 'f').bytes.subarray(8);
+          for (const { at, remove, insert } of changes) {
+            const from = at % (bytes.length + 1);
+            bytes = Uint8Array.from([
+              ...bytes.subarray(0, from),
+              ...insert,
+              ...bytes.subarray(from + remove),
+            ]);
+          }
+          try {
+            const { entries } = parseHeader(bytes, 64, 'f');
+            // What is accepted is JSON, and means the same to any JSON parser.
+            const value = JSON.parse(new TextDecoder().decode(bytes)) as Record<string, { shape: number[] }>;
+            for (const { name, shape } of entries.values()) expect(value[name]!.shape).toEqual(shape);
+          } catch (error) {
+            expect(error).toBeInstanceOf(SafetensorsError);
+            expect((error as Error).message).toMatch(/^f: .{10}/);
+            expect((error as Error).message.length).toBeLessThan(500);
+          }
+        },
+      ),
       { numRuns: 1000 },
     );
   });
@@ -155,7 +192,16 @@ describe('encodeHeader and parseHeader', () => {
   it('refuses names and metadata that cannot be written', () => {
     const f32 = { dtype: 'F32' as const, shape: [1] };
     expect(() => encodeHeader([{ name: '__metadata__', ...f32 }], {}, 'f')).toThrow(/reserved/);
-    expect(() => encodeHeader([{ name: 'a', ...f32 }, { name: 'a', ...f32 }], {}, 'f')).toThrow(/"a" is used twice/);
+    expect(() =>
+      encodeHeader(
+        [
+          { name: 'a', ...f32 },
+          { name: 'a', ...f32 },
+        ],
+        {},
+        'f',
+      ),
+    ).toThrow(/"a" is used twice/);
     expect(() => encodeHeader([{ name: '\udc00', ...f32 }], {}, 'f')).toThrow(/not valid Unicode/);
     expect(() => encodeHeader([], { a: 1 as unknown as string }, 'f')).toThrow(/JSON\.stringify/);
   });

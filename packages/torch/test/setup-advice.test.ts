@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { advise } from '../src/setup/advice.js';
+import { advise, type RuntimeFacts } from '../src/setup/advice.js';
 import { gatherMachineFacts, type MachineFacts } from '../src/setup/facts.js';
 import { thisHost } from '../src/setup/host.js';
 
@@ -12,17 +12,23 @@ const machine: MachineFacts = {
 };
 const gpu = { name: 'NVIDIA T4', memory: '15360 MiB', driver: '550' };
 const newest = { version: '2.13.0+cpu', cuda: false };
-const codes = (...args: Parameters<typeof advise>) => advise(...args).map(({ code }) => code);
+type Facts = [machine: MachineFacts, libtorch: { version: string; cuda: boolean }, runtime?: RuntimeFacts];
+const codes = ([machine, libtorch, runtime]: Facts) =>
+  advise(machine, libtorch, runtime, { installed: false }).map(({ code }) => code);
 
 describe('advise', () => {
   it('has none where nothing would be faster', () => {
-    expect(codes(machine, newest, { threads: 4, cudaDevices: 0 })).toEqual([]);
+    expect(codes([machine, newest, { threads: 4, cudaDevices: 0 }])).toEqual([]);
     expect(
-      codes({ ...machine, gpus: [gpu] }, { version: '2.13.0', cuda: true }, { threads: 4, cudaDevices: 1 }),
+      codes([
+        { ...machine, gpus: [gpu] },
+        { version: '2.13.0', cuda: true },
+        { threads: 4, cudaDevices: 1 },
+      ]),
     ).toEqual([]);
   });
 
-  it.each<[string, Parameters<typeof advise>]>([
+  it.each<[string, Facts]>([
     ['OLD_LIBTORCH', [machine, { version: '1.13.0', cuda: false }, { threads: 4, cudaDevices: 0 }]],
     ['GPU_UNUSED', [{ ...machine, gpus: [gpu] }, newest, { threads: 4, cudaDevices: 0 }]],
     [
@@ -38,7 +44,7 @@ describe('advise', () => {
     ['LITTLE_MEMORY', [{ ...machine, memory: { totalBytes: 2 ** 31, freeBytes: 1 } }, newest, undefined]],
     ['OLD_CPU', [{ ...machine, cpu: { ...machine.cpu, vector: ['AVX'] } }, newest, undefined]],
   ])('%s', (code, args) => {
-    expect(codes(...args)).toEqual([code]);
+    expect(codes(args)).toEqual([code]);
   });
 });
 

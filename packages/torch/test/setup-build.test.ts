@@ -65,7 +65,8 @@ describe('buildAddon', () => {
       'an unchanged file is not compiled again',
     ).toEqual([]);
     const objects = join(host.packageDir, 'build/objects');
-    expect(readdirSync(join(objects, readdirSync(objects)[0]!))).toHaveLength(2);
+    const kept = readdirSync(join(objects, readdirSync(objects)[0]!)).filter((name) => name.endsWith('.o'));
+    expect(kept).toHaveLength(2);
     expect(readdirSync(join(host.packageDir, 'build')).filter((name) => name.startsWith('.'))).toEqual([]);
   });
 
@@ -87,7 +88,7 @@ describe('buildAddon', () => {
   it('names each build after its libtorch, so that several live side by side', () => {
     put(join(host.packageDir, 'native/main.cc'), ADDON(1));
     const key = makeRecipe(host, libtorch).key;
-    expect(makeRecipe(host, { ...libtorch, version: '1.13.0' }).key).not.toBe(key);
+    expect(makeRecipe(host, { ...libtorch, version: '9.9.9' }).key).not.toBe(key);
     expect(makeRecipe(host, { ...libtorch, libDir: '/elsewhere' }).key).not.toBe(key);
     expect(makeRecipe(host, { ...libtorch, version: '2.12.1' }).compileFlags).toContain('-std=c++17');
     expect(makeRecipe(host, { ...libtorch, version: '2.13.0' }).compileFlags).toContain('-std=c++20');

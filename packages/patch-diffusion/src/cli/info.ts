@@ -3,6 +3,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DatasetInfo } from '../data/dataset-info.js';
+import type { LatentFileInfo } from '../data/latents.js';
 import { UserError } from '../errors.js';
 import {
   listRuns,
@@ -35,7 +36,7 @@ export interface RunDescription {
 }
 
 export interface TensorFileDescription {
-  readonly kind: 'snapshot' | 'state' | 'safetensors';
+  readonly kind: 'snapshot' | 'state' | 'latents' | 'safetensors';
   readonly path: string;
   readonly bytes: number;
   readonly tensors: number;
@@ -107,11 +108,11 @@ async function lastStats(dir: string): Promise<Record<string, { mean: number }> 
 }
 
 async function describeTensorFile(path: string, bytes: number): Promise<TensorFileDescription> {
-  const { openTensorFile, readMetadata } = await import('../training/snapshot.js');
+  const { openTensorFile, readMetadata } = await import('../tensor-file.js');
   const file = await openTensorFile(path);
   try {
     const description = readMetadata(file, path) as Record<string, unknown>;
-    const kinds = { snapshot: 'snapshot', 'training-state': 'state' } as const;
+    const kinds = { snapshot: 'snapshot', 'training-state': 'state', latents: 'latents' } as const;
     const shapes = file.names.map((name) => file.info(name).shape);
     return {
       kind: kinds[description.kind as keyof typeof kinds] ?? 'safetensors',
@@ -177,6 +178,7 @@ function tensorText(t: TensorFileDescription): string {
     ['Kind', t.kind === 'state' ? 'training state' : t.kind],
     ['Tensors', `${formatCount(t.tensors)}, ${formatCount(t.elements)} elements, ${formatBytes(t.bytes)}`],
   ];
+  if (t.kind === 'latents') rows.push(...latentRows(t.description as unknown as LatentFileInfo));
   const network = d?.precond?.network;
   if (network?.type !== undefined)
     rows.push(['Network', `${network.type}, ${network.imgResolution ?? '?'} px`]);
@@ -185,6 +187,20 @@ function tensorText(t: TensorFileDescription): string {
   if (d?.nimg !== undefined)
     rows.push(['Progress', `${(d.nimg / 1000).toFixed(1)} kimg, ${formatCount(d.step ?? 0)} updates`]);
   return table(rows);
+}
+
+function latentRows(l: LatentFileInfo): [string, string][] {
+  const { width, height } = l.image;
+  return [
+    ['Latents', `${width / l.downFactor}×${height / l.downFactor}, of images of ${width}×${height} px`],
+    ['Labels', l.labelDim === 0 ? 'none' : `${l.labelDim} classes`],
+    [
+      'Deviation',
+      `${l.std.toPrecision(3)} (per channel: ${l.channelStd.map((s) => s.toPrecision(3)).join(', ')})`,
+    ],
+    ['Made from', l.source.path],
+    ['Autoencoder', l.autoencoder.path],
+  ];
 }
 
 /** Sizes, classes and skipped files that are listed; the rest is counted. */

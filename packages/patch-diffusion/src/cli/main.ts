@@ -7,7 +7,7 @@ import type { Command } from 'commander';
 import { nearest } from '../errors.js';
 import { version } from '../version.js';
 import { normaliseArgs } from './flags.js';
-import { INTERRUPTED } from './interrupt.js';
+import { Exit, INTERRUPTED } from './interrupt.js';
 import { CommanderError, commands, createProgram, oneLine } from './program.js';
 import { paint } from './terminal.js';
 
@@ -58,9 +58,9 @@ function report(
     if (error.code === 'commander.unknownCommand') return fail(unknownCommand(name ?? ''), 2);
     return fail(usageMessage(error, name, program), 2);
   }
-  const exitCode = (error as { exitCode?: unknown } | null)?.exitCode;
+  if (error instanceof Exit) return error.exitCode;
   if (!(error instanceof Error)) return fail(String(error), 1);
-  if (error.name === 'Exit') return Number(exitCode);
+  const { exitCode } = error as { exitCode?: unknown };
   if (error.name === 'AbortError') return INTERRUPTED;
   if (isVerbose) process.stderr.write(`${error.stack}\n${causes(error)}`);
   const isForPeople = [
@@ -72,7 +72,9 @@ function report(
   ].includes(error.name);
   const isSystem = typeof (error as NodeJS.ErrnoException).syscall === 'string';
   if (isForPeople || isSystem || typeof exitCode === 'number') {
-    return fail(oneLine(error.message), exitCode === 2 ? 2 : 1);
+    // The set-up's message lists places and commands, a line each.
+    const text = error.name === 'SetupError' ? error.message : oneLine(error.message);
+    return fail(text, exitCode === 2 ? 2 : 1);
   }
   const hint = isVerbose ? '' : '; --verbose shows where';
   return fail(`internal: ${oneLine(error.message)} (please report this${hint})`, 1);

@@ -50,22 +50,21 @@ export async function describePlan(options: TrainOptions): Promise<string> {
 }
 
 async function dataShape(options: TrainOptions, rows: [string, string][]) {
-  const { openImages } = await import('../data/open-images.js');
-  const images = await openImages(options.data, {
-    ...(options.resolution === null ? {} : { resolution: options.resolution }),
-    ...(options.channels === null ? {} : { channels: options.channels }),
-    labels: options.cond,
-    xflip: options.xflip,
-    ...(options.maxImages === null ? {} : { maxImages: options.maxImages }),
-  });
+  const { openTrainingData } = await import('../training/data.js');
+  const images = await openTrainingData(options);
   try {
-    const { height, width, channels, labelDim, length } = images;
-    const bytes = formatBytes(length * height * width * channels);
-    rows.push([
-      'Images',
-      `${formatCount(length)} of ${width}×${height} px, ${channels} channels, ${bytes} decoded`,
-    ]);
-    return { height, width, channels, labelDim };
+    const { height, width, channels, labelDim, length, latents, std } = images;
+    const size = `${width}×${height} px, ${channels} channels`;
+    if (latents === null) {
+      const bytes = formatBytes(length * height * width * channels);
+      rows.push(['Images', `${formatCount(length)} of ${size}, ${bytes} decoded`]);
+    } else {
+      const [w, h] = [width * latents.downFactor, height * latents.downFactor];
+      rows.push(['Latents', `${formatCount(length)} of ${size}, of images of ${w}×${h} px`]);
+      if (std !== null)
+        rows.push(['Sigma data', `${options.sigmaData ?? std} (measured: ${std.toFixed(3)})`]);
+    }
+    return { height, width, channels, labelDim, latents, std };
   } finally {
     await images.close();
   }

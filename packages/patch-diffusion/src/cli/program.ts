@@ -29,6 +29,16 @@ export const commands: readonly CommandEntry[] = [
     load: () => import('./commands/generate.js'),
   },
   {
+    name: 'import',
+    summary: 'Convert a checkpoint of the official programs',
+    load: () => import('./commands/import.js'),
+  },
+  {
+    name: 'export',
+    summary: 'Write the weights for other programs',
+    load: () => import('./commands/export.js'),
+  },
+  {
     name: 'info',
     summary: 'Say what a run folder, snapshot or data set is',
     load: () => import('./commands/info.js'),

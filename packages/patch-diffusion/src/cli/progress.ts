@@ -4,7 +4,7 @@
  */
 
 import type { TickEvent, TrainEvent } from '../training/events.js';
-import { formatBytes, formatCount, formatSec, note, paint } from './terminal.js';
+import { fetchLine, formatBytes, formatCount, formatSec, note, paint } from './terminal.js';
 
 const REDRAW_MS = 100;
 const BAR_CHARS = 24;
@@ -128,6 +128,14 @@ export class TrainProgressView {
         break;
       case 'state':
         line.print(`state        ${event.file} (${formatBytes(event.bytes)})`);
+        break;
+      case 'fetch':
+        line.set(fetchLine(event.doneBytes, event.totalBytes));
+        break;
+      case 'transfer':
+        line.clear();
+        note(`Transfer:    ${event.message}`);
+        if (process.argv.includes('--verbose')) for (const detail of event.details) note(`  ${detail}`);
         break;
       case 'warning':
         line.print(paint(process.stderr, 'yellow', `warning: ${event.message}`));

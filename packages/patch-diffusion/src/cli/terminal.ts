@@ -51,6 +51,11 @@ export function formatBytes(bytes: number): string {
   return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
 }
 
+/** "fetching 12 MiB of 250 MiB" */
+export function fetchLine(doneBytes: number, totalBytes: number | null): string {
+  return `fetching ${formatBytes(doneBytes)}${totalBytes === null ? '' : ` of ${formatBytes(totalBytes)}`}`;
+}
+
 /** 1234567 → "1,234,567" */
 export const formatCount = (n: number): string => n.toLocaleString('en-US');
 

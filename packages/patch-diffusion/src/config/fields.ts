@@ -18,6 +18,7 @@ export type FieldKind =
   | 'ints'
   | 'numbers'
   | 'size'
+  | 'patches'
   | 'seeds';
 
 /** Another name of an option. `scale` converts the unit: official `--duration` is in Mimg, ours in kimg (1000). */
@@ -227,6 +228,19 @@ export function choice<const T extends readonly [string, ...string[]]>(
   });
 }
 
+export function choiceOrNull<const T extends readonly [string, ...string[]]>(
+  description: string,
+  choices: T,
+  text: FieldText & { nullWord: string },
+): z.ZodType<T[number] | null> {
+  return define(z.enum(choices).nullable() as unknown as z.ZodType<T[number] | null>, description, text, {
+    kind: 'choice',
+    allowed: `one of ${choices.join(', ')}`,
+    placeholder: choices.length <= 3 ? choices.join('|') : 'name',
+    choices,
+  });
+}
+
 export function numberChoiceOrNull<const T extends readonly [number, ...number[]]>(
   description: string,
   choices: T,
@@ -275,6 +289,21 @@ export function numberPair(description: string, text: Text): z.ZodTuple<[z.ZodNu
   });
 }
 
+export function numberPairOrNull(
+  description: string,
+  text: Text & { nullWord: string; example: string },
+): z.ZodType<[number, number] | null> {
+  const { example, ...others } = text;
+  const [range, rest] = split(others);
+  const one = limited(z.number(), range);
+  const schema = z.tuple([one, one]).nullable() as unknown as z.ZodType<[number, number] | null>;
+  return define(schema, description, rest, {
+    kind: 'numbers',
+    allowed: `two ${rangeWords('numbers', range)}, such as ${example}`,
+    placeholder: 'a,b',
+  });
+}
+
 export interface SizePx {
   readonly width: number;
   readonly height: number;
@@ -304,5 +333,27 @@ export function seeds(description: string, text: FieldText): z.ZodArray<z.ZodNum
     kind: 'seeds',
     allowed: 'integers ≥ 0 and ranges, such as 0-63,70',
     placeholder: 'list',
+  });
+}
+
+/** A patch side with the share of the rounds that use it; null where it is not given. */
+export interface PatchSide {
+  readonly sidePx: number;
+  readonly probability: number | null;
+}
+
+/** `8,16,32`, or with probabilities `8:0.2,16:0.3,32:0.5`. */
+export function patchesOrNull(
+  description: string,
+  text: FieldText & { nullWord: string },
+): z.ZodNullable<z.ZodArray<z.ZodType<PatchSide>>> {
+  const side: z.ZodType<PatchSide> = z.strictObject({
+    sidePx: z.int().min(2).max(4096),
+    probability: z.number().min(0).max(1).nullable(),
+  });
+  return define(z.array(side).min(1).nullable(), description, text, {
+    kind: 'patches',
+    allowed: 'sides from 2 to 4096, such as 16,32,64, or with probabilities 16:0.2,32:0.3,64:0.5',
+    placeholder: 'side[:p],…',
   });
 }

@@ -6,11 +6,13 @@
 
 import { join } from 'node:path';
 import { z } from 'zod';
+import { SAMPLERS } from '../diffusion/samplers/index.js';
 import * as f from './fields.js';
 import { type Origin, readValues, usageError } from './read-values.js';
 
 const NETWORK = 'Network';
 const WHAT = 'What to generate';
+const GUIDANCE = 'Guidance';
 const SAMPLER = 'Sampler';
 const OUTPUT = 'Output';
 const MACHINE = 'Machine';
@@ -19,6 +21,11 @@ const MACHINE = 'Machine';
 export const generateFields = {
   run: f.pathOrNull('Run folder; its newest snapshot is used', { group: NETWORK, nullWord: 'none' }),
   network: f.pathOrNull('Snapshot file (.safetensors)', { group: NETWORK, nullWord: 'none' }),
+
+  autoencoder: f.pathOrNull('Folder of the autoencoder, for a network that was trained on latents', {
+    group: NETWORK,
+    nullWord: 'recorded',
+  }),
 
   seeds: f.seeds('Seeds, one image each', { group: WHAT }),
   count: f.intOrNull('Number of images: seeds 0 to count − 1', {
@@ -33,7 +40,6 @@ export const generateFields = {
     min: 0,
     nullWord: 'random',
   }),
-  cfg: f.numberOrNull('Classifier-free guidance scale; 1 is none', { group: WHAT, min: 0, nullWord: 'none' }),
   imageSize: f.intOrNull('Side of the generated window; larger than the training images extrapolates', {
     group: WHAT,
     unit: 'px',
@@ -44,6 +50,26 @@ export const generateFields = {
   xStart: f.int('Left edge of the window', { group: WHAT, unit: 'px', min: -16_384, max: 16_384 }),
   yStart: f.int('Top edge of the window', { group: WHAT, unit: 'px', min: -16_384, max: 16_384 }),
 
+  cfg: f.numberOrNull('Guidance scale; 1 is none', { group: GUIDANCE, min: 0, nullWord: 'none' }),
+  cfgInterval: f.numberPairOrNull('Guidance only at noise levels above the first and up to the second', {
+    group: GUIDANCE,
+    min: 0,
+    nullWord: 'all',
+    example: '0.28,2.9',
+  }),
+  guide: f.pathOrNull(
+    'Snapshot of a smaller or less trained network that --cfg leads away from; without it, away from no class',
+    { group: GUIDANCE, nullWord: 'none' },
+  ),
+  maskPos: f.boolean('Sample without coordinates; only for networks without them, where it changes nothing', {
+    group: WHAT,
+  }),
+
+  sampler: f.choice(
+    'Sampler: edm (Heun); generalised (the ablations of EDM); dpmpp-2m or dpmpp-2m-sde (DPM-Solver++)',
+    SAMPLERS,
+    { group: SAMPLER },
+  ),
   steps: f.intOrNull('Sampler steps; auto: as recorded with the network, else 18', {
     group: SAMPLER,
     unit: 'steps',
@@ -52,13 +78,47 @@ export const generateFields = {
     nullWord: 'auto',
     aliases: [{ name: 'num-steps' }],
   }),
-  sigmaMin: f.number('Lowest noise level', { group: SAMPLER, above: 0 }),
-  sigmaMax: f.number('Highest noise level', { group: SAMPLER, above: 0 }),
+  sigmaMin: f.numberOrNull('Lowest noise level; auto: 0.002, or that of --discretization', {
+    group: SAMPLER,
+    above: 0,
+    nullWord: 'auto',
+  }),
+  sigmaMax: f.numberOrNull('Highest noise level; auto: 80, or that of --discretization', {
+    group: SAMPLER,
+    above: 0,
+    nullWord: 'auto',
+  }),
   rho: f.number('Exponent of the noise-level schedule', { group: SAMPLER, above: 0 }),
   sChurn: f.number('Stochasticity: noise added per sampling; 0 is deterministic', { group: SAMPLER, min: 0 }),
   sMin: f.number('Noise is added only above this level', { group: SAMPLER, min: 0 }),
   sMax: f.numberOrNull('Noise is added only below this level', { group: SAMPLER, min: 0, nullWord: 'inf' }),
   sNoise: f.number('Factor on the added noise', { group: SAMPLER, min: 0 }),
+  solver: f.choiceOrNull('Order of the generalised sampler: euler or heun', ['euler', 'heun'], {
+    group: SAMPLER,
+    nullWord: 'auto',
+  }),
+  discretization: f.choiceOrNull('Noise levels of the generalised sampler', ['vp', 've', 'iddpm', 'edm'], {
+    group: SAMPLER,
+    nullWord: 'auto',
+    aliases: [{ name: 'disc' }],
+  }),
+  schedule: f.choiceOrNull('σ(t) of the generalised sampler', ['vp', 've', 'linear'], {
+    group: SAMPLER,
+    nullWord: 'auto',
+  }),
+  scaling: f.choiceOrNull('s(t) of the generalised sampler', ['vp', 'none'], {
+    group: SAMPLER,
+    nullWord: 'auto',
+  }),
+  alpha: f.numberOrNull(
+    'Where in its step the generalised sampler evaluates again; 1 is Heun, 0.5 the midpoint',
+    {
+      group: SAMPLER,
+      above: 0,
+      max: 1,
+      nullWord: 'auto',
+    },
+  ),
   stateDtype: f.choice(
     'Precision of the sampler state; the network runs in float32',
     ['float64', 'float32'],
@@ -95,21 +155,31 @@ export type GenerateOptionsInput = Partial<GenerateOptions>;
 export const generateDefaults: GenerateOptions = {
   run: null,
   network: null,
+  autoencoder: null,
   seeds: Array.from({ length: 64 }, (_, i) => i),
   count: null,
   class: null,
-  cfg: null,
   imageSize: null,
   xStart: 0,
   yStart: 0,
+  cfg: null,
+  cfgInterval: null,
+  guide: null,
+  maskPos: false,
+  sampler: 'edm',
   steps: null,
-  sigmaMin: 0.002,
-  sigmaMax: 80,
+  sigmaMin: null,
+  sigmaMax: null,
   rho: 7,
   sChurn: 0,
   sMin: 0,
   sMax: null,
   sNoise: 1,
+  solver: null,
+  discretization: null,
+  schedule: null,
+  scaling: null,
+  alpha: null,
   stateDtype: 'float64',
   out: null,
   grid: null,
@@ -151,13 +221,50 @@ export function resolveGenerateOptions(sources: {
     }
     options.seeds = seeds;
   }
-  if (options.sigmaMin >= options.sigmaMax) {
-    const given = `--sigma-min ${options.sigmaMin}`;
-    throw usageError('BAD_OPTION', `${given} must be below --sigma-max ${options.sigmaMax}`);
-  }
+  chooseSampler(options, given);
+  checkGuidance(options);
   // Without --out, single images go beside the network; with only --grid, none are written.
   if (options.out === null && options.grid === null) {
     options.out = options.run === null ? 'generated' : join(options.run, 'generated');
   }
   return options;
+}
+
+/** Options that only the generalised sampler has. As in the official generator, any of them chooses it. */
+const GENERALISED = ['solver', 'discretization', 'schedule', 'scaling', 'alpha'] as const;
+
+function chooseSampler(options: GenerateOptions, given: Readonly<Record<string, unknown>>): void {
+  const special = GENERALISED.find((key) => options[key] !== null);
+  if (special && given.sampler === undefined) options.sampler = 'generalised';
+  if (special && options.sampler !== 'generalised') {
+    throw usageError(
+      'BAD_OPTION',
+      `--${special} belongs to --sampler generalised, not ${options.sampler}; leave one of them out`,
+    );
+  }
+  if (options.sChurn > 0 && options.sampler.startsWith('dpmpp')) {
+    throw usageError(
+      'BAD_OPTION',
+      `--s-churn belongs to the edm and generalised samplers; leave it out, or use --sampler dpmpp-2m-sde for fresh noise`,
+    );
+  }
+  const isEdm = (options.discretization ?? 'edm') === 'edm';
+  const sigmaMin = options.sigmaMin ?? (isEdm ? 0.002 : 0);
+  const sigmaMax = options.sigmaMax ?? (isEdm ? 80 : Number.POSITIVE_INFINITY);
+  if (sigmaMin >= sigmaMax) {
+    throw usageError('BAD_OPTION', `--sigma-min ${sigmaMin} must be below --sigma-max ${sigmaMax}`);
+  }
+}
+
+function checkGuidance({ cfg, cfgInterval, guide }: GenerateOptions): void {
+  const dependent = guide !== null ? '--guide' : cfgInterval !== null ? '--cfg-interval' : null;
+  if (cfg === null && dependent !== null) {
+    throw usageError('BAD_OPTION', `${dependent} needs a guidance scale; add --cfg, such as --cfg 2`);
+  }
+  if (cfgInterval !== null && cfgInterval[0] >= cfgInterval[1]) {
+    throw usageError(
+      'BAD_OPTION',
+      `--cfg-interval ${cfgInterval}: the first noise level must be below the second`,
+    );
+  }
 }

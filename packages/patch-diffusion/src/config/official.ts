@@ -20,19 +20,7 @@ interface OfficialOption {
 const OFF = ['0', 'false', 'no', 'off', '0.0'];
 
 export const officialTrainOptions: readonly OfficialOption[] = [
-  {
-    name: 'augment',
-    placeholder: 'p',
-    accepts: OFF,
-    text: 'augmented crops contradict their coordinates; use --xflip',
-  },
   { name: 'fp16', placeholder: 'bool', accepts: OFF, text: 'training runs in float32; leave it out' },
-  {
-    name: 'train-on-latents',
-    placeholder: 'bool',
-    accepts: OFF,
-    text: 'training runs on pixels; leave it out',
-  },
   {
     name: 'progressive',
     placeholder: 'bool',
@@ -49,30 +37,9 @@ export const officialGenerateOptions: readonly OfficialOption[] = [
   {
     name: 'on-latents',
     placeholder: 'bool',
-    accepts: OFF,
-    text: 'networks here work on pixels; leave it out',
-  },
-  {
-    name: 'mask-pos',
-    placeholder: 'bool',
-    accepts: OFF,
-    text: 'networks here need the coordinates; leave it out',
+    text: 'is known from the network; --autoencoder says where the decoder is',
   },
   { name: 'embed-fq', placeholder: 'n', accepts: OFF, text: 'no published network takes it; leave it out' },
-  { name: 'solver', placeholder: 'name', accepts: ['heun'], text: 'the sampler is EDM (heun); leave it out' },
-  { name: 'disc', placeholder: 'name', accepts: ['edm'], text: 'the sampler is EDM; leave it out' },
-  {
-    name: 'schedule',
-    placeholder: 'name',
-    accepts: ['linear'],
-    text: 'the sampler is EDM (linear); leave it out',
-  },
-  {
-    name: 'scaling',
-    placeholder: 'name',
-    accepts: ['none'],
-    text: 'the sampler is EDM (none); leave it out',
-  },
 ];
 
 /**

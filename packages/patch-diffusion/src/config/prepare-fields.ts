@@ -15,10 +15,11 @@ const TRANSFORMS = [
 
 const FILES = 'Files';
 const IMAGES = 'Images';
+const LATENTS = 'Latents';
 
 export const prepareFields = {
   source: f.path('Folder, zip or idx file of images (or as the argument)', { group: FILES }),
-  out: f.path('Zip to write, or a folder when it does not end in .zip', {
+  out: f.path('Zip to write, or a folder when it does not end in .zip; latents: a .safetensors file', {
     group: FILES,
     aliases: [{ name: 'dest' }],
   }),
@@ -43,6 +44,20 @@ export const prepareFields = {
   }),
   labels: f.boolOrAuto('Class labels from sub-folders or dataset.json', { group: IMAGES }),
   strict: f.boolean('Fail at the first unreadable image instead of skipping it', { group: IMAGES }),
+  latents: f.boolean('Encode the images with an autoencoder and write latents', { group: LATENTS }),
+  autoencoder: f.pathOrNull('Folder with config.json and weights as in diffusers, such as sd-vae-ft-ema', {
+    group: LATENTS,
+    nullWord: 'none',
+  }),
+  xflip: f.boolean('Encode a mirrored copy of every image, too, for train --xflip', { group: LATENTS }),
+  latentDtype: f.choice('Precision of the stored latents', ['float16', 'float32'], { group: LATENTS }),
+  encodeBatch: f.intOrNull('Images at a time; auto: what takes about 1.5 GB', {
+    group: LATENTS,
+    unit: 'images',
+    min: 1,
+    nullWord: 'auto',
+  }),
+  device: f.string('auto, cpu, cuda, cuda:1 or mps', { group: LATENTS, placeholder: 'name' }),
 };
 
 const schema = z.strictObject(prepareFields);
@@ -55,6 +70,12 @@ export const prepareDefaults = {
   maxImages: null,
   labels: 'auto',
   strict: false,
+  latents: false,
+  autoencoder: null,
+  xflip: false,
+  latentDtype: 'float16',
+  encodeBatch: null,
+  device: 'auto',
 } as const satisfies Partial<z.infer<typeof schema>>;
 
 /** Checks the flags. @throws {UserError} (exit code 2) naming the option, its value and what is allowed */

@@ -94,6 +94,15 @@ export function parseIntList(text: string): number[] {
   return out;
 }
 
+/** `16:0.2,32:0.3` or `16,32`; NaN marks what cannot be read. */
+function parsePatches(text: string): { sidePx: number; probability: number | null }[] {
+  return text.split(',').map((part) => {
+    const [side = '', probability, ...more] = part.split(':');
+    const p = probability === undefined ? null : toNumber(probability);
+    return { sidePx: toNumber(side), probability: more.length ? Number.NaN : p };
+  });
+}
+
 const BOOLEANS = new Map<string, boolean>([
   ['1', true],
   ['true', true],
@@ -130,6 +139,8 @@ function convert(value: unknown, info: FieldInfo): unknown {
       const pair = /^(\d+)\s*[x×,]\s*(\d+)$/i.exec(text);
       return pair === null ? toNumber(text) : { width: Number(pair[1]), height: Number(pair[2]) };
     }
+    case 'patches':
+      return parsePatches(text);
     case 'numbers':
       return text
         .replace(/^\[(.*)\]$/s, '$1')

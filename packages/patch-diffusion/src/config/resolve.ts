@@ -5,6 +5,7 @@
 
 import { randomInt } from 'node:crypto';
 import { UserError } from '../errors.js';
+import type { PatchSide } from './fields.js';
 import { defaultPreset, getPreset } from './presets.js';
 import { type Origin, readValues, usageError } from './read-values.js';
 import { type TrainOptions, TrainOptionsSchema, trainFields } from './train-options.js';
@@ -52,6 +53,7 @@ export function resolveTrainOptions(sources: TrainSources): TrainOptions {
       'no images given; add --data FOLDER (or a zip), or "data" in the config',
     );
   }
+  if (merged.precond !== 'pedm') Object.assign(merged, wholeImages(merged.precond, given));
   merged.seed ??= randomInt(2 ** 31 - 1);
   const parsed = TrainOptionsSchema.safeParse(merged);
   if (!parsed.success) {
@@ -60,6 +62,22 @@ export function resolveTrainOptions(sources: TrainSources): TrainOptions {
   }
   crossCheck(parsed.data);
   return parsed.data;
+}
+
+/** Only Patch-EDM has coordinates; the others train on whole images. */
+function wholeImages(precond: unknown, given: Record<string, unknown>): Partial<TrainOptions> {
+  const asked = [
+    given.realP !== undefined && given.realP !== 1 && `--real-p ${given.realP}`,
+    given.patchSizes && '--patch-sizes',
+    given.schedule && given.schedule !== 'stochastic' && `--schedule ${given.schedule}`,
+  ].find(Boolean);
+  if (asked) {
+    throw usageError(
+      'BAD_OPTION',
+      `${asked}: --precond ${precond} trains on whole images; leave it out, or use --precond pedm`,
+    );
+  }
+  return { realP: 1, patchSizes: null, schedule: 'stochastic' };
 }
 
 function crossCheck(o: TrainOptions): void {
@@ -73,17 +91,31 @@ function crossCheck(o: TrainOptions): void {
   if (o.resume !== null && o.transfer !== null) {
     throw usageError('BAD_OPTION', '--resume and --transfer exclude each other; give one of them');
   }
-  const sides = o.patchSizes ?? [];
-  if (new Set(sides).size !== sides.length) {
+  checkPatchSizes(o.patchSizes ?? []);
+  if (o.implicitMlp && o.arch === 'adm') {
     throw usageError(
-      'BAD_PATCHES',
-      `--patch-sizes ${sides.join(',')}: a size is given twice; give each once`,
+      'BAD_OPTION',
+      '--implicit-mlp is not made for --arch adm; use ddpmpp or ncsnpp, or leave it out',
     );
   }
   if (o.labelDropout > 0 && o.cond === false) {
     throw usageError('BAD_OPTION', '--label-dropout needs class labels; add --cond');
   }
   if (o.resolution !== null) checkSides(o, o.resolution, o.resolution);
+}
+
+/** Each side once, and probabilities for all that sum to 1, or for none. */
+function checkPatchSizes(sizes: readonly PatchSide[]): void {
+  const problem = (what: string) => usageError('BAD_PATCHES', `--patch-sizes: ${what}`);
+  if (new Set(sizes.map(({ sidePx }) => sidePx)).size !== sizes.length) {
+    throw problem('a size is given twice; give each once');
+  }
+  const given = sizes.flatMap(({ probability }) => (probability === null ? [] : [probability]));
+  if (given.length === 0) return;
+  if (given.length < sizes.length) throw problem('give all sizes a probability, or none');
+  const sum = given.reduce((a, b) => a + b, 0);
+  if (Math.abs(sum - 1) > 1e-6)
+    throw problem(`the probabilities sum to ${Number(sum.toFixed(6))}; they must sum to 1`);
 }
 
 /** The largest divisor of `n` that is at most `limit`. */
@@ -110,7 +142,9 @@ function checkSides(o: TrainOptions, height: number, width: number): void {
       `images of ${width}×${height} px do not fit ${levels}: ${must}; use --resolution ${remedy}, or fewer levels`,
     );
   }
-  const bad = o.patchSizes?.find((side) => side % divisor !== 0 && side < Math.max(height, width));
+  const bad = o.patchSizes?.find(
+    ({ sidePx }) => sidePx % divisor !== 0 && sidePx < Math.max(height, width),
+  )?.sidePx;
   if (bad !== undefined) {
     const near = Math.max(1, Math.round(bad / divisor)) * divisor;
     throw usageError(
@@ -161,6 +195,8 @@ const fixedOnResume = [
   'numBlocks',
   'attnResolutions',
   'implicitMlp',
+  'augment',
+  'sigmaData',
 ] as const satisfies readonly (keyof TrainOptions)[];
 
 /**

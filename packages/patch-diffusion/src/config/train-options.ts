@@ -5,6 +5,7 @@
  */
 
 import { z } from 'zod';
+import { SCHEDULES } from '../patches/schedule.js';
 import * as f from './fields.js';
 
 const DATA = 'Data';
@@ -40,13 +41,23 @@ export const trainFields = {
   }),
   holdout: f.int('Images kept from training, for a held-out loss', { group: DATA, unit: 'images', min: 0 }),
   strict: f.boolean('Fail at the first unreadable image instead of skipping it', { group: DATA }),
+  latents: f.boolOrAuto('Train on latents; auto: when the data is a file of `prepare --latents`', {
+    group: DATA,
+    aliases: [{ name: 'train-on-latents' }],
+  }),
+  autoencoder: f.pathOrNull('Folder of the autoencoder that turns sampled latents into images', {
+    group: DATA,
+    nullWord: 'recorded',
+  }),
 
-  preset: f.string('Set of defaults: tiny, small, celeba-64, ffhq-64, afhqv2-64', {
+  preset: f.string('Set of defaults: tiny, small, celeba-64, ffhq-64, afhqv2-64, lsun-256, imagenet-256', {
     group: NETWORK,
     placeholder: 'name',
   }),
   arch: f.choice('Network architecture', ['ddpmpp', 'ncsnpp', 'adm'], { group: NETWORK }),
-  precond: f.choice('Preconditioning and loss', ['pedm'], { group: NETWORK }),
+  precond: f.choice('Preconditioning and loss', ['pedm', 'edm', 'vp', 've'], {
+    group: NETWORK,
+  }),
   modelChannels: f.int('Base width of the network', {
     group: NETWORK,
     unit: 'channels',
@@ -74,15 +85,28 @@ export const trainFields = {
     min: 0,
     max: 1,
   }),
+  sigmaData: f.numberOrNull(
+    'Standard deviation of the data, as preconditioning and loss assume it; auto: as measured for latents, else 0.5',
+    { group: NETWORK, above: 0, nullWord: 'auto' },
+  ),
   implicitMlp: f.boolean('First layer as a small MLP over pixels and coordinates', { group: NETWORK }),
 
   realP: f.number('Share of updates on whole images', { group: PATCHES, min: 0, max: 1 }),
-  schedule: f.choice('How the patch size of a step is chosen', ['stochastic', 'progressive'], {
+  schedule: f.choice(
+    'How patch sizes are chosen: drawn for each round, from small to large over the run, all in each update, or drawn with a share of whole images that moves over the run',
+    SCHEDULES,
+    { group: PATCHES },
+  ),
+  realPFrom: f.number('Share of updates on whole images at the start, for --schedule annealed', {
     group: PATCHES,
+    min: 0,
+    max: 1,
   }),
-  patchSizes: f.intsOrNull(
-    'Square patch sides; the largest has the share --real-p; auto: a quarter, half and whole of the image',
-    { group: PATCHES, unit: 'px', min: 2, max: 4096, nullWord: 'auto' },
+  realPTo: f.number('The same at the end', { group: PATCHES, min: 0, max: 1 }),
+  annealing: f.choice('How the share moves from one to the other', ['linear', 'cosine'], { group: PATCHES }),
+  patchSizes: f.patchesOrNull(
+    'Square patch sides, with or without probabilities; without, the largest has the share --real-p; auto: a quarter, half and whole of the image (half and whole of latents)',
+    { group: PATCHES, unit: 'px', nullWord: 'auto' },
   ),
   lossNorm: f.choice('Loss over a patch: sum of the pixels as published, or their mean', ['mean', 'sum'], {
     group: PATCHES,
@@ -122,6 +146,18 @@ export const trainFields = {
   lrRampupKimg: f.number('Linear learning-rate ramp-up', { group: TRAINING, unit: 'kimg', min: 0 }),
   betas: f.numberPair('Decay rates of the moments of Adam', { group: TRAINING, min: 0, below: 1 }),
   adamEps: f.number('Epsilon of Adam', { group: TRAINING, above: 0 }),
+  augment: f.number('Probability of each augmentation: flips, scale, rotation, stretch, shift', {
+    group: TRAINING,
+    min: 0,
+    max: 1,
+  }),
+  augmentAt: f.choice(
+    'Augment patches as published, or whole images, which keeps coordinates true',
+    ['patch', 'image'],
+    {
+      group: TRAINING,
+    },
+  ),
   emaHalflifeKimg: f.number('Half-life of the moving average of the weights', {
     group: TRAINING,
     unit: 'kimg',

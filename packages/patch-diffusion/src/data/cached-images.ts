@@ -44,6 +44,8 @@ export class CachedImages implements ImageSet {
   readonly labelDim: number;
   readonly classNames: readonly string[] | null;
   readonly report: ImageReport;
+  readonly latents = null;
+  readonly std = null;
   private count: number;
   private readonly copies: 1 | 2;
   private readonly table: LabelTable | null;

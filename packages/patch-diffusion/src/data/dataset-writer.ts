@@ -65,7 +65,8 @@ async function checkTarget(target: string, path: string, force: boolean): Promis
   throw new UserError('OUT_EXISTS', `${path} is a folder that is not empty; ${remedy}`);
 }
 
-function writeError(error: unknown, path: string): unknown {
+/** A file system's refusal as an error for people. */
+export function writeError(error: unknown, path: string): unknown {
   const { code, message } = error as NodeJS.ErrnoException;
   if (code === undefined || error instanceof UserError) return error;
   const reasons: Record<string, string> = {

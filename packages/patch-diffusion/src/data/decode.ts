@@ -7,6 +7,7 @@
  * phrase for a report; it is the caller's business whether that skips a file or stops.
  */
 import sharp, { type Metadata, type SharpOptions } from 'sharp';
+import { decodeStoredPng } from './png.js';
 import type { RawImage } from './resize.js';
 
 /** Images of more pixels are refused: decoded, they take 3 bytes per pixel, and a hostile file can claim any size. */
@@ -56,23 +57,36 @@ export async function readImageHeader(input: string | Uint8Array): Promise<Image
  */
 export async function decodeImage(bytes: Uint8Array): Promise<RawImage> {
   if (bytes.length === 0) throw new UnusableImage('empty file');
+  const plain = decodeStoredPng(bytes);
+  if (plain !== null && plain.width * plain.height <= MAX_PIXELS) return plain;
   try {
-    const image = sharp(bytes, OPTIONS);
-    const metadata = await image.metadata();
-    const { width, height, isGrey } = headerOf(metadata);
-    return await pixelBudget.use(width * height, async () => {
-      if (metadata.hasAlpha) image.flatten({ background: 'white' });
-      // 16-bit grey goes by way of sRGB: libvips' direct way to 8-bit grey is off by one level here and there.
-      const { data, info } = await image
-        .toColourspace(metadata.space === 'b-w' ? 'b-w' : 'srgb')
-        .raw({ depth: 'uchar' })
-        .toBuffer({ resolveWithObject: true });
-      const decoded = { data, width: info.width, height: info.height, channels: info.channels };
-      return isGrey ? firstChannel(decoded) : decoded;
-    });
+    return await decodeByVips(bytes, false);
+  } catch (error) {
+    if (error instanceof UnusableImage) throw error;
+  }
+  // libvips keeps its error messages in one place for all threads, where others overwrite them: only alone does a
+  // file get its own.
+  try {
+    return await decodeByVips(bytes, true);
   } catch (error) {
     throw asUnusable(error);
   }
+}
+
+async function decodeByVips(bytes: Uint8Array, alone: boolean): Promise<RawImage> {
+  const image = sharp(bytes, OPTIONS);
+  const metadata = await image.metadata();
+  const { width, height, isGrey } = headerOf(metadata);
+  return pixelBudget.use(alone ? Number.MAX_SAFE_INTEGER : width * height, async () => {
+    if (metadata.hasAlpha) image.flatten({ background: 'white' });
+    // 16-bit grey goes by way of sRGB: libvips' direct way to 8-bit grey is off by one level here and there.
+    const { data, info } = await image
+      .toColourspace(metadata.space === 'b-w' ? 'b-w' : 'srgb')
+      .raw({ depth: 'uchar' })
+      .toBuffer({ resolveWithObject: true });
+    const decoded = { data, width: info.width, height: info.height, channels: info.channels };
+    return isGrey ? firstChannel(decoded) : decoded;
+  });
 }
 
 function firstChannel(image: RawImage): RawImage {

@@ -240,5 +240,5 @@ function common(
 
 /** Base name of a path without its extension (folders keep theirs). */
 export function datasetName(path: string): string {
-  return basename(path).replace(/\.zip$|-idx3-ubyte(\.gz)?$/i, '');
+  return basename(path).replace(/\.(zip|safetensors)$|-idx3-ubyte(\.gz)?$/i, '');
 }

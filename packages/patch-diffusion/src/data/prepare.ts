@@ -1,5 +1,6 @@
 /**
- * `prepare`: makes a dataset of uniform images out of a folder, a zip or an idx file, once and for all.
+ * `prepare`: makes a dataset of uniform images, or of their latents, out of a folder, a zip or an idx file, once and
+ * for all.
  *
  * The result is what the reference's dataset tool makes: the same names, labels, order and pixels. Beyond it, any
  * size and proportions may be had, files that cannot be used are left out and listed, and all formats are converted
@@ -7,17 +8,16 @@
  */
 import { resolve } from 'node:path';
 import { UserError } from '../errors.js';
-import { DECODE_CONCURRENCY } from './cached-images.js';
 import { createDatasetWriter, type DatasetWriter } from './dataset-writer.js';
-import { UnusableImage } from './decode.js';
-import { type Label, type LabelTable, resolveLabels } from './labels.js';
-import { comparePaths, preparedName, sortSkipped } from './names.js';
-import { checkOneSize, isUniform, nothingUsable, scanHeaders, strictError, toSize } from './open-images.js';
+import type { Label, LabelTable } from './labels.js';
+import { preparedName, sortSkipped } from './names.js';
+import { toSize } from './open-images.js';
 import { encodePng } from './png.js';
 import { type PrepareOptions, type PrepareSettings, prepareOptionsSchema } from './prepare-options.js';
+import { type Listeners, makePlan, type Plan, preparedImages } from './prepare-plan.js';
 import { type ImageSource, openSource } from './source.js';
-import { hasSize, toChannels, transformedSize, transformImage } from './transform.js';
-import type { Progress, Size, SkippedFile } from './types.js';
+import { transformedSize } from './transform.js';
+import type { Progress, SkippedFile } from './types.js';
 
 /** What `prepare` made. */
 export interface PrepareReport {
@@ -25,6 +25,7 @@ export interface PrepareReport {
   /** Images written. */
   readonly used: number;
   readonly skipped: SkippedFile[];
+  /** Sides and channels of the images, or of the latents. */
   readonly width: number;
   readonly height: number;
   readonly channels: number;
@@ -34,6 +35,8 @@ export interface PrepareReport {
   /** Size of the result. */
   readonly bytes: number;
   readonly warnings: string[];
+  /** Of latents: the standard deviation of all their elements, scaled as training sees them. */
+  readonly std?: number;
 }
 
 /**
@@ -49,8 +52,16 @@ export async function prepare(
   if (resolve(settings.source) === resolve(settings.out)) {
     throw new UserError('OUT_EXISTS', `The output ${settings.out} is the source itself; choose another name`);
   }
+  if (settings.xflip && !settings.latents) {
+    throw new UserError(
+      'PREPARE_OPTIONS',
+      '--xflip is for --latents only: images are mirrored by `train --xflip`; leave it out',
+      { exitCode: 2 },
+    );
+  }
   const source = await openSource(settings.source);
   try {
+    if (settings.latents) return await toLatents(source, settings, { onProgress, signal });
     const plan = await makePlan(source, settings, { onProgress, signal });
     const writer = await createDatasetWriter(settings.out, { force: settings.force });
     try {
@@ -79,22 +90,24 @@ export async function prepare(
   }
 }
 
-interface Listeners {
-  onProgress?: Progress | undefined;
-  signal?: AbortSignal | undefined;
-}
-
-/** What is to be written, decided before the first image is. */
-interface Plan {
-  settings: PrepareSettings;
-  /** Indices in the source, in the order of the output. */
-  entries: number[];
-  size: Size;
-  channels: 1 | 3;
-  labels: LabelTable | null;
-  skip: (file: string, error: Error) => void;
-  skipped: SkippedFile[];
-  warnings: string[];
+async function toLatents(
+  source: ImageSource,
+  settings: PrepareSettings,
+  listeners: Listeners,
+): Promise<PrepareReport> {
+  const [{ prepareLatents }, { resolveDevice }] = await Promise.all([
+    import('./prepare-latents.js'),
+    import('../training/device.js'),
+  ]);
+  const { plan, ...made } = await prepareLatents(source, settings, resolveDevice(settings.device), listeners);
+  return {
+    out: settings.out,
+    skipped: sortSkipped(plan.skipped),
+    labelDim: plan.labels?.dim ?? 0,
+    classNames: plan.labels?.classNames ?? null,
+    warnings: plan.warnings,
+    ...made,
+  };
 }
 
 function parseOptions(options: PrepareOptions): PrepareSettings {
@@ -110,108 +123,20 @@ function parseOptions(options: PrepareOptions): PrepareSettings {
   });
 }
 
-async function makePlan(source: ImageSource, settings: PrepareSettings, listeners: Listeners): Promise<Plan> {
-  const { strict, transform, maxImages } = settings;
-  const wanted = toSize(settings.resolution);
-  if (wanted === undefined && (transform === 'center-crop-wide' || transform === 'stretch')) {
-    throw new UserError('PREPARE_OPTIONS', `--transform ${transform} needs a --resolution, such as 256x192`, {
-      exitCode: 2,
-    });
-  }
-  if (transform === 'center-crop-wide' && wanted!.height > wanted!.width) {
-    throw new UserError(
-      'PREPARE_OPTIONS',
-      '--transform center-crop-wide needs a resolution that is wider than high',
-      {
-        exitCode: 2,
-      },
-    );
-  }
-  const warnings: string[] = [];
-  const labels = labelsForAll(source, settings, warnings);
-  let entries = Array.from(source.names.keys());
-  // Zips are read in plain string order, folders path by path, as the reference does.
-  if (source.kind === 'folder') entries.sort((a, b) => comparePaths(source.names[a]!, source.names[b]!));
-  entries = entries.slice(0, maxImages);
-  const skipped: SkippedFile[] = [...source.skipped];
-  if (strict && skipped[0]) throw strictError(source.path, skipped[0].file, skipped[0].reason);
-  const skip = (file: string, error: Error) => {
-    if (!(error instanceof UnusableImage)) throw error;
-    if (strict) throw strictError(source.path, file, error.message);
-    skipped.push({ file, reason: error.message });
-  };
-  let size = wanted;
-  let channels = settings.channels;
-  if (size === undefined || channels === undefined) {
-    // Files that cannot be used are met again, and reported, when they are to be decoded.
-    const scanned = isUniform(source) ? entries.slice(0, 1) : entries;
-    const unusable: SkippedFile[] = [];
-    const note = (file: string, error: Error) => {
-      if (strict || !(error instanceof UnusableImage)) skip(file, error);
-      unusable.push({ file, reason: error.message });
-    };
-    const headers = await scanHeaders(source, scanned, note, listeners);
-    const usable = scanned.filter((entry) => headers.has(entry));
-    if (usable.length === 0) throw nothingUsable(source.path, unusable);
-    if (size === undefined) {
-      checkOneSize(source, usable, headers);
-      size = headers.get(usable[0]!)!;
-    }
-    channels ??= usable.every((entry) => headers.get(entry)!.isGrey) ? 1 : 3;
-  }
-  return { settings, entries, size, channels, labels, skip, skipped, warnings };
-}
-
-function labelsForAll(source: ImageSource, settings: PrepareSettings, warnings: string[]): LabelTable | null {
-  try {
-    return resolveLabels(source, settings.labels);
-  } catch (error) {
-    const isIncomplete = error instanceof UserError && error.code === 'DATA_LABELS_INCOMPLETE';
-    if (settings.labels !== 'auto' || !isIncomplete) throw error;
-    warnings.push(`${error.message} (written without labels)`);
-    return null;
-  }
-}
-
 async function writeImages(
   source: ImageSource,
   plan: Plan,
   writer: DatasetWriter,
   { onProgress, signal }: Listeners,
 ): Promise<number> {
-  const { entries, settings } = plan;
-  const { width, height } = plan.size;
   const written: [string, Label][] = [];
-  let enlarged = 0;
-
-  const makePng = async (entry: number): Promise<{ png: Buffer; isEnlarged: boolean }> => {
-    const image = await source.decode(entry);
-    const resized = hasSize(image, plan.size) ? image : transformImage(image, settings.transform, plan.size);
-    const isEnlarged = image.width < width || image.height < height;
-    return { png: encodePng(toChannels(resized, plan.channels)), isEnlarged };
-  };
-  // A window of images under way; they are written in order.
-  const window: Promise<Awaited<ReturnType<typeof makePng>> | Error>[] = [];
-  for (let k = 0; k < entries.length; k++) {
-    for (let next = k + window.length; window.length < DECODE_CONCURRENCY && next < entries.length; next++) {
-      window.push(makePng(entries[next]!).catch((error: Error) => error));
-    }
-    const result = (await window.shift())!;
-    signal?.throwIfAborted();
-    if (result instanceof Error) {
-      plan.skip(source.names[entries[k]!]!, result);
-    } else {
-      // Numbers go on over images that were left out, as in the reference.
-      const name = preparedName(k);
-      await writer.add(name, result.png);
-      written.push([name, plan.labels?.values[entries[k]!] ?? 0]);
-      if (result.isEnlarged) enlarged++;
-    }
-    onProgress?.(k + 1, entries.length, 'write');
+  for await (const { entry, position, value } of preparedImages(source, plan, encodePng, signal)) {
+    // Numbers go on over images that were left out, as in the reference.
+    const name = preparedName(position);
+    await writer.add(name, value);
+    written.push([name, plan.labels?.values[entry] ?? 0]);
+    onProgress?.(position + 1, plan.entries.length, 'write');
   }
-  if (written.length === 0) throw nothingUsable(source.path, plan.skipped);
-  if (enlarged > 0)
-    plan.warnings.push(`${enlarged} images are smaller than ${width} × ${height} and were enlarged`);
   await writer.add('dataset.json', Buffer.from(datasetJson(written, plan.labels)));
   return written.length;
 }

@@ -19,6 +19,8 @@ const LOCAL_HEADER_BYTES = 30;
 /** The local header may have more extra fields than the central one; this much more is read at once. */
 const SLACK_BYTES = 64;
 
+const BLOCK_BYTES = 2 ** 20;
+
 const STORED = 0;
 const DEFLATED = 8;
 
@@ -34,7 +36,7 @@ export async function openZip(path: string): Promise<ImageSource> {
   }
   try {
     const { size } = await handle.stat();
-    const entries = await readDirectory(path);
+    const entries = await readDirectory(handle, size);
     const images: Entry[] = [];
     const skipped: SkippedFile[] = [];
     let datasetJson: string | null = null;
@@ -61,10 +63,10 @@ export async function openZip(path: string): Promise<ImageSource> {
   }
 }
 
-function readDirectory(path: string): Promise<Entry[]> {
+function readDirectory(handle: FileHandle, size: number): Promise<Entry[]> {
   // The event interface: its async iterator takes three times as long for large archives.
   return new Promise((resolve, reject) => {
-    yauzl.open(path, { autoClose: true, lazyEntries: false }, (error, zip) => {
+    yauzl.fromRandomAccessReader(new BlockReader(handle), size, { lazyEntries: false }, (error, zip) => {
       if (error) return reject(error);
       const entries: Entry[] = [];
       zip.on('entry', (entry: Entry) => entries.push(entry));
@@ -72,6 +74,47 @@ function readDirectory(path: string): Promise<Entry[]> {
       zip.on('end', () => resolve(entries));
     });
   });
+}
+
+/**
+ * Reads a file in large blocks. yauzl asks for two small pieces per entry; as system calls of their own they would
+ * take half a second for 5,000 entries.
+ */
+class BlockReader extends yauzl.RandomAccessReader {
+  private block: Buffer = Buffer.alloc(0);
+  private blockStart = 0;
+
+  constructor(private readonly handle: FileHandle) {
+    super();
+  }
+
+  override read(
+    target: Buffer,
+    offset: number,
+    length: number,
+    position: number,
+    callback: (error: Error | null) => void,
+  ): void {
+    const copy = () => {
+      const start = position - this.blockStart;
+      if (start < 0 || start + length > this.block.length) return false;
+      this.block.copy(target, offset, start, start + length);
+      return true;
+    };
+    if (copy()) {
+      // Not at once: yauzl would go one level deeper into the stack with each entry.
+      process.nextTick(callback, null);
+      return;
+    }
+    readAt(this.handle, position, Math.max(length, BLOCK_BYTES)).then(
+      (block) => {
+        this.block = block;
+        this.blockStart = position;
+        callback(copy() ? null : new Error('unexpected end of file'));
+      },
+      (error: Error) => callback(error),
+    );
+  }
 }
 
 class ZipSource implements ImageSource {

@@ -27,8 +27,22 @@ export interface Crop {
   cols: ArrayLike<number>;
 }
 
-/** Images of one size, 8 bits per channel, with optional class labels. */
-export interface ImageSet {
+/** How latents were made, and how they become images again. Plain JSON, embedded in snapshots. */
+export interface LatentInfo {
+  /** Folder of the autoencoder, and the SHA-256 of its weights file. */
+  readonly autoencoder: { readonly path: string; readonly sha256: string };
+  /** latent = (code − shift) · scale. */
+  readonly scale: number;
+  readonly shift: number;
+  /** Image side / latent side. */
+  readonly downFactor: number;
+}
+
+/**
+ * What a network is trained on: images or latents of one size, with optional class labels. Sides and crops of latents
+ * are counted in latent pixels.
+ */
+export interface DataSet {
   /** Base name of the path without extension. */
   readonly name: string;
   readonly path: string;
@@ -36,7 +50,7 @@ export interface ImageSet {
   readonly length: number;
   /** Number of images without mirrored copies; item `k ≥ baseLength` is the mirror of `k − baseLength`. */
   readonly baseLength: number;
-  /** 1 (grey) or 3 (RGB). */
+  /** 1 (grey), 3 (RGB), or those of the latents. */
   readonly channels: number;
   readonly height: number;
   readonly width: number;
@@ -44,23 +58,38 @@ export interface ImageSet {
   readonly labelDim: number;
   readonly classNames: readonly string[] | null;
   readonly report: ImageReport;
-  /** Resolves when these items are in memory. Start it one batch ahead to hide the decoding. */
+  /** Null for images. */
+  readonly latents: LatentInfo | null;
+  /** Standard deviation of the scaled latents over all elements; null where it was not measured. */
+  readonly std: number | null;
+  /** Resolves when these items can be gathered at once. Start it one batch ahead to hide the reading. */
   ready(indices: ArrayLike<number>): Promise<void>;
   /**
-   * Copies a crop of each item; only the crop's pixels are touched. The items must be {@link ready}.
+   * A crop of each item; only the crop's pixels are touched. The items must be {@link ready}.
+   *
+   * @returns images: uint8 [N, C, P, P]; latents: means and standard deviations of the codes, float32 [2, N, C, P, P]
+   */
+  gather(indices: ArrayLike<number>, crop: Crop): Uint8Array | Float32Array;
+  /** Labels of the items, one-hot for classes: float32 [N, labelDim]. */
+  labels(indices: ArrayLike<number>): Float32Array;
+  /** Stops what is under way and closes the file. */
+  close(): Promise<void>;
+}
+
+/** Images, 8 bits per channel. After {@link close}, those in memory stay usable. */
+export interface ImageSet extends DataSet {
+  readonly latents: null;
+  /**
+   * Copies a crop of each image; only the crop's pixels are touched. The images must be {@link ready}.
    *
    * @param out filled and returned if given; its length must be N · C · P · P
    * @returns uint8 [N, C, P, P]
    */
   gather(indices: ArrayLike<number>, crop: Crop, out?: Uint8Array): Uint8Array;
-  /** Labels of the items, one-hot for classes: float32 [N, labelDim]. */
-  labels(indices: ArrayLike<number>): Float32Array;
-  /** Stops the decoding and closes the file. Images in memory stay usable. */
-  close(): Promise<void>;
 }
 
 /** Called with images done, images in all, and what is being done to them. */
-export type Progress = (done: number, total: number, phase: 'scan' | 'decode' | 'write') => void;
+export type Progress = (done: number, total: number, phase: 'scan' | 'decode' | 'write' | 'encode') => void;
 
 /** Which labels to use: those that are there, those that must be there, or none. */
 export type LabelMode = 'auto' | boolean;

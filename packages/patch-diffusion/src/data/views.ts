@@ -1,12 +1,12 @@
 /**
- * A part of an {@link ImageSet} as a set of its own, for example the images held out of training. It shares the
- * pixels with the whole set.
+ * A part of a {@link DataSet} as a set of its own, for example the images held out of training. It shares the
+ * items with the whole set.
  */
 import { splitHoldout } from './subset.js';
-import type { Crop, ImageReport, ImageSet } from './types.js';
+import type { Crop, DataSet, ImageReport, LatentInfo } from './types.js';
 
-/** Some images of another set, with their mirrored copies if `xflip` and the other set has them. */
-export class ImageSubset implements ImageSet {
+/** Some items of another set, with their mirrored copies if `xflip` and the other set has them. */
+export class Subset implements DataSet {
   readonly name: string;
   readonly path: string;
   readonly channels: number;
@@ -17,10 +17,12 @@ export class ImageSubset implements ImageSet {
   readonly baseLength: number;
   readonly length: number;
   readonly report: ImageReport;
+  readonly latents: LatentInfo | null;
+  readonly std: number | null;
 
   /** @param images indices in [0, whole.baseLength) */
   constructor(
-    private readonly whole: ImageSet,
+    private readonly whole: DataSet,
     private readonly images: Int32Array,
     xflip: boolean,
   ) {
@@ -33,6 +35,8 @@ export class ImageSubset implements ImageSet {
     this.classNames = whole.classNames;
     this.baseLength = images.length;
     this.length = images.length * (xflip && whole.length > whole.baseLength ? 2 : 1);
+    this.latents = whole.latents;
+    this.std = whole.std;
     this.report = { used: images.length, skipped: whole.report.skipped };
   }
 
@@ -40,8 +44,8 @@ export class ImageSubset implements ImageSet {
     return this.whole.ready(this.map(indices));
   }
 
-  gather(indices: ArrayLike<number>, crop: Crop, out?: Uint8Array): Uint8Array {
-    return this.whole.gather(this.map(indices), crop, out);
+  gather(indices: ArrayLike<number>, crop: Crop): Uint8Array | Float32Array {
+    return this.whole.gather(this.map(indices), crop);
   }
 
   labels(indices: ArrayLike<number>): Float32Array {
@@ -68,14 +72,10 @@ export class ImageSubset implements ImageSet {
  *
  * @throws RangeError unless at least one image is left on either side
  */
-export function holdOut(
-  set: ImageSet,
-  count: number,
-  seed: number,
-): { train: ImageSubset; heldOut: ImageSubset } {
+export function holdOut(set: DataSet, count: number, seed: number): { train: Subset; heldOut: Subset } {
   if (!Number.isInteger(count) || count < 1 || count >= set.baseLength) {
     throw new RangeError(`Cannot hold out ${count} of ${set.baseLength} images`);
   }
   const { train, heldOut } = splitHoldout(set.baseLength, count, seed);
-  return { train: new ImageSubset(set, train, true), heldOut: new ImageSubset(set, heldOut, false) };
+  return { train: new Subset(set, train, true), heldOut: new Subset(set, heldOut, false) };
 }

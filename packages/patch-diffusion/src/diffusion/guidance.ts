@@ -1,14 +1,25 @@
 /**
- * Classifier-free guidance (Ho & Salimans 2022) on denoised images: u + g·(c − u), where u saw no class label.
+ * Guidance on denoised images: D_ref + g·(D − D_ref). The reference is the same network without the class label
+ * (classifier-free, Ho & Salimans 2022) or a worse version of it, smaller or less trained (autoguidance, Karras et al.
+ * 2024, arXiv 2406.02507). It may be limited to an interval of noise levels (Kynkäänniemi et al. 2024, arXiv 2404.07724).
  */
 import type { Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import type { Denoiser, DenoiserInputs } from './preconditioning.js';
 
+export interface Guidance {
+  /** g; 1 is none. */
+  readonly scale: number;
+  /** Guidance only for low < σ ≤ high; the network alone elsewhere. By default always. */
+  readonly interval?: readonly [low: number, high: number] | null;
+  /** The worse network of autoguidance; without one, guidance is classifier-free. */
+  readonly guide?: Denoiser | null;
+}
+
 /**
- * One guided estimate. The unconditional and the conditional half run as one batch of 2N.
+ * One guided estimate. Without a guide, the unconditional and the conditional half run as one batch of 2N; an
+ * unconditional network then has nothing to be guided by.
  * @param x noisy images, [N, C, H, W]
- * @param scale g; null or 1 is a plain conditional estimate
  * @returns the estimate in x's dtype, [N, C, H, W]
  */
 export function guidedDenoise(
@@ -16,23 +27,36 @@ export function guidedDenoise(
   x: Tensor,
   sigma: number,
   inputs: DenoiserInputs,
-  scale: number | null,
+  guidance: Guidance | null,
 ): Tensor {
-  const { classLabels } = inputs;
-  if (scale === null || scale === 1 || !classLabels) {
-    return denoiser.forward(x, sigma, inputs).to({ dtype: x.dtype });
-  }
   return torch.scope(() => {
-    const N = x.shape[0];
-    const labels = classLabels.expand([N, -1]);
-    const positions = inputs.positions?.expand([N, -1, -1, -1]);
-    const double = {
-      ...inputs,
-      classLabels: torch.cat([torch.zerosLike(labels), labels]),
-      positions: positions && torch.cat([positions, positions]),
-    };
-    const both = denoiser.forward(torch.cat([x, x]), sigma, double).to({ dtype: x.dtype });
-    const [u, c] = both.chunk(2);
-    return u.add(c.sub(u), { alpha: scale });
+    const estimate = (network: Denoiser) => network.forward(x, sigma, inputs).to({ dtype: x.dtype });
+    if (!guidance || !isActive(guidance, sigma)) return estimate(denoiser);
+    const { scale, guide } = guidance;
+    if (guide) {
+      const reference = estimate(guide);
+      return reference.add(estimate(denoiser).sub(reference), { alpha: scale });
+    }
+    if (!inputs.classLabels) return estimate(denoiser);
+    const both = denoiser.forward(torch.cat([x, x]), sigma, twice(inputs, x.shape[0])).to({ dtype: x.dtype });
+    const [unconditional, conditional] = both.chunk(2);
+    return unconditional.add(conditional.sub(unconditional), { alpha: scale });
   });
+}
+
+function isActive({ scale, interval }: Guidance, sigma: number): boolean {
+  if (scale === 1) return false;
+  return !interval || (sigma > interval[0] && sigma <= interval[1]);
+}
+
+/** Inputs of a batch that holds every sample twice, without and with its label. */
+function twice(inputs: DenoiserInputs, count: number): DenoiserInputs {
+  const labels = inputs.classLabels!.expand([count, -1]);
+  const { positions } = inputs;
+  const isShared = !positions || positions.shape[0] === 1;
+  return {
+    ...inputs,
+    classLabels: torch.cat([torch.zerosLike(labels), labels]),
+    positions: isShared ? positions : torch.cat([positions, positions]),
+  };
 }

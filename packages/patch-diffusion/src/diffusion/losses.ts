@@ -14,6 +14,8 @@ export interface LossBatch {
   /** Coordinate channels, [N, 2, H, W]; none for a network without them. */
   readonly positions?: Tensor | null;
   readonly labels?: Tensor | null;
+  /** What was done to images that were augmented before, [N, augmentDim]. */
+  readonly augmentLabels?: Tensor | null;
 }
 
 /** Changes images before noise is added and says how, for the network: images [N, C, H, W] → labels [N, augmentDim]. */
@@ -35,7 +37,9 @@ export function denoisingLoss(
 ): Tensor {
   return torch.scope(() => {
     const sigma = drawSigma(spec, batch.images.shape[0], random); // [N, 1, 1, 1]
-    const augmented = augment ? augment(batch.images, random) : { images: batch.images, labels: null };
+    const augmented = augment
+      ? augment(batch.images, random)
+      : { images: batch.images, labels: batch.augmentLabels };
     const y = augmented.images;
     const noise = random.randn('noise', y.shape).mul(sigma);
     const D = denoiser.forward(y.add(noise), sigma, {
@@ -53,15 +57,28 @@ function drawSigma(spec: LossSpec, count: number, random: RandomSource): Tensor 
   const shape = [count, 1, 1, 1];
   switch (spec.type) {
     case 'edm':
-      return random.randn('rnd_normal', shape).mul(spec.pStd ?? 1.2).add(spec.pMean ?? -1.2).exp();
+      return random
+        .randn('rnd_normal', shape)
+        .mul(spec.pStd ?? 1.2)
+        .add(spec.pMean ?? -1.2)
+        .exp();
     case 've': {
       const { sigmaMin = 0.02, sigmaMax = 100 } = spec;
       return torch.pow(sigmaMax / sigmaMin, random.rand('rnd_uniform', shape)).mul(sigmaMin);
     }
     case 'vp': {
       const { betaD = 19.9, betaMin = 0.1, epsilonT = 1e-5 } = spec;
-      const t = random.rand('rnd_uniform', shape).mul(epsilonT - 1).add(1);
-      return t.square().mul(0.5 * betaD).add(t.mul(betaMin)).exp().sub(1).sqrt();
+      const t = random
+        .rand('rnd_uniform', shape)
+        .mul(epsilonT - 1)
+        .add(1);
+      return t
+        .square()
+        .mul(0.5 * betaD)
+        .add(t.mul(betaMin))
+        .exp()
+        .sub(1)
+        .sqrt();
     }
   }
 }
@@ -70,5 +87,8 @@ function drawSigma(spec: LossSpec, count: number, random: RandomSource): Tensor 
 function lossWeight(spec: LossSpec, sigma: Tensor): Tensor {
   if (spec.type !== 'edm') return sigma.square().reciprocal();
   const sigmaData = spec.sigmaData ?? 0.5;
-  return sigma.square().add(sigmaData ** 2).div(sigma.mul(sigmaData).square());
+  return sigma
+    .square()
+    .add(sigmaData ** 2)
+    .div(sigma.mul(sigmaData).square());
 }

@@ -3,16 +3,20 @@
  * section 3). Patch-EDM is EDM whose network also sees the coordinate channels.
  * Shapes: N batch, C data channels, H W image or patch, K classes.
  */
-import { Module, type Tensor } from '@patch-diffusion/torch';
+
 import * as torch from '@patch-diffusion/torch';
+import { Module, type Tensor } from '@patch-diffusion/torch';
 import { createNetwork, type NetworkSpec } from '../networks/index.js';
 import type { Conditioning, UNet } from '../networks/unet.js';
 import type { Extent } from '../patches/extent.js';
 import { iddpmAlphaBar, iddpmSigmas, vpSigma, vpSigmaInverse } from './noise-levels.js';
 
+/** Standard deviation of the data that EDM assumes where nothing else is said: that of images in [−1, 1]. */
+export const DEFAULT_SIGMA_DATA = 0.5;
+
 /** Inputs of a denoiser besides the noisy image and its noise level. */
 export interface DenoiserInputs extends Conditioning {
-  /** Coordinate channels (x, y) in [−1, 1], [N | 1, 2, H, W]; only for networks that were built with them. */
+  /** Coordinate channels (x, y) in [−1, 1], [N | 1, 2, H, W]; networks that were built without them ignore them. */
   readonly positions?: Tensor | null;
 }
 
@@ -25,10 +29,21 @@ interface Common {
 /** A preconditioner by name with its constants; plain JSON, embedded in every snapshot. */
 export type PrecondSpec = Common &
   (
-    | { readonly type: 'vp'; readonly betaD?: number; readonly betaMin?: number; readonly M?: number; readonly epsilonT?: number }
+    | {
+        readonly type: 'vp';
+        readonly betaD?: number;
+        readonly betaMin?: number;
+        readonly M?: number;
+        readonly epsilonT?: number;
+      }
     | { readonly type: 've'; readonly sigmaMin?: number; readonly sigmaMax?: number }
     | { readonly type: 'iddpm'; readonly C1?: number; readonly C2?: number; readonly M?: number }
-    | { readonly type: 'edm' | 'pedm'; readonly sigmaMin?: number; readonly sigmaMax?: number | null; readonly sigmaData?: number }
+    | {
+        readonly type: 'edm' | 'pedm';
+        readonly sigmaMin?: number;
+        readonly sigmaMax?: number | null;
+        readonly sigmaData?: number;
+      }
   );
 
 interface Coefficients {
@@ -93,7 +108,8 @@ export abstract class Denoiser extends Module {
       const s = asSigma(sigma, x.device);
       const { cSkip, cOut, cIn, cNoise } = this.coefficients(s);
       const scaled = cIn === 1 ? x32 : x32.mul(cIn);
-      const f = this.model.forward(withPositions(scaled, inputs.positions), cNoise.flatten(), {
+      const positions = this.hasPositions ? inputs.positions : null;
+      const f = this.model.forward(withPositions(scaled, positions), cNoise.flatten(), {
         ...inputs,
         classLabels: this.#labels(inputs.classLabels, x.device),
       });
@@ -134,7 +150,7 @@ export class EdmDenoiser extends Denoiser {
     super(spec);
     this.sigmaMin = spec.sigmaMin ?? 0;
     this.sigmaMax = spec.sigmaMax ?? Number.POSITIVE_INFINITY;
-    this.sigmaData = spec.sigmaData ?? 0.5;
+    this.sigmaData = spec.sigmaData ?? DEFAULT_SIGMA_DATA;
   }
 
   protected coefficients(sigma: Tensor): Coefficients {
@@ -180,7 +196,15 @@ export class VpDenoiser extends Denoiser {
 
   protected coefficients(sigma: Tensor): Coefficients {
     const { betaD, betaMin } = this;
-    const t = sigma.square().add(1).log().mul(2 * betaD).add(betaMin ** 2).sqrt().sub(betaMin).div(betaD);
+    const t = sigma
+      .square()
+      .add(1)
+      .log()
+      .mul(2 * betaD)
+      .add(betaMin ** 2)
+      .sqrt()
+      .sub(betaMin)
+      .div(betaD);
     return {
       cSkip: 1,
       cOut: sigma.neg(),
@@ -193,7 +217,14 @@ export class VpDenoiser extends Denoiser {
 function vpSigmaFloat32(betaD: number, betaMin: number, t: number): number {
   return torch.scope(() => {
     const time = torch.tensor(Float32Array.of(t));
-    return time.square().mul(0.5 * betaD).add(time.mul(betaMin)).exp().sub(1).sqrt().item();
+    return time
+      .square()
+      .mul(0.5 * betaD)
+      .add(time.mul(betaMin))
+      .exp()
+      .sub(1)
+      .sqrt()
+      .item();
   });
 }
 
@@ -252,11 +283,16 @@ export class IddpmDenoiser extends Denoiser {
   }
 
   override roundSigma(sigma: number): number {
-    return torch.scope(() => this.u.indexSelect(0, this.#nearest(asSigma(sigma, this.u.device)).flatten()).item());
+    return torch.scope(() =>
+      this.u.indexSelect(0, this.#nearest(asSigma(sigma, this.u.device)).flatten()).item(),
+    );
   }
 
+  /** By −2σu + σ² + u² in float32, as the reference's `cdist` computes it, which tips near the middle of two levels. */
   #nearest(sigma: Tensor): Tensor {
-    return sigma.reshape([-1, 1]).sub(this.u.reshape([1, -1])).abs().argmin(1);
+    const s = sigma.reshape([-1, 1]);
+    const squares = s.mul(-2).mul(this.u).add(s.square()).add(this.u.square()); // [N, M + 1]
+    return squares.clampMin(0).argmin(1);
   }
 
   protected coefficients(sigma: Tensor): Coefficients {
@@ -264,7 +300,10 @@ export class IddpmDenoiser extends Denoiser {
       cSkip: 1,
       cOut: sigma.neg(),
       cIn: sigma.square().add(1).rsqrt(),
-      cNoise: this.#nearest(sigma).neg().add(this.#steps - 1).to({ dtype: 'float32' }),
+      cNoise: this.#nearest(sigma)
+        .neg()
+        .add(this.#steps - 1)
+        .to({ dtype: 'float32' }),
     };
   }
 }

@@ -5,16 +5,19 @@
 import type { Device, DType, Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import { windowPositions } from '../patches/patches.js';
-import { guidedDenoise } from './guidance.js';
+import { type Guidance, guidedDenoise } from './guidance.js';
 import type { Denoiser } from './preconditioning.js';
-import { type ArrayMath, type Query, runStep } from './samplers/array-math.js';
-import { edmAddsNoise, edmStep, edmTimeSteps, type EdmSamplerOptions } from './samplers/edm.js';
+import { type ArrayMath, type Query, runStep, type SolverState } from './samplers/array-math.js';
+import { planSampler, type SamplerOptions } from './samplers/index.js';
 
 /** {@link ArrayMath} on tensors. */
 export const tensorMath: ArrayMath<Tensor> = {
   combine(...terms) {
     const [[coefficient, first], ...rest] = terms;
-    return rest.reduce((sum, [c, x]) => sum.add(x, { alpha: c }), coefficient === 1 ? first : first.mul(coefficient));
+    return rest.reduce(
+      (sum, [c, x]) => sum.add(x, { alpha: c }),
+      coefficient === 1 ? first : first.mul(coefficient),
+    );
   },
 };
 
@@ -30,7 +33,9 @@ export class PerSampleRandom {
     seeds: readonly number[],
     readonly device: Device = 'cpu',
   ) {
-    this.#generators = seeds.map((seed) => new torch.Generator('cpu', ((seed % 2 ** 32) + 2 ** 32) % 2 ** 32));
+    this.#generators = seeds.map(
+      (seed) => new torch.Generator('cpu', ((seed % 2 ** 32) + 2 ** 32) % 2 ** 32),
+    );
   }
 
   /** Standard normal draws, [N, ...shape]. */
@@ -44,19 +49,21 @@ export class PerSampleRandom {
 
   /** One uniform integer below `high` per sample. */
   integers(high: number): number[] {
-    return torch.scope(() => this.#generators.map((generator) => torch.randint(0, high, [1], { generator }).item()));
+    return torch.scope(() =>
+      this.#generators.map((generator) => torch.randint(0, high, [1], { generator }).item()),
+    );
   }
 }
 
-export interface SampleOptions extends EdmSamplerOptions {
+export interface SampleOptions extends SamplerOptions {
   /** One seed per sample. */
   readonly seeds: readonly number[];
   /** Generated window in pixels of the training images' plane; by default the whole image. Outside is extrapolation. */
   readonly window?: { height: number; width: number; xStart?: number; yStart?: number };
   /** Class of all samples; by default a random one per seed. */
   readonly classIndex?: number | null;
-  /** Scale of classifier-free guidance; null or 1 is none. */
-  readonly guidance?: number | null;
+  /** Classifier-free guidance or autoguidance; by default none. */
+  readonly guidance?: Guidance | null;
   readonly device?: Device;
   /** Precision of the solver's state. Default float64. */
   readonly stateDtype?: 'float64' | 'float32';
@@ -66,7 +73,7 @@ export interface SampleOptions extends EdmSamplerOptions {
 }
 
 /**
- * Draws images from a denoiser with the EDM sampler.
+ * Draws images from a denoiser, by default with the EDM sampler.
  * @returns float images, roughly in [−1, 1], [N, C, H, W]; the caller disposes them
  */
 export async function sampleImages(denoiser: Denoiser, options: SampleOptions): Promise<Tensor> {
@@ -82,36 +89,53 @@ export async function sampleImages(denoiser: Denoiser, options: SampleOptions): 
     return {
       latents,
       positions: denoiser.hasPositions ? windowPositions(window, image, device) : null,
-      classLabels: classes && oneHot(classes.map((index) => options.classIndex ?? index), denoiser.labelDim, device),
+      classLabels:
+        classes &&
+        oneHot(
+          classes.map((index) => options.classIndex ?? index),
+          denoiser.labelDim,
+          device,
+        ),
     };
   });
-  const denoise = ({ x, sigma }: Query<Tensor>) => guidedDenoise(denoiser, x, sigma, inputs, options.guidance ?? null);
+  const denoise = ({ x, sigma }: Query<Tensor>) =>
+    guidedDenoise(denoiser, x, sigma, inputs, options.guidance ?? null);
 
-  const times = edmTimeSteps(options, denoiser);
-  const numSteps = times.length - 1;
-  let x = torch.noGrad(() => torch.scope(() => inputs.latents.to({ dtype: stateDtype }).mul(times[0])));
+  const sampler = planSampler(options, denoiser);
+  const numSteps = sampler.sigmas.length;
+  let state: SolverState<Tensor> = {
+    x: torch.noGrad(() =>
+      torch.scope(() => inputs.latents.to({ dtype: stateDtype }).mul(sampler.initialScale)),
+    ),
+  };
   try {
     for (let i = 0; i < numSteps; i++) {
       options.signal?.throwIfAborted();
       const next = torch.noGrad(() =>
         torch.scope(() => {
-          const noise = edmAddsNoise(options, times[i]) ? random.randn(shape, stateDtype) : null;
-          return runStep(edmStep(tensorMath, options, denoiser, times, i, x, noise), denoise);
+          const noise = sampler.needsNoise ? random.randn(shape, stateDtype) : null;
+          return runStep(sampler.step(tensorMath, i, state, noise), denoise);
         }),
       );
-      x.dispose();
-      x = next;
+      disposeState(state);
+      state = next;
       await options.onStep?.(i + 1, numSteps);
     }
-    return x;
+    state.denoised?.dispose();
+    return state.x;
   } catch (error) {
-    x.dispose();
+    disposeState(state);
     throw error;
   } finally {
     inputs.latents.dispose();
     inputs.positions?.dispose();
     inputs.classLabels?.dispose();
   }
+}
+
+function disposeState({ x, denoised }: SolverState<Tensor>): void {
+  x.dispose();
+  denoised?.dispose();
 }
 
 /** Class indices → one-hot float32 [N, K]. */

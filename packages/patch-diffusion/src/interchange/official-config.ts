@@ -15,7 +15,10 @@ export function camelCaseKeys(args: OfficialArguments): Record<string, unknown> 
 /** A bare network by its official class name. @throws UserError for an unknown class */
 export function networkFromOfficial(className: string, args: OfficialArguments): NetworkSpec {
   if (className !== 'SongUNet' && className !== 'DhariwalUNet') {
-    throw new UserError('UNKNOWN_NETWORK', `the network class ${className} is not known; SongUNet and DhariwalUNet are`);
+    throw new UserError(
+      'UNKNOWN_NETWORK',
+      `the network class ${className} is not known; SongUNet and DhariwalUNet are`,
+    );
   }
   return { type: className, ...camelCaseKeys(args) } as unknown as NetworkSpec;
 }
@@ -34,22 +37,108 @@ const PRECOND_TYPES = {
  * @param modelArgs the network's; its sizes follow from `args`
  * @throws UserError for an unknown class
  */
-export function precondFromOfficial(className: string, args: OfficialArguments, modelArgs: OfficialArguments): PrecondSpec {
+export function precondFromOfficial(
+  className: string,
+  args: OfficialArguments,
+  modelArgs: OfficialArguments,
+): PrecondSpec {
   if (!Object.hasOwn(PRECOND_TYPES, className)) {
     const known = Object.keys(PRECOND_TYPES).join(', ');
-    throw new UserError('UNKNOWN_NETWORK', `the preconditioner class ${className} is not known; ${known} are`);
+    throw new UserError(
+      'UNKNOWN_NETWORK',
+      `the preconditioner class ${className} is not known; ${known} are`,
+    );
   }
   const { type, network } = PRECOND_TYPES[className as keyof typeof PRECOND_TYPES];
-  const { img_resolution, img_channels, out_channels, label_dim, use_fp16: _, model_type, ...constants } = args;
+  const {
+    img_resolution,
+    img_channels,
+    out_channels,
+    label_dim,
+    use_fp16: _,
+    model_type,
+    ...constants
+  } = args;
   const inChannels = img_channels as number;
   const spec = networkFromOfficial((model_type as string | undefined) ?? network, {
     ...modelArgs,
     img_resolution,
     in_channels: inChannels,
-    out_channels: type === 'iddpm' ? inChannels * 2 : ((out_channels as number | null | undefined) ?? inChannels),
+    out_channels:
+      type === 'iddpm' ? inChannels * 2 : ((out_channels as number | null | undefined) ?? inChannels),
     label_dim: label_dim ?? 0,
   });
   // JSON has no infinity; null stands for it.
-  const finite = Object.entries(constants).map(([key, value]) => [key, value === 'inf' || value === Infinity ? null : value]);
+  const finite = Object.entries(constants).map(([key, value]) => [
+    key,
+    value === 'inf' || value === Infinity ? null : value,
+  ]);
   return { type, network: spec, ...camelCaseKeys(Object.fromEntries(finite)) } as unknown as PrecondSpec;
+}
+
+/** Arguments of the preconditioners themselves; all others go to their network. */
+const OWN_ARGUMENTS = new Set([
+  ...[
+    'img_resolution',
+    'img_channels',
+    'out_channels',
+    'label_dim',
+    'use_fp16',
+    'sigma_min',
+    'sigma_max',
+    'sigma_data',
+  ],
+  ...['model_type', 'beta_d', 'beta_min', 'M', 'epsilon_t', 'C_1', 'C_2'],
+]);
+
+/** Splits one list of arguments, as checkpoints record it, into the preconditioner's own and its network's. */
+export function splitArguments(args: OfficialArguments): {
+  own: Record<string, unknown>;
+  model: Record<string, unknown>;
+} {
+  const entries = Object.entries(args);
+  return {
+    own: Object.fromEntries(entries.filter(([key]) => OWN_ARGUMENTS.has(key))),
+    model: Object.fromEntries(entries.filter(([key]) => !OWN_ARGUMENTS.has(key))),
+  };
+}
+
+const CLASS_NAMES: Readonly<Record<PrecondSpec['type'], string>> = {
+  vp: 'VPPrecond',
+  ve: 'VEPrecond',
+  iddpm: 'iDDPMPrecond',
+  edm: 'EDMPrecond',
+  pedm: 'Patch_EDMPrecond',
+};
+
+/**
+ * The way back: class name and keyword arguments in the official spelling, as one flat JSON-able object. An infinite
+ * `sigma_max` is `"inf"`; images that are not square add `image: { height, width }`.
+ */
+export function officialFromPrecond(spec: PrecondSpec): Record<string, unknown> {
+  const { type, network, image, ...constants } = spec;
+  const { type: modelType, imgResolution, inChannels, outChannels, labelDim, ...model } = network;
+  const snake = (key: string) =>
+    key.replace(/^C(\d)$/, 'C_$1').replace(/(?!^)[A-Z]/g, (c) => `_${c.toLowerCase()}`);
+  const named = (args: object) =>
+    Object.fromEntries(Object.entries(args).map(([key, value]) => [snake(key), value ?? 'inf']));
+  return {
+    class_name: CLASS_NAMES[type],
+    img_resolution: imgResolution,
+    img_channels: inChannels,
+    ...(type === 'pedm' ? { out_channels: outChannels } : {}),
+    label_dim: labelDim ?? 0,
+    ...named(constants),
+    model_type: modelType,
+    ...named(model),
+    ...(image ? { image } : {}),
+  };
+}
+
+/** Reads what {@link officialFromPrecond} writes. @throws UserError for an unknown class */
+export function precondFromJson(json: OfficialArguments): PrecondSpec {
+  const { class_name, image, ...args } = json;
+  const { own, model } = splitArguments(args);
+  const spec = precondFromOfficial(String(class_name), own, model);
+  return image === undefined ? spec : ({ ...spec, image } as PrecondSpec);
 }

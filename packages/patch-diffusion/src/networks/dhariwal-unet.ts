@@ -5,7 +5,7 @@
 import { ModuleDict, type Tensor } from '@patch-diffusion/torch';
 import type { Init } from './init.js';
 import { Conv2d, GroupNorm, Linear, PositionalEmbedding } from './layers.js';
-import { checkDivisible, type Conditioning, dropLabels, joinSkip, UNet, type UNetShape } from './unet.js';
+import { type Conditioning, checkDivisible, dropLabels, joinSkip, UNet, type UNetShape } from './unet.js';
 import { UNetBlock, type UNetBlockOptions } from './unet-block.js';
 
 export interface DhariwalUNetOptions extends UNetShape {
@@ -63,7 +63,10 @@ export class DhariwalUNet extends UNet {
     this.#enc = this.addModule('enc', enc);
     this.#dec = this.addModule('dec', dec);
     this.#outNorm = this.addModule('out_norm', new GroupNorm(channels));
-    this.#outConv = this.addModule('out_conv', new Conv2d(channels, options.outChannels, 3, { init: INIT_ZERO }));
+    this.#outConv = this.addModule(
+      'out_conv',
+      new Conv2d(channels, options.outChannels, 3, { init: INIT_ZERO }),
+    );
   }
 
   forward(x: Tensor, noiseLabels: Tensor, conditioning: Conditioning = {}): Tensor {
@@ -88,7 +91,9 @@ export class DhariwalUNet extends UNet {
     e = this.#mapLayer1.forward(this.#mapLayer0.forward(e).silu());
     if (this.#mapLabel && classLabels) {
       const labels =
-        this.training && this.#labelDropout ? dropLabels(classLabels, this.#labelDropout, random) : classLabels;
+        this.training && this.#labelDropout
+          ? dropLabels(classLabels, this.#labelDropout, random)
+          : classLabels;
       e = e.add(this.#mapLabel.forward(labels));
     }
     return e.silu();

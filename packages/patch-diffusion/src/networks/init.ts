@@ -5,7 +5,8 @@
 import type { Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 
-export type InitMode = 'xavier_uniform' | 'xavier_normal' | 'kaiming_uniform' | 'kaiming_normal';
+/** `zeros` is for layers whose weights are loaded next. */
+export type InitMode = 'xavier_uniform' | 'xavier_normal' | 'kaiming_uniform' | 'kaiming_normal' | 'zeros';
 
 /** How a layer's weight and bias are drawn: the mode and the gains that multiply the draws. */
 export interface Init {
@@ -17,19 +18,35 @@ export interface Init {
 }
 
 /** Draws one parameter of `shape` from libtorch's default generator and multiplies it by `gain`. */
-export function drawParameter(shape: number[], mode: InitMode, fanIn: number, fanOut: number, gain: number): Tensor {
+export function drawParameter(
+  shape: number[],
+  mode: InitMode,
+  fanIn: number,
+  fanOut: number,
+  gain: number,
+): Tensor {
   return torch.noGrad(() => torch.scope(() => unscaled(shape, mode, fanIn, fanOut).mul(gain)));
 }
 
 function unscaled(shape: number[], mode: InitMode, fanIn: number, fanOut: number): Tensor {
   switch (mode) {
     case 'xavier_uniform':
-      return torch.rand(shape).mul(2).sub(1).mul(Math.sqrt(6 / (fanIn + fanOut)));
+      return torch
+        .rand(shape)
+        .mul(2)
+        .sub(1)
+        .mul(Math.sqrt(6 / (fanIn + fanOut)));
     case 'xavier_normal':
       return torch.randn(shape).mul(Math.sqrt(2 / (fanIn + fanOut)));
     case 'kaiming_uniform':
-      return torch.rand(shape).mul(2).sub(1).mul(Math.sqrt(3 / fanIn));
+      return torch
+        .rand(shape)
+        .mul(2)
+        .sub(1)
+        .mul(Math.sqrt(3 / fanIn));
     case 'kaiming_normal':
       return torch.randn(shape).mul(Math.sqrt(1 / fanIn));
+    case 'zeros':
+      return torch.zeros(shape);
   }
 }

@@ -3,8 +3,9 @@
  * checkpoints). Parameters are float32 masters that each layer casts to its input's dtype.
  * Shapes in comments: N batch, C channels, H W feature map, E embedding.
  */
-import { Module, type Tensor } from '@patch-diffusion/torch';
+
 import * as torch from '@patch-diffusion/torch';
+import { Module, type Tensor } from '@patch-diffusion/torch';
 import { drawParameter, type Init } from './init.js';
 
 /** A parameter in the dtype of the activation that it meets. */
@@ -66,7 +67,14 @@ export class Conv2d extends Module {
     options: Conv2dOptions = {},
   ) {
     super();
-    const { bias = true, up = false, down = false, resampleFilter = [1, 1], fusedResample = false, init = {} } = options;
+    const {
+      bias = true,
+      up = false,
+      down = false,
+      resampleFilter = [1, 1],
+      fusedResample = false,
+      init = {},
+    } = options;
     if (up && down) throw new Error('internal: a convolution cannot go up and down');
     const mode = init.mode ?? 'kaiming_normal';
     const draw = (shape: number[], gain: number) =>

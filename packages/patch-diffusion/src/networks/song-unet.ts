@@ -3,11 +3,12 @@
  * `embeddingType: 'positional'` and standard encoder and decoder, NCSN++ with `'fourier'` and a residual encoder.
  * Tensor names are those of the official checkpoints. Patch Diffusion adds `implicitMlp`.
  */
+
+import * as torch from '@patch-diffusion/torch';
 import { Module, ModuleDict, type Tensor } from '@patch-diffusion/torch';
-import * as torch from "@patch-diffusion/torch";
 import type { Init } from './init.js';
 import { Conv2d, FourierEmbedding, GroupNorm, Linear, PositionalEmbedding } from './layers.js';
-import { checkDivisible, type Conditioning, dropLabels, joinSkip, UNet, type UNetShape } from './unet.js';
+import { type Conditioning, checkDivisible, dropLabels, joinSkip, UNet, type UNetShape } from './unet.js';
 import { UNetBlock, type UNetBlockOptions } from './unet-block.js';
 
 export interface SongUNetOptions extends UNetShape {
@@ -68,7 +69,9 @@ export class SongUNet extends UNet {
         ? new PositionalEmbedding(noiseChannels, 10000, true)
         : new FourierEmbedding(noiseChannels),
     );
-    this.#mapLabel = labelDim ? this.addModule('map_label', new Linear(labelDim, noiseChannels, { init: INIT })) : null;
+    this.#mapLabel = labelDim
+      ? this.addModule('map_label', new Linear(labelDim, noiseChannels, { init: INIT }))
+      : null;
     this.#mapAugment = augmentDim
       ? this.addModule('map_augment', new Linear(augmentDim, noiseChannels, { bias: false, init: INIT }))
       : null;
@@ -92,7 +95,9 @@ export class SongUNet extends UNet {
     let e = torch.cat([sin, cos], 1);
     if (this.#mapLabel && classLabels) {
       const labels =
-        this.training && this.#labelDropout ? dropLabels(classLabels, this.#labelDropout, random) : classLabels;
+        this.training && this.#labelDropout
+          ? dropLabels(classLabels, this.#labelDropout, random)
+          : classLabels;
       e = e.add(this.#mapLabel.forward(labels.mul(Math.sqrt(this.labelDim))));
     }
     if (this.#mapAugment && augmentLabels) e = e.add(this.#mapAugment.forward(augmentLabels));

@@ -2,8 +2,9 @@
  * The residual block that both U-Nets are made of (Karras et al. 2022, appendix F.1): two 3×3 convolutions around the
  * noise/class embedding, optional resampling, optional self-attention.
  */
-import { Module, type Tensor } from '@patch-diffusion/torch';
+
 import * as torch from '@patch-diffusion/torch';
+import { Module, type Tensor } from '@patch-diffusion/torch';
 import type { Init } from './init.js';
 import { Conv2d, GroupNorm, Linear } from './layers.js';
 
@@ -51,8 +52,21 @@ export class UNetBlock extends Module {
     options: UNetBlockOptions = {},
   ) {
     super();
-    const { up = false, down = false, attention = false, numHeads = null, channelsPerHead = 64, dropout = 0 } = options;
-    const { skipScale = 1, eps = 1e-5, resampleFilter = [1, 1], resampleProj = false, adaptiveScale = true } = options;
+    const {
+      up = false,
+      down = false,
+      attention = false,
+      numHeads = null,
+      channelsPerHead = 64,
+      dropout = 0,
+    } = options;
+    const {
+      skipScale = 1,
+      eps = 1e-5,
+      resampleFilter = [1, 1],
+      resampleProj = false,
+      adaptiveScale = true,
+    } = options;
     const { init = {}, initZero = { weight: 0 }, initAttn = null } = options;
     this.numHeads = attention ? (numHeads ?? Math.floor(outChannels / channelsPerHead)) : 0;
     this.#dropout = dropout;
@@ -127,7 +141,10 @@ function attention(q: Tensor, k: Tensor, v: Tensor): Tensor {
     return torch.scaledDotProductAttention(qt, kt, vt).transpose(2, 3);
   }
   const c = q.shape[2];
-  const scores = torch.matmul(q.transpose(2, 3).to({ dtype: 'float32' }), k.div(Math.sqrt(c)).to({ dtype: 'float32' }));
+  const scores = torch.matmul(
+    q.transpose(2, 3).to({ dtype: 'float32' }),
+    k.div(Math.sqrt(c)).to({ dtype: 'float32' }),
+  );
   const weights = scores.softmax(-1).to({ dtype: q.dtype }); // [N, heads, L, L]
   return torch.matmul(v, weights.transpose(2, 3));
 }

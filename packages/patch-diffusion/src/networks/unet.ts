@@ -1,6 +1,7 @@
 /** What the preconditioners and the trainer need to know of a raw network. */
-import { Module, type Tensor } from '@patch-diffusion/torch';
+
 import * as torch from '@patch-diffusion/torch';
+import { Module, type Tensor } from '@patch-diffusion/torch';
 import type { RandomSource } from '../random-source.js';
 
 /** Optional inputs of a network besides the image and its noise level. */
@@ -48,7 +49,9 @@ export function dropLabels(labels: Tensor, rate: number, random: RandomSource | 
 export function checkDivisible(x: Tensor, factor: number): void {
   const [, , height, width] = x.shape;
   if (height % factor || width % factor) {
-    throw new RangeError(`The network halves its input until both sides are divided by ${factor}; ${width}×${height} pixels cannot be.`);
+    throw new RangeError(
+      `The network halves its input until both sides are divided by ${factor}; ${width}×${height} pixels cannot be.`,
+    );
   }
 }
 

@@ -17,7 +17,13 @@ export interface PatchOffsets {
 }
 
 /** Draws a uniform position per sample; a patch as large as the image stays at the origin without a draw. */
-export function drawOffsets(count: number, patch: Extent, image: Extent, random: RandomSource, device: Device = 'cpu'): PatchOffsets {
+export function drawOffsets(
+  count: number,
+  patch: Extent,
+  image: Extent,
+  random: RandomSource,
+  device: Device = 'cpu',
+): PatchOffsets {
   if (patch.height === image.height && patch.width === image.width) {
     const zeros = torch.zeros([count], { dtype: 'int64', device });
     return { rows: zeros, cols: zeros };
@@ -48,7 +54,12 @@ export function extractPatches(images: Tensor, patch: Extent, { rows, cols }: Pa
  * each scaled so that the whole image spans [−1, 1].
  * @returns float32 [N, 2, P, P]
  */
-export function patchPositions(patch: Extent, image: Extent, offsets: PatchOffsets, device: Device = 'cpu'): Tensor {
+export function patchPositions(
+  patch: Extent,
+  image: Extent,
+  offsets: PatchOffsets,
+  device: Device = 'cpu',
+): Tensor {
   return torch.scope(() => {
     const { rowIndex, colIndex } = pixelIndices(patch, offsets, device);
     const shape = [offsets.rows.shape[0], patch.height, patch.width];
@@ -59,7 +70,11 @@ export function patchPositions(patch: Extent, image: Extent, offsets: PatchOffse
 }
 
 /** The coordinate channels of a window of the image plane, shared by all samples: float32 [1, 2, H, W]. */
-export function windowPositions(window: Extent & { xStart?: number; yStart?: number }, image: Extent, device: Device = 'cpu'): Tensor {
+export function windowPositions(
+  window: Extent & { xStart?: number; yStart?: number },
+  image: Extent,
+  device: Device = 'cpu',
+): Tensor {
   return torch.scope(() => {
     const rows = torch.full([1], window.yStart ?? 0, { dtype: 'int64', device });
     const cols = torch.full([1], window.xStart ?? 0, { dtype: 'int64', device });
@@ -68,7 +83,11 @@ export function windowPositions(window: Extent & { xStart?: number; yStart?: num
 }
 
 /** Pixel positions in the image: rows [N, P, 1] and columns [N, 1, P]. */
-function pixelIndices(patch: Extent, { rows, cols }: PatchOffsets, device: Device): { rowIndex: Tensor; colIndex: Tensor } {
+function pixelIndices(
+  patch: Extent,
+  { rows, cols }: PatchOffsets,
+  device: Device,
+): { rowIndex: Tensor; colIndex: Tensor } {
   const onDevice = (t: Tensor) => (t.device === device ? t : t.to({ device }));
   const down = torch.arange(patch.height, { dtype: 'int64', device }).reshape([1, -1, 1]);
   const across = torch.arange(patch.width, { dtype: 'int64', device }).reshape([1, 1, -1]);
@@ -80,5 +99,9 @@ function pixelIndices(patch: Extent, { rows, cols }: PatchOffsets, device: Devic
 
 /** Position p of `size` pixels → (p / (size − 1) − ½) · 2. */
 function scaleToUnit(position: Tensor, size: number): Tensor {
-  return position.to({ dtype: 'float32' }).div(size - 1).sub(0.5).mul(2);
+  return position
+    .to({ dtype: 'float32' })
+    .div(size - 1)
+    .sub(0.5)
+    .mul(2);
 }

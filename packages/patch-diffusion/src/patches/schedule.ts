@@ -12,8 +12,47 @@ export interface PatchSize extends Extent {
   readonly multiplier: number;
 }
 
-/** `stochastic` draws a size for each round; `progressive` goes from small to large over the run. */
-export type ScheduleName = 'stochastic' | 'progressive';
+/**
+ * - `stochastic` (the paper's): each round draws a size.
+ * - `progressive` (the paper's): from small to large over the run.
+ * - `stratified`: each update is split over all sizes in fixed proportions. It has the same expected gradient as
+ *   `stochastic`, a smaller variance, and every update costs the same.
+ * - `annealed`: stochastic, while the share of full-size rounds moves over the run.
+ */
+export const SCHEDULES = ['stochastic', 'progressive', 'stratified', 'annealed'] as const;
+export type ScheduleName = (typeof SCHEDULES)[number];
+
+/** How the share of full-size rounds moves from `from` to `to` in the `annealed` schedule. */
+export interface Annealing {
+  readonly from: number;
+  readonly to: number;
+  readonly shape: 'linear' | 'cosine';
+}
+
+/** A schedule with what it needs. */
+export interface PatchSchedule {
+  readonly name: ScheduleName;
+  /** From small to large; the last is the whole image. */
+  readonly sizes: readonly PatchSize[];
+  /** For `annealed`. */
+  readonly annealing?: Annealing;
+}
+
+/** What one gradient-accumulation round trains on. */
+export interface PlannedRound {
+  readonly patch: PatchSize;
+  /** Number of patches. */
+  readonly count: number;
+  /** Share of this round in the update's gradient; all rounds of an update sum to 1. */
+  readonly weight: number;
+}
+
+/** What one update trains on. */
+export interface UpdatePlan {
+  readonly rounds: readonly PlannedRound[];
+  /** Images that the update counts as: batch · expected multiplier. */
+  readonly images: number;
+}
 
 /**
  * The paper's sizes: a quarter, half and the whole of each side with probabilities (1 − p)·2/5, (1 − p)·3/5 and p
@@ -21,7 +60,12 @@ export type ScheduleName = 'stochastic' | 'progressive';
  * @param realP p, the share of full-size rounds, 0 … 1
  * @param factor both sides of every patch must be multiples of this
  */
-export function defaultPatchSizes(image: Extent, realP: number, factor: number, isLatent = false): PatchSize[] {
+export function defaultPatchSizes(
+  image: Extent,
+  realP: number,
+  factor: number,
+  isLatent = false,
+): PatchSize[] {
   const shares: [divisor: number, probability: number][] = isLatent
     ? [
         [2, 1 - realP],
@@ -78,23 +122,87 @@ export function meanMultiplier(sizes: readonly PatchSize[]): number {
 }
 
 /**
- * The size of a stochastic round.
- * @param u a uniform draw from [0, 1)
+ * Plans an update.
+ * @param rounds accumulation rounds per update
+ * @param batchGpu images per round at full size
+ * @param progress share of the run that is done, 0 … 1
+ * @param uniform draws from [0, 1)
  */
-export function stochasticPatchSize(sizes: readonly PatchSize[], u: number): PatchSize {
+export function planUpdate(
+  schedule: PatchSchedule,
+  { rounds, batchGpu }: { readonly rounds: number; readonly batchGpu: number },
+  progress: number,
+  uniform: () => number,
+): UpdatePlan {
+  const batch = rounds * batchGpu;
+  const repeat = (choose: () => PatchSize): PlannedRound[] =>
+    Array.from({ length: rounds }, () => {
+      const patch = choose();
+      return { patch, count: batchGpu * patch.multiplier, weight: 1 / rounds };
+    });
+  switch (schedule.name) {
+    case 'stochastic':
+      return {
+        rounds: repeat(() => drawPatchSize(schedule.sizes, uniform())),
+        images: batch * meanMultiplier(schedule.sizes),
+      };
+    case 'annealed': {
+      const sizes = withFullShare(schedule.sizes, annealedShare(schedule.annealing!, progress));
+      return { rounds: repeat(() => drawPatchSize(sizes, uniform())), images: batch * meanMultiplier(sizes) };
+    }
+    case 'progressive': {
+      const patch = progressivePatchSize(schedule.sizes, progress);
+      return { rounds: repeat(() => patch), images: batch * patch.multiplier };
+    }
+    case 'stratified': {
+      const planned = Array.from({ length: rounds }, () =>
+        stratifiedRounds(schedule.sizes, batchGpu, 1 / rounds),
+      ).flat();
+      return { rounds: planned, images: batch * meanMultiplier(schedule.sizes) };
+    }
+  }
+}
+
+/** One round per size, with as many patches as a stochastic round has of it on average. */
+function stratifiedRounds(sizes: readonly PatchSize[], batchGpu: number, weight: number): PlannedRound[] {
+  return sizes
+    .filter(({ probability }) => probability > 0)
+    .map((patch) => ({
+      patch,
+      count: Math.max(1, Math.round(batchGpu * patch.probability * patch.multiplier)),
+      weight: weight * patch.probability,
+    }));
+}
+
+/** The size that a uniform draw u from [0, 1) means. */
+export function drawPatchSize(sizes: readonly PatchSize[], u: number): PatchSize {
   // The bounds are normalised by their total, so that rounding never leaves a gap at the end.
   const bounds = cumulative(sizes);
   const total = bounds[bounds.length - 1];
   return sizes[bounds.findIndex((bound) => u < bound / total)] ?? sizes[sizes.length - 1];
 }
 
-/**
- * The size at a point of a progressive run.
- * @param progress share of the run that is done, 0 … 1
- */
+/** The size at a point of a progressive run: the first whose cumulative probability reaches it. */
 export function progressivePatchSize(sizes: readonly PatchSize[], progress: number): PatchSize {
   const bounds = cumulative(sizes);
   return sizes[bounds.findIndex((bound) => bound >= progress)] ?? sizes[sizes.length - 1];
+}
+
+/** The share of full-size rounds at a point of an annealed run. */
+export function annealedShare({ from, to, shape }: Annealing, progress: number): number {
+  const done = Math.min(Math.max(progress, 0), 1);
+  return from + (to - from) * (shape === 'linear' ? done : (1 - Math.cos(Math.PI * done)) / 2);
+}
+
+/** Gives the largest size the share p; the others keep their proportions. */
+function withFullShare(sizes: readonly PatchSize[], p: number): PatchSize[] {
+  const smaller = sizes.slice(0, -1);
+  const total = smaller.reduce((sum, { probability }) => sum + probability, 0);
+  const rescaled = smaller.map((size) => ({
+    ...size,
+    probability: (1 - p) * (total > 0 ? size.probability / total : 1 / smaller.length),
+  }));
+  return [...rescaled, { ...sizes[sizes.length - 1], probability: smaller.length ? p : 1 }];
 }
 
 function cumulative(sizes: readonly PatchSize[]): number[] {

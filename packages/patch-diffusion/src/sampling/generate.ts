@@ -4,24 +4,35 @@ import { join } from 'node:path';
 import * as torch from '@patch-diffusion/torch';
 import { writeFileAtomic } from '@patch-diffusion/torch/atomic-file';
 import type { GenerateOptions } from '../config/generate-options.js';
-import { sampleImages, toUint8 } from '../diffusion/sample.js';
+import type { Guidance } from '../diffusion/guidance.js';
+import { LatentDecoder, toPixels } from '../diffusion/latents.js';
 import type { Denoiser } from '../diffusion/preconditioning.js';
+import { sampleImages } from '../diffusion/sample.js';
 import { UserError } from '../errors.js';
+import { loadAnySnapshot } from '../interchange/load-snapshot.js';
 import { resolveDevice } from '../training/device.js';
 import { fileError, newestSnapshot } from '../training/run-folder.js';
 import { gridPng } from '../training/sheet.js';
-import { loadSnapshot } from '../training/snapshot.js';
+import type { SnapshotInfo } from '../training/snapshot.js';
+import { guidanceSettings, guidanceWarning, samplerSettings } from './settings.js';
 
-/** Progress of a generation. */
-export interface GenerateEvent {
-  readonly type: 'progress';
-  /** Images that are finished. */
-  readonly done: number;
-  readonly total: number;
-  /** Solver step of the current batch. */
-  readonly step: number;
-  readonly numSteps: number;
-}
+/** Progress of a generation, and what the user should know. */
+export type GenerateEvent =
+  | {
+      readonly type: 'progress';
+      /** Images that are finished. */
+      readonly done: number;
+      readonly total: number;
+      /** Solver step of the current batch. */
+      readonly step: number;
+      readonly numSteps: number;
+    }
+  /** A network is being fetched; `totalBytes` is null where the host does not say. */
+  | { readonly type: 'fetch'; readonly doneBytes: number; readonly totalBytes: number | null }
+  | { readonly type: 'warning'; readonly code: string; readonly message: string };
+
+/** Sampler steps for networks that do not say how they were sampled in training (Karras et al. 2022). */
+const DEFAULT_STEPS = 18;
 
 export interface GenerateResult {
   /** Snapshot that was used. */
@@ -33,7 +44,7 @@ export interface GenerateResult {
 }
 
 /**
- * Samples images as EDM does, on the coordinate grid of the window.
+ * Samples images, by default as EDM does, on the coordinate grid of the window.
  * @throws UserError for a missing or foreign snapshot, a class or window that the network cannot do, or a full disk
  */
 export async function generate(
@@ -43,11 +54,28 @@ export async function generate(
   const network = options.network ?? (await snapshotOf(options.run!));
   const device = resolveDevice(options.device);
   if (options.threads !== null) torch.setNumThreads(options.threads);
-  const { denoiser, info } = await loadSnapshot(network, device);
+  const { denoiser, info } = await loadAnySnapshot(network, {
+    device,
+    ...(context.signal ? { signal: context.signal } : {}),
+    onProgress: (doneBytes, totalBytes) => context.onEvent?.({ type: 'fetch', doneBytes, totalBytes }),
+    onNote: (message) => context.onEvent?.({ type: 'warning', code: 'CACHED_COPY', message }),
+  });
+  let decoder: LatentDecoder | null = null;
+  let guidance: Guidance | null = null;
   try {
-    checkAgainstNetwork(options, denoiser);
-    return { network, ...(await writeImages(denoiser, options, options.steps ?? info.train.sampleSteps, device, context)) };
+    checkAgainstNetwork(options, denoiser, info.latents?.downFactor ?? 1);
+    const numSteps = options.steps ?? info.train?.sampleSteps ?? DEFAULT_STEPS;
+    decoder = await openDecoder(options, info, denoiser, device);
+    guidance = await guidanceSettings(options, denoiser, device);
+    const warning = guidanceWarning(guidance, denoiser);
+    if (warning) context.onEvent?.({ type: 'warning', code: 'NO_LABEL_DROPOUT', message: warning });
+    return {
+      network,
+      ...(await writeImages(denoiser, decoder, guidance, options, numSteps, device, context)),
+    };
   } finally {
+    guidance?.guide?.dispose();
+    decoder?.dispose();
     denoiser.dispose();
   }
 }
@@ -55,55 +83,100 @@ export async function generate(
 async function snapshotOf(runDir: string): Promise<string> {
   const snapshot = await newestSnapshot(runDir);
   if (snapshot) return snapshot;
-  throw new UserError('NO_SNAPSHOT', `${runDir} has no snapshot yet; check the path, or let the run go on until it has written one`);
+  throw new UserError(
+    'NO_SNAPSHOT',
+    `${runDir} has no snapshot yet; check the path, or let the run go on until it has written one`,
+  );
 }
 
-function checkAgainstNetwork(options: GenerateOptions, denoiser: Denoiser): void {
+/** @param downFactor image side / side that the network sees */
+function checkAgainstNetwork(options: GenerateOptions, denoiser: Denoiser, downFactor: number): void {
   const { labelDim } = denoiser;
   const usage = (code: string, message: string) => new UserError(code, message, { exitCode: 2 });
   if (options.class !== null && !labelDim) {
-    throw usage('NO_CLASSES', `--class ${options.class}: this network was trained without class labels; leave the option out`);
+    throw usage(
+      'NO_CLASSES',
+      `--class ${options.class}: this network was trained without class labels; leave the option out`,
+    );
   }
   if (options.class !== null && options.class >= labelDim) {
     throw usage('BAD_CLASS', `--class ${options.class}: this network has classes 0 to ${labelDim - 1}`);
   }
-  if (options.cfg !== null && !labelDim) {
-    throw usage('NO_CLASSES', `--cfg ${options.cfg}: guidance needs a network with class labels; leave the option out`);
+  if (options.maskPos && denoiser.hasPositions) {
+    throw usage(
+      'HAS_POSITIONS',
+      '--mask-pos: this network was trained with coordinates and needs them; leave the option out',
+    );
   }
-  const factor = denoiser.model.sizeFactor;
+  const factor = denoiser.model.sizeFactor * downFactor;
   if (options.imageSize !== null && options.imageSize % factor) {
     const near = Math.max(1, Math.round(options.imageSize / factor)) * factor;
-    throw usage('BAD_SIZE', `--image-size ${options.imageSize} cannot be halved by this network; use a multiple of ${factor}, such as ${near}`);
+    throw usage(
+      'BAD_SIZE',
+      `--image-size ${options.imageSize} cannot be halved by this network; use a multiple of ${factor}, such as ${near}`,
+    );
   }
+  for (const [name, start] of [
+    ['x-start', options.xStart],
+    ['y-start', options.yStart],
+  ] as const) {
+    if (start % downFactor === 0) continue;
+    throw usage(
+      'BAD_WINDOW',
+      `--${name} ${start}: a latent pixel is ${downFactor} px wide; use a multiple of ${downFactor}`,
+    );
+  }
+}
+
+/** What makes images of the samples of a network for latents; null for one for pixels. */
+async function openDecoder(
+  options: GenerateOptions,
+  { latents, train }: SnapshotInfo,
+  denoiser: Denoiser,
+  device: torch.Device,
+): Promise<LatentDecoder | null> {
+  if (latents)
+    return LatentDecoder.open(
+      latents,
+      options.autoencoder ?? train?.autoencoder ?? null,
+      denoiser.dataChannels,
+      device,
+    );
+  if (options.autoencoder === null) return null;
+  throw new UserError(
+    'NO_LATENTS',
+    '--autoencoder: this network was trained on pixels; leave the option out',
+    { exitCode: 2 },
+  );
 }
 
 async function writeImages(
   denoiser: Denoiser,
+  decoder: LatentDecoder | null,
+  guidance: Guidance | null,
   options: GenerateOptions,
   numSteps: number,
   device: torch.Device,
   context: { signal?: AbortSignal; onEvent?: (event: GenerateEvent) => void },
 ): Promise<Omit<GenerateResult, 'network'>> {
   const { seeds, imageSize } = options;
-  const extent = imageSize === null ? denoiser.imageExtent : { height: imageSize, width: imageSize };
-  const channels = denoiser.dataChannels;
+  // Options count pixels of the images, the network those of the latents.
+  const factor = decoder?.downFactor ?? 1;
+  const side = imageSize === null ? null : imageSize / factor;
+  const extent = side === null ? denoiser.imageExtent : { height: side, width: side };
+  const window = { ...extent, xStart: options.xStart / factor, yStart: options.yStart / factor };
   const files: string[] = [];
   const forGrid: Uint8Array[] = [];
+  let size: ImageSize = [0, 0, 0];
   for (let start = 0; start < seeds.length; start += options.batch) {
     const batch = seeds.slice(start, start + options.batch);
-    const images = await sampleImages(denoiser, {
+    const samples = await sampleImages(denoiser, {
       seeds: batch,
       numSteps,
-      sigmaMin: options.sigmaMin,
-      sigmaMax: options.sigmaMax,
-      rho: options.rho,
-      sChurn: options.sChurn,
-      sMin: options.sMin,
-      sMax: options.sMax ?? Number.POSITIVE_INFINITY,
-      sNoise: options.sNoise,
-      window: { ...extent, xStart: options.xStart, yStart: options.yStart },
+      ...samplerSettings(options),
+      window,
       classIndex: options.class,
-      guidance: options.cfg,
+      guidance,
       stateDtype: options.stateDtype,
       device,
       ...(context.signal ? { signal: context.signal } : {}),
@@ -112,25 +185,27 @@ async function writeImages(
         await new Promise(setImmediate);
       },
     });
-    const pixels = toUint8(images);
-    images.dispose();
-    if (options.out !== null) files.push(...(await writePngs(pixels, batch, channels, extent, options.out, options.subdirs)));
+    const { pixels, shape } = await toPixels(samples, decoder, context.signal);
+    size = [shape[1], shape[2], shape[3]];
+    if (options.out !== null)
+      files.push(...(await writePngs(pixels, batch, size, options.out, options.subdirs)));
     if (options.grid !== null) forGrid.push(pixels);
   }
   if (options.grid !== null) {
-    const sheet = await gridPng(Buffer.concat(forGrid), [seeds.length, channels, extent.height, extent.width]);
+    const sheet = await gridPng(Buffer.concat(forGrid), [seeds.length, ...size]);
     await written(options.grid, () => writeFileAtomic(options.grid!, sheet));
   }
   context.onEvent?.({ type: 'progress', done: seeds.length, total: seeds.length, step: numSteps, numSteps });
   return options.grid === null ? { files } : { files, sheet: options.grid };
 }
 
+type ImageSize = readonly [channels: number, height: number, width: number];
+
 /** One `{seed:06d}.png` per image, by default all in one folder. */
 async function writePngs(
   pixels: Uint8Array,
   seeds: readonly number[],
-  channels: number,
-  { height, width }: { height: number; width: number },
+  [channels, height, width]: ImageSize,
   out: string,
   subdirs: boolean,
 ): Promise<string[]> {

@@ -10,7 +10,7 @@ import type { Mt19937 } from '../data/mt19937.js';
 import type { InfiniteSampler } from '../data/sampler.js';
 import type { PrecondSpec } from '../diffusion/preconditioning.js';
 import { UserError } from '../errors.js';
-import { METADATA_KEY, openTensorFile, readMetadata } from './snapshot.js';
+import { METADATA_KEY, openTensorFile, readMetadata } from '../tensor-file.js';
 import type { TrainingState } from './step.js';
 
 const FORMAT_VERSION = 1;
@@ -48,7 +48,10 @@ const infoSchema = z.looseObject({
 });
 
 /** Writes the state; the file appears whole or not at all. */
-export async function writeTrainingState(file: string, { state, counters, order, patchRandom, device }: Resumable): Promise<void> {
+export async function writeTrainingState(
+  file: string,
+  { state, counters, order, patchRandom, device }: Resumable,
+): Promise<void> {
   const orderState = order.state;
   const patchState = patchRandom.state;
   const info: z.infer<typeof infoSchema> = {
@@ -66,7 +69,9 @@ export async function writeTrainingState(file: string, { state, counters, order,
   };
   const small = {
     'random.cpu': torch.tensor(torch.Generator.default('cpu').getState()),
-    ...(device === 'cpu' ? {} : { 'random.device': torch.tensor(torch.Generator.default(device).getState()) }),
+    ...(device === 'cpu'
+      ? {}
+      : { 'random.device': torch.tensor(torch.Generator.default(device).getState()) }),
     'order.items': torch.tensor(orderState.order),
     'order.random': wordsToTensor(orderState.rng.key),
     'patches.random': wordsToTensor(patchState.key),
@@ -88,19 +93,27 @@ export async function writeTrainingState(file: string, { state, counters, order,
  * Restores a state in place.
  * @throws UserError when the file is damaged, is something else, or belongs to another network or data set
  */
-export async function readTrainingState(file: string, { state, counters, order, patchRandom, device }: Resumable): Promise<void> {
+export async function readTrainingState(
+  file: string,
+  { state, counters, order, patchRandom, device }: Resumable,
+): Promise<void> {
   const reader = await openTensorFile(file);
   try {
     const parsed = infoSchema.safeParse(readMetadata(reader, file));
     if (!parsed.success) {
-      throw new UserError('NOT_A_STATE', `${file} is not a training state; name a run folder or a file from its state/ folder`);
+      throw new UserError(
+        'NOT_A_STATE',
+        `${file} is not a training state; name a run folder or a file from its state/ folder`,
+      );
     }
     const info = parsed.data;
     checkSameRun(file, info.precond, state.denoiser.spec, info.datasetLength, order.length);
     torch.scope(() => {
       const part = (prefix: string): Map<string, Tensor> =>
         new Map(
-          reader.names.filter((name) => name.startsWith(prefix)).map((name) => [name.slice(prefix.length), reader.tensor(name)]),
+          reader.names
+            .filter((name) => name.startsWith(prefix))
+            .map((name) => [name.slice(prefix.length), reader.tensor(name)]),
         );
       load(state.denoiser, part('net.'));
       load(state.ema, part('ema.'));
@@ -116,7 +129,10 @@ export async function readTrainingState(file: string, { state, counters, order, 
         position: info.orderPosition,
         rng: { key: tensorToWords(reader.tensor('order.random')), position: info.orderRngPosition },
       };
-      patchRandom.state = { key: tensorToWords(reader.tensor('patches.random')), position: info.patchRngPosition };
+      patchRandom.state = {
+        key: tensorToWords(reader.tensor('patches.random')),
+        position: info.patchRngPosition,
+      };
     });
     state.nimg = info.nimg;
     state.step = info.step;
@@ -126,10 +142,19 @@ export async function readTrainingState(file: string, { state, counters, order, 
   }
 }
 
-function checkSameRun(file: string, saved: unknown, current: PrecondSpec, savedLength: number, length: number): void {
+function checkSameRun(
+  file: string,
+  saved: unknown,
+  current: PrecondSpec,
+  savedLength: number,
+  length: number,
+): void {
   const canonical = (spec: unknown) => JSON.stringify(spec);
   if (canonical(saved) !== canonical(current)) {
-    throw new UserError('STATE_MISMATCH', `${file} belongs to a network with other options; resume with those of its run.json, or use --transfer`);
+    throw new UserError(
+      'STATE_MISMATCH',
+      `${file} belongs to a network with other options; resume with those of its run.json, or use --transfer`,
+    );
   }
   if (savedLength !== length) {
     throw new UserError(

@@ -1,5 +1,5 @@
 /** Which device a run uses. */
-import type { Device } from '@patch-diffusion/torch';
+import type { Device, MemoryFormat } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import { UserError } from '../errors.js';
 
@@ -10,7 +10,11 @@ import { UserError } from '../errors.js';
 export function resolveDevice(name: string): Device {
   if (name === 'auto') return torch.cudaIsAvailable() ? 'cuda' : 'cpu';
   if (!/^(cpu|mps|cuda(:\d+)?)$/.test(name)) {
-    throw new UserError('BAD_DEVICE', `--device ${name} is not a device; use auto, cpu, cuda, cuda:1 or mps`, { exitCode: 2 });
+    throw new UserError(
+      'BAD_DEVICE',
+      `--device ${name} is not a device; use auto, cpu, cuda, cuda:1 or mps`,
+      { exitCode: 2 },
+    );
   }
   const index = Number(/^cuda:(\d+)$/.exec(name)?.[1] ?? 0);
   if (name.startsWith('cuda') && index >= torch.cudaDeviceCount()) {
@@ -20,4 +24,9 @@ export function resolveDevice(name: string): Device {
     );
   }
   return name;
+}
+
+/** Where a network's weights lie, and how: on a CPU, channels-last convolutions are up to twice as fast. */
+export function placement(device: Device): { device: Device; memoryFormat?: MemoryFormat } {
+  return device === 'cpu' ? { device, memoryFormat: 'channelsLast' } : { device };
 }

@@ -126,6 +126,24 @@ export interface WarningEvent {
   readonly message: string;
 }
 
+/** The network of `--transfer` is being fetched. */
+export interface FetchEvent {
+  readonly type: 'fetch';
+  readonly from: string;
+  readonly doneBytes: number;
+  /** Null where the host does not say. */
+  readonly totalBytes: number | null;
+}
+
+/** What `--transfer` brought along. */
+export interface TransferEvent {
+  readonly type: 'transfer';
+  /** Counts, in one line. */
+  readonly message: string;
+  /** One line per tensor that was not simply copied. */
+  readonly details: readonly string[];
+}
+
 /** Last event of a run that did not fail. */
 export interface EndEvent extends TrainProgress {
   readonly type: 'end';
@@ -145,6 +163,8 @@ export type TrainEvent =
   | SnapshotEvent
   | StateEvent
   | WarningEvent
+  | FetchEvent
+  | TransferEvent
   | EndEvent;
 
 export type TrainEventListener = (event: TrainEvent) => void;

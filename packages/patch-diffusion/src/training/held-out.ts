@@ -4,7 +4,7 @@
  */
 import type { Device } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
-import type { ImageSet } from '../data/types.js';
+import type { DataSet } from '../data/types.js';
 import { denoisingLoss, type LossSpec } from '../diffusion/losses.js';
 import type { Denoiser } from '../diffusion/preconditioning.js';
 import { TorchRandom } from '../random-source.js';
@@ -15,7 +15,7 @@ const SEED = 20_230_425;
 /** Mean weighted denoising loss per element over whole images, with the given (averaged) weights. */
 export async function heldOutLoss(
   denoiser: Denoiser,
-  images: ImageSet,
+  images: DataSet,
   options: { readonly loss: LossSpec; readonly batch: number; readonly device: Device },
 ): Promise<number> {
   const random = new TorchRandom(options.device, new torch.Generator(options.device, SEED));
@@ -27,7 +27,13 @@ export async function heldOutLoss(
   for (let start = 0; start < all.length; start += options.batch) {
     torch.noGrad(() =>
       torch.scope(() => {
-        const batch = makePatchBatch(images, all.slice(start, start + options.batch), whole, random, options.device);
+        const batch = makePatchBatch(
+          images,
+          all.slice(start, start + options.batch),
+          whole,
+          random,
+          options.device,
+        );
         const loss = denoisingLoss(denoiser, batch, random, options.loss);
         sum += loss.sum().item();
         count += loss.numel;

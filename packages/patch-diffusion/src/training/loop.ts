@@ -3,13 +3,13 @@
  * watches a run listens to its events.
  */
 import type { TrainOptions } from '../config/train-options.js';
-import { openImages } from '../data/open-images.js';
-import type { ImageSet } from '../data/types.js';
+import type { DataSet } from '../data/types.js';
 import { UserError } from '../errors.js';
+import { openTrainingData } from './data.js';
 import type { TrainEvent, TrainEventListener, TrainProgress } from './events.js';
-import { nextRounds } from './rounds.js';
-import { openSession, type Session } from './session.js';
 import { runMaintenance } from './maintenance.js';
+import { nextUpdate } from './rounds.js';
+import { openSession, type Session } from './session.js';
 import { trainStep } from './step.js';
 
 export interface TrainContext {
@@ -37,14 +37,7 @@ const MAX_BAD_STEPS = 20;
  */
 export async function train(options: TrainOptions, context: TrainContext = {}): Promise<TrainResult> {
   const emit = (event: TrainEvent) => context.onEvent?.(event);
-  const images = await openImages(options.data, {
-    resolution: options.resolution ?? undefined,
-    channels: options.channels ?? undefined,
-    labels: options.cond,
-    xflip: options.xflip,
-    maxImages: options.maxImages ?? undefined,
-    seed: options.seed,
-    strict: options.strict,
+  const images = await openTrainingData(options, {
     signal: context.signal,
     onProgress: (done, total) => emit({ type: 'data', done, total }),
   });
@@ -58,7 +51,7 @@ export async function train(options: TrainOptions, context: TrainContext = {}): 
 }
 
 async function trainOn(
-  images: ImageSet,
+  images: DataSet,
   options: TrainOptions,
   context: TrainContext,
   emit: TrainEventListener,
@@ -69,7 +62,14 @@ async function trainOn(
     const status = reason === 'interrupted' ? 'interrupted' : 'done';
     await session.folder.close(status);
     const { newestSnapshot: snapshot, folder, state } = session;
-    emit({ type: 'end', reason, runDir: folder.dir, snapshot, totalSec: session.totalSec(), ...session.progress() });
+    emit({
+      type: 'end',
+      reason,
+      runDir: folder.dir,
+      snapshot,
+      totalSec: session.totalSec(),
+      ...session.progress(),
+    });
     return { runDir: folder.dir, snapshot, nimg: state.nimg, interrupted: reason === 'interrupted' };
   } catch (error) {
     await session.folder.close('failed', (error as Error).message).catch(() => {});
@@ -85,7 +85,7 @@ async function trainUntilDone(session: Session, { signal }: TrainContext, emit: 
   let badSteps = 0;
   for (;;) {
     const begin = performance.now();
-    const result = trainStep(state, await nextRounds(session.rounds, session.shareDone()), session.step);
+    const result = trainStep(state, await nextUpdate(session.rounds, session.shareDone()), session.step);
     session.timing.trainSec += (performance.now() - begin) / 1000;
     session.record(result);
 
@@ -141,7 +141,8 @@ function diverged(steps: number): UserError {
 /** An allocation failure names the options that need less. */
 function explainMemory(error: unknown): unknown {
   const text = error instanceof Error ? error.message : '';
-  if (!/out of memory|can't allocate memory|not enough memory|Array buffer allocation failed/i.test(text)) return error;
+  if (!/out of memory|can't allocate memory|not enough memory|Array buffer allocation failed/i.test(text))
+    return error;
   return new UserError(
     'OUT_OF_MEMORY',
     'out of memory; lower --batch-gpu (the same --batch then takes more rounds), or use a smaller --model-channels or --resolution',

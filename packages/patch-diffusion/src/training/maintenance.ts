@@ -1,11 +1,12 @@
 /** What happens between updates: statistics once per tick, sample sheets, snapshots, states. */
 import { readdir, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { sampleImages, toUint8 } from '../diffusion/sample.js';
+import { toPixels } from '../diffusion/latents.js';
+import { sampleImages } from '../diffusion/sample.js';
 import type { EndEvent, TrainEventListener } from './events.js';
 import { heldOutLoss } from './held-out.js';
 import type { Session } from './session.js';
-import { gridPng } from './sheet.js';
+import { gridPng, type SheetShape } from './sheet.js';
 
 /** A state is large; the newest ones are kept. */
 const STATES_KEPT = 2;
@@ -27,16 +28,24 @@ export async function runMaintenance(
   if (!isTick && !isSheetTime) return;
 
   const begin = performance.now();
-  const due = (interval: number | null) => isTick && interval !== null && counters.tick > 0 && counters.tick % interval === 0;
+  const due = (interval: number | null) =>
+    isTick && interval !== null && counters.tick > 0 && counters.tick % interval === 0;
   if (isTick) await reportTick(session, emit);
   const isEnd = ending !== null;
-  if (ending !== 'interrupted' && (isEnd || isSheetTime || due(options.sampleTicks))) await writeSamples(session, emit, signal);
+  if (ending !== 'interrupted' && (isEnd || isSheetTime || due(options.sampleTicks)))
+    await writeSamples(session, emit, signal);
   if (isEnd || due(options.snapshotTicks)) await saveSnapshot(session, emit);
   if (isTick) {
     counters.tick += 1;
     counters.tickStartNimg = state.nimg;
   }
-  if (isEnd || (isTick && options.stateTicks !== null && counters.tick > 1 && (counters.tick - 1) % options.stateTicks === 0)) {
+  if (
+    isEnd ||
+    (isTick &&
+      options.stateTicks !== null &&
+      counters.tick > 1 &&
+      (counters.tick - 1) % options.stateTicks === 0)
+  ) {
     await saveState(session, emit);
   }
   timing.maintenanceSec += secondsSince(begin);
@@ -94,10 +103,11 @@ async function reportTick(session: Session, emit: TrainEventListener): Promise<v
 
 /** Samples from the averaged weights with the same seeds every time, so that sheets can be compared. */
 async function writeSamples(session: Session, emit: TrainEventListener, signal?: AbortSignal): Promise<void> {
-  const { options, state, images, device } = session;
+  const { options, state, decoder, device } = session;
   const begin = performance.now();
   const seeds = Array.from({ length: options.samples }, (_, seed) => seed);
   const parts: Uint8Array[] = [];
+  let shape: SheetShape = [0, 0, 0, 0];
   for (let start = 0; start < seeds.length; start += options.batch) {
     const batch = await sampleImages(state.ema, {
       seeds: seeds.slice(start, start + options.batch),
@@ -106,16 +116,18 @@ async function writeSamples(session: Session, emit: TrainEventListener, signal?:
       // A signal ends the run after the next update; a sheet that is being drawn is given up.
       onStep: () => new Promise(setImmediate),
       ...(signal ? { signal } : {}),
-    }).catch((error: unknown) => {
-      if (signal?.aborted) return null;
-      throw error;
-    });
+    })
+      .then((samples) => toPixels(samples, decoder, signal))
+      .catch((error: unknown) => {
+        if (signal?.aborted) return null;
+        throw error;
+      });
     if (!batch) return;
-    parts.push(toUint8(batch));
-    batch.dispose();
+    parts.push(batch.pixels);
+    const [, ...size] = batch.shape;
+    shape = [seeds.length, ...size];
   }
   const pixels = Buffer.concat(parts);
-  const shape = [seeds.length, images.channels, images.height, images.width] as const;
   const name = `fakes-${String(Math.floor(state.nimg / 1000)).padStart(6, '0')}.png`;
   const file = await session.folder.writeFile('samples', name, await gridPng(pixels, shape));
   session.timing.lastSamplesAt = performance.now();
@@ -131,7 +143,9 @@ async function saveState(session: Session, emit: TrainEventListener): Promise<vo
   const file = await session.saveState();
   emit({ type: 'state', ...session.progress(), file, bytes: (await stat(file)).size });
   const folder = dirname(file);
-  const states = (await readdir(folder)).filter((name) => /^training-state-\d+\.safetensors$/.test(name)).sort();
+  const states = (await readdir(folder))
+    .filter((name) => /^training-state-\d+\.safetensors$/.test(name))
+    .sort();
   for (const name of states.slice(0, -STATES_KEPT)) await rm(join(folder, name), { force: true });
 }
 

@@ -1,17 +1,29 @@
 /** From the options and the data of a run to its network, patch sizes and loss. */
+import type { PatchSide } from '../config/fields.js';
 import type { TrainOptions } from '../config/train-options.js';
+import type { LatentInfo } from '../data/types.js';
+import { type AugmentSpec, augmentLabelDim, trainingAugment } from '../diffusion/augmentation/spec.js';
 import type { LossSpec } from '../diffusion/losses.js';
-import type { PrecondSpec } from '../diffusion/preconditioning.js';
+import { DEFAULT_SIGMA_DATA, type PrecondSpec } from '../diffusion/preconditioning.js';
 import { ARCHITECTURES, type NetworkSpec } from '../networks/index.js';
 import type { Extent } from '../patches/extent.js';
-import { customPatchSizes, defaultPatchSizes, type PatchSize } from '../patches/schedule.js';
+import {
+  customPatchSizes,
+  defaultPatchSizes,
+  type PatchSchedule,
+  type PatchSize,
+} from '../patches/schedule.js';
 
 /** The shape of a data set, as far as the model depends on it. */
 export interface DataShape extends Extent {
-  /** 1 (grey) or 3 (RGB). */
+  /** 1 (grey), 3 (RGB), or those of the latents. */
   readonly channels: number;
   /** Number of classes; 0 for unconditional training. */
   readonly labelDim: number;
+  /** Null for images. */
+  readonly latents: LatentInfo | null;
+  /** Measured standard deviation, where there is one. */
+  readonly std: number | null;
 }
 
 /** Coordinate channels: x and y. */
@@ -19,10 +31,11 @@ const POSITION_CHANNELS = 2;
 
 /** The denoiser of a run. */
 export function describeDenoiser(options: TrainOptions, data: DataShape): PrecondSpec {
+  const augment = describeAugment(options);
   const network = {
     ...ARCHITECTURES[options.arch],
     imgResolution: Math.max(data.height, data.width),
-    inChannels: data.channels + POSITION_CHANNELS,
+    inChannels: data.channels + (options.precond === 'pedm' ? POSITION_CHANNELS : 0),
     outChannels: data.channels,
     labelDim: data.labelDim,
     modelChannels: options.modelChannels,
@@ -32,28 +45,62 @@ export function describeDenoiser(options: TrainOptions, data: DataShape): Precon
     dropout: options.dropout,
     labelDropout: options.labelDropout,
     ...(options.implicitMlp ? { implicitMlp: true } : {}),
+    ...(augment ? { augmentDim: augmentLabelDim(augment) } : {}),
   } satisfies NetworkSpec;
   const isSquare = data.height === data.width;
-  return { type: 'pedm', network, ...(isSquare ? {} : { image: { height: data.height, width: data.width } }) };
+  return {
+    type: options.precond,
+    network,
+    ...(isSquare ? {} : { image: { height: data.height, width: data.width } }),
+    ...describeSigmaData(options, data),
+  };
+}
+
+/** σ_data, where the preconditioning has one and it is not EDM's. */
+function describeSigmaData(options: TrainOptions, { std }: DataShape): { readonly sigmaData?: number } {
+  const sigmaData = options.sigmaData ?? std ?? DEFAULT_SIGMA_DATA;
+  const applies = options.precond === 'pedm' || options.precond === 'edm';
+  return applies && sigmaData !== DEFAULT_SIGMA_DATA ? { sigmaData } : {};
 }
 
 /** The loss that belongs to the preconditioning. */
-export function describeLoss(): LossSpec {
-  return { type: 'edm' };
+export function describeLoss(options: TrainOptions, data: DataShape): LossSpec {
+  const { precond } = options;
+  if (precond === 'vp' || precond === 've') return { type: precond };
+  return { type: 'edm', ...describeSigmaData(options, data) };
+}
+
+/** The augmentation pipeline of a run, or null. */
+export function describeAugment({ augment }: TrainOptions): AugmentSpec | null {
+  return augment > 0 ? trainingAugment(augment) : null;
 }
 
 /** The patch sizes of a run with their probabilities and batch multipliers. */
-export function describePatches(options: TrainOptions, image: Extent): PatchSize[] {
+export function describePatches(
+  options: TrainOptions,
+  image: Extent & Pick<DataShape, 'latents'>,
+): PatchSize[] {
   const factor = 2 ** (options.channelMult.length - 1);
-  if (!options.patchSizes) return defaultPatchSizes(image, options.realP, factor);
-  const sides = [...options.patchSizes].sort((a, b) => a - b);
-  return customPatchSizes(image, shareProbabilities(sides, options.realP));
+  if (!options.patchSizes) return defaultPatchSizes(image, options.realP, factor, image.latents !== null);
+  return customPatchSizes(image, withProbabilities(options.patchSizes, options.realP));
 }
 
-/** The largest side has probability p; the k-th of the others has a share of 1 − p in proportion to k + 1, as 2:3. */
-function shareProbabilities(sides: readonly number[], realP: number): Map<number, number> {
-  const smaller = sides.slice(0, -1);
+/** Where none are given, the largest side has probability p; the k-th other a share of 1 − p like k + 2, as 2 : 3. */
+function withProbabilities(patchSizes: readonly PatchSide[], realP: number): Map<number, number> {
+  const sorted = [...patchSizes].sort((a, b) => a.sidePx - b.sidePx);
+  const smaller = sorted.slice(0, -1);
   const total = smaller.reduce((sum, _, k) => sum + k + 2, 0);
-  const shares = smaller.map((side, k): [number, number] => [side, ((1 - realP) * (k + 2)) / total]);
-  return new Map([...shares, [sides[sides.length - 1], smaller.length ? realP : 1]]);
+  return new Map(
+    sorted.map(({ sidePx, probability }, k) => {
+      const largest = smaller.length ? realP : 1;
+      const share = k === smaller.length ? largest : ((1 - realP) * (k + 2)) / total;
+      return [sidePx, probability ?? share];
+    }),
+  );
+}
+
+/** The patch schedule of a run. */
+export function describeSchedule(options: TrainOptions, sizes: readonly PatchSize[]): PatchSchedule {
+  const { schedule: name, realPFrom: from, realPTo: to, annealing: shape } = options;
+  return name === 'annealed' ? { name, sizes, annealing: { from, to, shape } } : { name, sizes };
 }

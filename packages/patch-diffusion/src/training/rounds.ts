@@ -5,67 +5,85 @@
 import type { Device } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import type { Mt19937 } from '../data/mt19937.js';
-import type { ImageSet } from '../data/types.js';
-import type { LossBatch } from '../diffusion/losses.js';
-import { drawOffsets, patchPositions } from '../patches/patches.js';
-import { type PatchSize, progressivePatchSize, type ScheduleName, stochasticPatchSize } from '../patches/schedule.js';
+import type { DataSet } from '../data/types.js';
+import { sampleLatents } from '../diffusion/latents.js';
+import type { Augment, LossBatch } from '../diffusion/losses.js';
+import type { Extent } from '../patches/extent.js';
+import { drawOffsets, extractPatches, patchPositions } from '../patches/patches.js';
+import { type PatchSchedule, planUpdate } from '../patches/schedule.js';
 import { type RandomSource, TorchRandom } from '../random-source.js';
 import type { Round } from './step.js';
 
 export interface RoundsOptions {
-  readonly images: ImageSet;
+  readonly images: DataSet;
   /** Endless stream of image indices. */
   readonly order: { next(count: number): Int32Array };
   /** Chooses the patch sizes. */
   readonly patchRandom: Mt19937;
-  readonly sizes: readonly PatchSize[];
-  readonly schedule: ScheduleName;
+  readonly schedule: PatchSchedule;
   /** Rounds per update. */
   readonly rounds: number;
   /** Images per round at full size. */
   readonly batchGpu: number;
   readonly device: Device;
+  /** Changes whole images before patches are cut, so that the coordinates stay true. */
+  readonly augmentImages?: Augment | null;
+}
+
+/** The rounds of an update, and how many images it counts as. */
+export interface Update {
+  readonly rounds: readonly Round[];
+  readonly images: number;
 }
 
 /**
- * Chooses the rounds of the next update and waits until their images are decoded.
+ * Plans the next update and waits until its images are decoded.
  * @param progress share of the run that is done, 0 … 1
  */
-export async function nextRounds(options: RoundsOptions, progress: number): Promise<Round[]> {
-  const { images, order, patchRandom, sizes, schedule, device } = options;
+export async function nextUpdate(options: RoundsOptions, progress: number): Promise<Update> {
+  const { images, order, patchRandom, device, augmentImages } = options;
+  const plan = planUpdate(options.schedule, options, progress, () => patchRandom.randomDouble());
   const rounds: Round[] = [];
-  for (let i = 0; i < options.rounds; i++) {
-    const patch =
-      schedule === 'progressive'
-        ? progressivePatchSize(sizes, progress)
-        : stochasticPatchSize(sizes, patchRandom.randomDouble());
-    const indices = order.next(options.batchGpu * patch.multiplier);
+  for (const { patch, count, weight } of plan.rounds) {
+    const indices = order.next(count);
     await images.ready(indices);
     const random = new TorchRandom(device);
     rounds.push({
       patch,
-      count: indices.length,
+      count,
+      weight,
       random,
-      makeBatch: () => makePatchBatch(images, indices, patch, random, device),
+      makeBatch: () =>
+        augmentImages
+          ? makeAugmentedBatch(augmentImages, images, indices, patch, random, device)
+          : makePatchBatch(images, indices, patch, random, device),
     });
   }
-  return rounds;
+  return { rounds, images: plan.images };
 }
 
-/** Cuts a patch out of each image, converts its pixels to [−1, 1] and adds the coordinate channels. */
+/**
+ * Cuts a patch out of each image and adds the coordinate channels. Pixels become [−1, 1]; latents are drawn from their
+ * distributions, for the patch only.
+ */
 export function makePatchBatch(
-  images: ImageSet,
+  images: DataSet,
   indices: ArrayLike<number>,
-  patch: PatchSize,
+  patch: Extent,
   random: RandomSource,
   device: Device,
 ): LossBatch {
   const offsets = drawOffsets(indices.length, patch, images, random, device);
-  const [rows, cols] = [offsets.rows, offsets.cols].map((t) => t.to({ dtype: 'int32' }).toTypedArray() as Int32Array);
-  const pixels = images.gather(indices, { size: patch, rows, cols });
+  const [rows, cols] = [offsets.rows, offsets.cols].map(
+    (t) => t.to({ dtype: 'int32' }).toTypedArray() as Int32Array,
+  );
+  const values = images.gather(indices, { size: patch, rows, cols });
   const shape = [indices.length, images.channels, patch.height, patch.width];
   return {
-    images: fromUint8(pixels, shape, device),
+    images:
+      values instanceof Float32Array
+        ? sampleLatents(torch.tensor(values, { shape: [2, ...shape], device }), images.latents!, random)
+        : fromUint8(values, shape, device),
     positions: patchPositions(patch, images, offsets, device),
     labels: images.labelDim
       ? torch.tensor(images.labels(indices), { shape: [indices.length, images.labelDim], device })
@@ -73,7 +91,35 @@ export function makePatchBatch(
   };
 }
 
+/** Augments whole images, then cuts a patch out of each. */
+function makeAugmentedBatch(
+  augment: Augment,
+  images: DataSet,
+  indices: ArrayLike<number>,
+  patch: Extent,
+  random: RandomSource,
+  device: Device,
+): LossBatch {
+  const whole = makePatchBatch(
+    images,
+    indices,
+    { height: images.height, width: images.width },
+    random,
+    device,
+  );
+  const offsets = drawOffsets(indices.length, patch, images, random, device);
+  const augmented = augment(whole.images, random);
+  return {
+    images: extractPatches(augmented.images, patch, offsets),
+    positions: patchPositions(patch, images, offsets, device),
+    labels: whole.labels,
+    augmentLabels: augmented.labels,
+  };
+}
+
 /** 8-bit pixels → float32 in [−1, 1]. */
 export function fromUint8(pixels: Uint8Array, shape: number[], device: Device): torch.Tensor {
-  return torch.scope(() => torch.tensor(pixels, { shape, device }).to({ dtype: 'float32' }).div(127.5).sub(1));
+  return torch.scope(() =>
+    torch.tensor(pixels, { shape, device }).to({ dtype: 'float32' }).div(127.5).sub(1),
+  );
 }

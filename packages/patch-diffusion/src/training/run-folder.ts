@@ -15,7 +15,7 @@
 import type { FileHandle } from 'node:fs/promises';
 import { mkdir, open, readdir, readFile, stat, truncate } from 'node:fs/promises';
 import { hostname } from 'node:os';
-import { basename, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { writeFileAtomic } from '@patch-diffusion/torch/atomic-file';
 import type { TrainOptions } from '../config/train-options.js';
 import { UserError } from '../errors.js';
@@ -58,6 +58,7 @@ export function fileError(error: unknown, doing: string): unknown {
     EACCES: 'permission denied; choose an --out that you may write to',
     EPERM: 'permission denied; choose an --out that you may write to',
     ENOTDIR: 'part of the path is a file; choose another --out',
+    EEXIST: 'a file is in the way; choose another --out',
     ENOENT: 'it does not exist; check the path',
   };
   const reason = reasons[String(error.code)];
@@ -75,7 +76,7 @@ async function guarded<T>(doing: string, work: () => Promise<T>): Promise<T> {
 
 /** Base name of the data path without extension, fit for a folder name. */
 export function datasetName(data: string): string {
-  const name = basename(resolve(data)).replace(/\.(zip|tar|tgz|tar\.gz)$/i, '');
+  const name = basename(resolve(data)).replace(/\.(zip|tar|tgz|tar\.gz|safetensors)$/i, '');
   return (
     name
       .replace(/[^\p{L}\p{N}._-]+/gu, '-')
@@ -118,7 +119,7 @@ export class RunFolder {
     const { config } = init;
     const out = config.out;
     return guarded(`create a run folder in ${out}`, async () => {
-      await mkdir(out, { recursive: true });
+      await makeFolder(out);
       if (config.nosubdir) {
         if ((await readRunJson(out)) !== null) {
           throw new UserError(
@@ -135,11 +136,12 @@ export class RunFolder {
         const dir = join(out, `${String(id).padStart(5, '0')}-${suffix}`);
         try {
           await mkdir(dir);
-          return await RunFolder.#start(dir, init);
         } catch (error) {
           // Another process took the number.
-          if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+          if ((error as NodeJS.ErrnoException).code === 'EEXIST') continue;
+          throw error;
         }
+        return RunFolder.#start(dir, init);
       }
     });
   }
@@ -249,6 +251,25 @@ export class RunFolder {
       await stats.close();
       await this.#lock.release();
     }
+  }
+}
+
+/** As `mkdir` with `recursive`, which never returns where a file system claims that an existing parent is missing (/proc). */
+async function makeFolder(path: string): Promise<void> {
+  try {
+    await mkdir(path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    const info = await stat(path).catch(() => null);
+    if (info?.isDirectory()) return;
+    const parent = dirname(resolve(path));
+    const hasParent = await stat(parent).then(
+      () => true,
+      () => false,
+    );
+    if (code !== 'ENOENT' || hasParent) throw error;
+    await makeFolder(parent);
+    await mkdir(path);
   }
 }
 

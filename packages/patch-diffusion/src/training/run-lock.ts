@@ -4,9 +4,10 @@
  */
 
 import { randomBytes } from 'node:crypto';
-import { link, open, readFile, rename, rm, utimes } from 'node:fs/promises';
+import { constants, copyFile, link, open, readFile, rm, stat, utimes } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { UserError } from '../errors.js';
 
 /** Older than this without a heartbeat, a lock of another host counts as abandoned. */
@@ -69,14 +70,14 @@ export class RunLock {
       await handle.close();
     }
     try {
-      for (let attempt = 0; attempt < 20; attempt++) {
+      for (let attempt = 0; attempt < 100; attempt++) {
         try {
-          await link(draft, file);
+          await createExclusively(draft, file);
           return new RunLock(file, token);
         } catch (error) {
           if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
         }
-        await clearStale(runDir, file, `${file}.stale-${token}`);
+        await clearStale(runDir, file);
       }
       throw new UserError('RUN_IN_USE', `run folder ${runDir} is being taken by another process; try again`);
     } finally {
@@ -96,6 +97,16 @@ export class RunLock {
   }
 }
 
+/** Gives the draft its name unless the name is taken. Some file systems (FAT, some network shares) have no links. */
+async function createExclusively(draft: string, file: string): Promise<void> {
+  try {
+    await link(draft, file);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') throw error;
+    await copyFile(draft, file, constants.COPYFILE_EXCL);
+  }
+}
+
 async function readOwner(file: string): Promise<Owner | null> {
   try {
     return JSON.parse(await readFile(file, 'utf8')) as Owner;
@@ -104,31 +115,45 @@ async function readOwner(file: string): Promise<Owner | null> {
   }
 }
 
-/** Removes a lock whose owner is gone. @throws {UserError} when it is not */
-async function clearStale(runDir: string, file: string, aside: string): Promise<void> {
-  const owner = await readOwner(file);
-  if (owner !== null && (await inUse(owner, file))) {
-    const where = owner.host === hostname() ? '' : ` on ${owner.host}`;
-    throw new UserError(
-      'RUN_IN_USE',
-      `run folder ${runDir} is already in use by process ${owner.pid}${where}; wait for it or stop it first`,
-    );
+/**
+ * Removes a lock whose owner is gone. Removers take turns: otherwise one could remove the new lock that another
+ * has put in the place of the stale one that it has looked at.
+ *
+ * @throws {UserError} when the owner lives
+ */
+async function clearStale(runDir: string, file: string): Promise<void> {
+  const turn = `${file}.clearing`;
+  try {
+    await (await open(turn, 'wx')).close();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    await dropAbandonedTurn(turn);
+    await setTimeout(10);
+    return;
   }
   try {
-    await rename(file, aside);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
-    throw error;
+    const owner = await readOwner(file);
+    if (owner !== null && (await inUse(owner, file))) {
+      const where = owner.host === hostname() ? '' : ` on ${owner.host}`;
+      throw new UserError(
+        'RUN_IN_USE',
+        `run folder ${runDir} is already in use by process ${owner.pid}${where}; wait for it or stop it first`,
+      );
+    }
+    await rm(file, { force: true });
+  } finally {
+    await rm(turn, { force: true });
   }
-  // Between reading and renaming, another process may have put its own lock there: give that back.
-  const moved = await readOwner(aside);
-  if (moved !== null && moved.token !== owner?.token) await link(aside, file).catch(() => {});
-  await rm(aside, { force: true });
+}
+
+/** A turn lasts milliseconds; one that is minutes old was left by a crash. */
+async function dropAbandonedTurn(turn: string): Promise<void> {
+  const info = await stat(turn).catch(() => null);
+  if (info !== null && Date.now() - info.mtimeMs > 60_000) await rm(turn, { force: true });
 }
 
 async function inUse(owner: Owner, file: string): Promise<boolean> {
   if (owner.host === hostname()) return isAlive(owner);
-  const { stat } = await import('node:fs/promises');
   const info = await stat(file).catch(() => null);
   return info !== null && Date.now() - info.mtimeMs < STALE_AFTER_SEC * 1000;
 }

@@ -7,6 +7,7 @@ import { presets } from '../config/presets.js';
 import { foldName, nameTable } from '../config/read-values.js';
 import { checkResumeOptions, resolveTrainOptions, type TrainSources } from '../config/resolve.js';
 import { type TrainOptions, trainFields } from '../config/train-options.js';
+import { importedNetwork, networkOptions } from '../interchange/imported-state.js';
 import { findResume } from './run-folder.js';
 
 /**
@@ -18,6 +19,14 @@ export async function resolveRunOptions(sources: TrainSources): Promise<TrainOpt
   const given = lookUp(sources, 'resume');
   if (given === true || (typeof given === 'string' && given !== 'none')) {
     const resume = given === true ? 'newest' : given;
+    const imported = resume === 'newest' ? null : await importedNetwork(resume);
+    if (imported) {
+      // A new run, with the network of the state.
+      return resolveTrainOptions({
+        ...sources,
+        call: { ...networkOptions(imported, resume), ...sources.call },
+      });
+    }
     const found = await findResume(resume, String(lookUp(sources, 'out') ?? presets.small.values.out));
     const base = found.json.config;
     const options = { ...resolveTrainOptions({ ...sources, base }), resume: found.state };
@@ -43,6 +52,8 @@ function lookUp({ file, call, flags }: TrainSources, key: string): unknown {
 
 /** Has this data one size already? */
 async function isPrepared(path: string): Promise<boolean> {
+  const { isLatentPath } = await import('../data/latents.js');
+  if (isLatentPath(path)) return true;
   const [{ openSource }, { isUniform }] = await Promise.all([
     import('../data/source.js'),
     import('../data/open-images.js'),

@@ -5,26 +5,36 @@
 import { freemem } from 'node:os';
 import * as torch from '@patch-diffusion/torch';
 import { Adam } from '@patch-diffusion/torch';
-import type { TrainOptions } from '../config/train-options.js';
 import { validateAgainstData } from '../config/resolve.js';
+import type { TrainOptions } from '../config/train-options.js';
 import { Mt19937 } from '../data/mt19937.js';
 import { InfiniteSampler } from '../data/sampler.js';
-import type { ImageSet } from '../data/types.js';
+import type { DataSet } from '../data/types.js';
 import { holdOut } from '../data/views.js';
+import { createAugment } from '../diffusion/augmentation/index.js';
+import { LatentDecoder } from '../diffusion/latents.js';
 import { createDenoiser } from '../diffusion/preconditioning.js';
 import { UserError } from '../errors.js';
-import { meanMultiplier, type PatchSize } from '../patches/schedule.js';
+import { importedNetwork, restoreImported } from '../interchange/imported-state.js';
+import type { PatchSize } from '../patches/schedule.js';
 import { version } from '../version.js';
-import { type LoopCounters, readTrainingState, type Resumable, writeTrainingState } from './checkpoint.js';
-import { resolveDevice } from './device.js';
+import { type LoopCounters, type Resumable, readTrainingState, writeTrainingState } from './checkpoint.js';
+import { placement, resolveDevice } from './device.js';
 import { copyWeights } from './ema.js';
 import type { TrainEventListener, TrainProgress } from './events.js';
-import { describeDenoiser, describeLoss, describePatches } from './model.js';
+import {
+  describeAugment,
+  describeDenoiser,
+  describeLoss,
+  describePatches,
+  describeSchedule,
+} from './model.js';
 import type { RoundsOptions } from './rounds.js';
 import { findResume, RunFolder } from './run-folder.js';
-import { loadSnapshot, writeSnapshot } from './snapshot.js';
+import { writeSnapshot } from './snapshot.js';
 import { Stats } from './stats.js';
 import type { StepOptions, StepResult, TrainingState } from './step.js';
+import { transferWeights } from './transfer.js';
 
 /** Seconds of this session, split by what they were spent on since the last tick. */
 interface Timing {
@@ -45,14 +55,16 @@ export class Session {
 
   constructor(
     readonly options: TrainOptions,
-    readonly images: ImageSet,
+    readonly images: DataSet,
     readonly folder: RunFolder,
     readonly resumable: Resumable,
     readonly sizes: readonly PatchSize[],
     /** Images that training never sees, or null. */
-    readonly heldOut: ImageSet | null,
+    readonly heldOut: DataSet | null,
     readonly rounds: RoundsOptions,
     readonly step: StepOptions,
+    /** Makes images of what a network for latents samples. */
+    readonly decoder: LatentDecoder | null,
   ) {
     const now = performance.now();
     this.timing = { sessionStart: now, tickStart: now, trainSec: 0, maintenanceSec: 0, lastSamplesAt: now };
@@ -123,6 +135,7 @@ export class Session {
       loss: this.step.loss,
       train: options,
       dataset: { name: images.name, classNames: images.classNames },
+      latents: images.latents,
       nimg: state.nimg,
       step: state.step,
     });
@@ -146,16 +159,25 @@ export class Session {
     this.state.denoiser.dispose();
     this.state.ema.dispose();
     this.state.optimizer.dispose();
+    this.decoder?.dispose();
   }
 }
 
 /** Builds a run from its options and data, fresh or where a saved state left off, and announces it. */
-export async function openSession(options: TrainOptions, images: ImageSet, emit: TrainEventListener): Promise<Session> {
+export async function openSession(
+  options: TrainOptions,
+  images: DataSet,
+  emit: TrainEventListener,
+): Promise<Session> {
   validateAgainstData(options, images);
   const device = resolveDevice(options.device);
   if (options.threads !== null) torch.setNumThreads(options.threads);
   const batchGpu = Math.min(options.batchGpu ?? options.batch, options.batch);
   const sizes = describePatches(options, images);
+
+  const { latents } = images;
+  const decoder =
+    latents && (await LatentDecoder.open(latents, options.autoencoder, images.channels, device));
 
   // The streams of the reference: NumPy's chooses libtorch's seed, then the patch sizes; the data order has its own.
   const patchRandom = new Mt19937(options.seed);
@@ -164,38 +186,46 @@ export async function openSession(options: TrainOptions, images: ImageSet, emit:
   const order = new InfiniteSampler({ length: trainImages.length, seed: options.seed });
 
   const spec = describeDenoiser(options, images);
-  const denoiser = createDenoiser(spec).to({ device }).train();
-  const ema = createDenoiser(spec).to({ device }).requiresGrad(false).eval();
+  const denoiser = createDenoiser(spec).to(placement(device)).train();
+  const ema = createDenoiser(spec).to(placement(device)).requiresGrad(false).eval();
   copyWeights(ema, denoiser);
-  const optimizer = new Adam(denoiser.namedParameters(), { lr: options.lr, betas: options.betas, eps: options.adamEps });
+  const optimizer = new Adam(denoiser.namedParameters(), {
+    lr: options.lr,
+    betas: options.betas,
+    eps: options.adamEps,
+  });
   const state: TrainingState = { denoiser, ema, optimizer, nimg: 0, step: 0 };
   const counters: LoopCounters = { tick: 0, tickStartNimg: 0, earlierSec: 0 };
   const resumable: Resumable = { state, counters, order, patchRandom, device };
 
   const init = { config: options, version, totalNimg: Math.round(options.durationKimg * 1000) };
-  const from = options.resume === null ? null : await findResume(options.resume, options.out);
+  const imported = options.resume !== null && (await importedNetwork(options.resume)) !== null;
+  const from = options.resume === null || imported ? null : await findResume(options.resume, options.out);
   if (from) await readTrainingState(from.state, resumable);
+  else if (imported) await resumeImported(options.resume!, resumable, emit);
   else if (options.transfer !== null) await transferWeights(options.transfer, state, emit);
   const folder = from ? await RunFolder.reopen(from.runDir, init) : await RunFolder.create(init);
 
+  const pipeline = describeAugment(options);
+  const augment = pipeline && createAugment(pipeline);
   const step: StepOptions = {
     ...options,
     emaRampupRatio: options.transfer === null ? options.emaRampupRatio : null,
-    meanMultiplier: meanMultiplier(sizes),
     image: { height: images.height, width: images.width },
-    loss: describeLoss(),
+    loss: describeLoss(options, images),
+    augment: options.augmentAt === 'patch' ? augment : null,
   };
   const rounds: RoundsOptions = {
     images: trainImages,
     order,
     patchRandom,
-    sizes,
-    schedule: options.schedule,
+    schedule: describeSchedule(options, sizes),
     rounds: options.batch / batchGpu,
     batchGpu,
     device,
+    augmentImages: options.augmentAt === 'image' ? augment : null,
   };
-  const session = new Session(options, images, folder, resumable, sizes, heldOut, rounds, step);
+  const session = new Session(options, images, folder, resumable, sizes, heldOut, rounds, step, decoder);
   warnAboutMemory(session, emit);
   const { name, path, length, channels, height, width, labelDim } = images;
   emit({
@@ -207,13 +237,16 @@ export async function openSession(options: TrainOptions, images: ImageSet, emit:
     patches: sizes.map((size) => ({ ...size, size: Math.max(size.height, size.width) })),
     parameters: denoiser.numParams(),
     device,
-    resumedFrom: from?.state ?? null,
+    resumedFrom: from?.state ?? (imported ? options.resume : null),
   });
   return session;
 }
 
 /** Keeps `holdout` images, mirrored or not, out of training. */
-function splitImages(images: ImageSet, { holdout, seed }: TrainOptions): { train: ImageSet; heldOut: ImageSet | null } {
+function splitImages(
+  images: DataSet,
+  { holdout, seed }: TrainOptions,
+): { train: DataSet; heldOut: DataSet | null } {
   if (holdout === 0) return { train: images, heldOut: null };
   if (holdout >= images.baseLength) {
     throw new UserError(
@@ -225,22 +258,20 @@ function splitImages(images: ImageSet, { holdout, seed }: TrainOptions): { train
   return holdOut(images, holdout, seed);
 }
 
-/** Starts from the weights of a snapshot, by name; the report says what came along. */
-async function transferWeights(file: string, state: TrainingState, emit: TrainEventListener): Promise<void> {
-  const source = await loadSnapshot(file);
-  try {
-    const tensors = source.denoiser.stateDict();
-    const report = state.denoiser.loadStateDict(tensors, { strict: false });
-    copyWeights(state.ema, state.denoiser);
-    const { matched, missing, mismatched } = report;
-    if (!matched.length) {
-      throw new UserError('NOTHING_TRANSFERRED', `no tensor of ${file} fits this network; check --model-channels and --channel-mult`);
-    }
-    const message = `transferred ${matched.length} tensors from ${file}; ${missing.length} new, ${mismatched.length} of another shape`;
-    emit({ type: 'warning', code: 'TRANSFER', message });
-  } finally {
-    source.denoiser.dispose();
-  }
+/** Goes on from a state of the official trainer, in a run folder of its own. */
+async function resumeImported(
+  file: string,
+  { state, counters }: Resumable,
+  emit: TrainEventListener,
+): Promise<void> {
+  const unused = await restoreImported(file, state);
+  counters.tickStartNimg = state.nimg;
+  if (unused.length)
+    emit({
+      type: 'warning',
+      code: 'UNUSED_TENSORS',
+      message: `${file}: ${unused.join(', ')} not used without augmentation`,
+    });
 }
 
 /** Weights, gradients, moments and the average are five copies; activations come on top. */

@@ -5,7 +5,9 @@ import sharp, { type OverlayOptions } from 'sharp';
 const BACKGROUND = 255;
 const MARGIN_PX = 12;
 const LABEL_PX = 24;
-const FONT_FILE = fileURLToPath(import.meta.resolve('@expo-google-fonts/dm-sans/400Regular/DMSans_400Regular.ttf'));
+const FONT_FILE = fileURLToPath(
+  import.meta.resolve('@expo-google-fonts/dm-sans/400Regular/DMSans_400Regular.ttf'),
+);
 
 /** Images of a sheet: uint8 [N, C, H, W]. */
 export type SheetShape = readonly [count: number, channels: number, height: number, width: number];
@@ -30,6 +32,7 @@ export async function gridPng(pixels: Uint8Array, shape: SheetShape, columns?: n
     }
   }
   return sharp(canvas, { raw: { width: cols * width, height: rows * height, channels: channels as 1 | 3 } })
+    .toColourspace(channels === 1 ? 'b-w' : 'srgb')
     .png()
     .toBuffer();
 }

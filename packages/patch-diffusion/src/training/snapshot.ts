@@ -3,15 +3,17 @@
  * description travels as JSON in the file's metadata under the key `patch_diffusion`.
  */
 import * as torch from '@patch-diffusion/torch';
-import { SafetensorsFile, writeSafetensors } from '@patch-diffusion/torch';
+import { type SafetensorsFile, writeSafetensors } from '@patch-diffusion/torch';
 import { z } from 'zod';
 import type { TrainOptions } from '../config/train-options.js';
+import type { LatentInfo } from '../data/types.js';
 import type { LossSpec } from '../diffusion/losses.js';
 import { createDenoiser, type Denoiser, type PrecondSpec } from '../diffusion/preconditioning.js';
 import { UserError } from '../errors.js';
+import { METADATA_KEY, openTensorFile, readMetadata } from '../tensor-file.js';
+import { placement } from './device.js';
 
 const FORMAT_VERSION = 1;
-export const METADATA_KEY = 'patch_diffusion';
 
 /** What a snapshot says of itself. */
 export interface SnapshotInfo {
@@ -19,9 +21,11 @@ export interface SnapshotInfo {
   readonly formatVersion: number;
   readonly precond: PrecondSpec;
   readonly loss: LossSpec;
-  /** Options of the training run. */
-  readonly train: TrainOptions;
+  /** Options of the training run; null for a network that another program trained. */
+  readonly train: TrainOptions | null;
   readonly dataset: { readonly name: string; readonly classNames: readonly string[] | null };
+  /** How the latents become images, where the network was trained on latents. */
+  readonly latents?: LatentInfo | null;
   /** Images trained on, as the paper counts them. */
   readonly nimg: number;
   /** Optimiser updates. */
@@ -44,7 +48,12 @@ export async function writeSnapshot(
   denoiser: Denoiser,
   info: Omit<SnapshotInfo, 'kind' | 'formatVersion' | 'precond'>,
 ): Promise<void> {
-  const full: SnapshotInfo = { kind: 'snapshot', formatVersion: FORMAT_VERSION, precond: denoiser.spec, ...info };
+  const full: SnapshotInfo = {
+    kind: 'snapshot',
+    formatVersion: FORMAT_VERSION,
+    precond: denoiser.spec,
+    ...info,
+  };
   await writeSafetensors(file, denoiser.stateDict(), { format: 'pt', [METADATA_KEY]: JSON.stringify(full) });
 }
 
@@ -65,7 +74,10 @@ export async function readSnapshotInfo(file: string): Promise<SnapshotInfo> {
  * Loads a snapshot for sampling: in evaluation mode, without gradients. The caller disposes the denoiser.
  * @throws UserError when the file is truncated, is something else, or lacks tensors
  */
-export async function loadSnapshot(file: string, device: torch.Device = 'cpu'): Promise<{ denoiser: Denoiser; info: SnapshotInfo }> {
+export async function loadSnapshot(
+  file: string,
+  device: torch.Device = 'cpu',
+): Promise<{ denoiser: Denoiser; info: SnapshotInfo }> {
   const reader = await openTensorFile(file);
   try {
     const info = parseInfo(reader, file);
@@ -79,18 +91,9 @@ export async function loadSnapshot(file: string, device: torch.Device = 'cpu'): 
       }
     });
     denoiser.requiresGrad(false).eval();
-    return { denoiser: denoiser.to({ device }), info };
+    return { denoiser: denoiser.to(placement(device)), info };
   } finally {
     reader.close();
-  }
-}
-
-/** Opens a safetensors file; what is wrong with it becomes a one-line error. */
-export async function openTensorFile(file: string): Promise<SafetensorsFile> {
-  try {
-    return await SafetensorsFile.open(file);
-  } catch (cause) {
-    throw new UserError('BAD_TENSOR_FILE', (cause as Error).message, { cause });
   }
 }
 
@@ -100,21 +103,16 @@ function parseInfo(reader: SafetensorsFile, file: string): SnapshotInfo {
   if (!parsed.success) {
     const kind = (info as { kind?: unknown }).kind;
     const what = kind === 'training-state' ? 'is a training state' : 'is not a snapshot of this program';
-    throw new UserError('NOT_A_SNAPSHOT', `${file} ${what}; name a file from a run's snapshots/ folder, or the run folder`);
+    throw new UserError(
+      'NOT_A_SNAPSHOT',
+      `${file} ${what}; name a file from a run's snapshots/ folder, or the run folder`,
+    );
   }
   if (parsed.data.formatVersion > FORMAT_VERSION) {
-    throw new UserError('SNAPSHOT_TOO_NEW', `${file} was written by a newer version of patch-diffusion; update to read it`);
+    throw new UserError(
+      'SNAPSHOT_TOO_NEW',
+      `${file} was written by a newer version of patch-diffusion; update to read it`,
+    );
   }
   return info as SnapshotInfo;
-}
-
-/** The JSON object under {@link METADATA_KEY}, or an empty one. */
-export function readMetadata(reader: SafetensorsFile, file: string): object {
-  const text = reader.metadata[METADATA_KEY];
-  if (text === undefined) return {};
-  try {
-    return Object(JSON.parse(text)) as object;
-  } catch (cause) {
-    throw new UserError('BAD_TENSOR_FILE', `${file}: the description in its header is damaged; use another snapshot`, { cause });
-  }
 }

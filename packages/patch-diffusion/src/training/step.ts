@@ -28,6 +28,8 @@ export interface Round {
   readonly patch: Extent;
   /** Images of this round; the multiplier is already in it. */
   readonly count: number;
+  /** Share of this round in the update's gradient. */
+  readonly weight: number;
   makeBatch(): LossBatch;
   readonly random: RandomSource;
 }
@@ -38,10 +40,6 @@ export interface StepOptions {
   readonly emaHalflifeKimg: number;
   readonly emaRampupRatio: number | null;
   readonly lossScaling: number;
-  /** Images per update at full size. */
-  readonly batch: number;
-  /** Expected batch multiplier of the patch schedule. */
-  readonly meanMultiplier: number;
   /** `sum` as published, or `mean`: every patch's sum is scaled to the size of the whole image. */
   readonly lossNorm: 'sum' | 'mean';
   readonly image: Extent;
@@ -72,35 +70,47 @@ export function learningRate(
   return lrRampupKimg > 0 ? lr * Math.min(nimg / (lrRampupKimg * 1000), 1) : lr;
 }
 
-/** Makes one update. The counters move on; no tensor outlives the call. */
-export function trainStep(state: TrainingState, rounds: readonly Round[], options: StepOptions): StepResult {
+/**
+ * Makes one update. The counters move on; no tensor outlives the call.
+ * @param update its rounds, and how many images it counts as: batch · expected multiplier
+ */
+export function trainStep(
+  state: TrainingState,
+  { rounds, images }: { readonly rounds: readonly Round[]; readonly images: number },
+  options: StepOptions,
+): StepResult {
   state.optimizer.zeroGrad();
-  const losses = rounds.map((round) => accumulate(state.denoiser, round, rounds.length, options));
+  const losses = rounds.map((round) => accumulate(state.denoiser, round, options));
   const lr = learningRate(options, state.nimg);
   const gradNorm = sanitiseGradients(state.denoiser.parameters());
   state.optimizer.step(lr);
-  const batchImages = options.batch * options.meanMultiplier;
-  const beta = emaBeta(options, state.nimg, batchImages);
+  const beta = emaBeta(options, state.nimg, images);
   updateEma(state.ema, state.denoiser, beta);
-  state.nimg += Math.floor(batchImages);
+  state.nimg += Math.floor(images);
   state.step += 1;
   return { lr, emaBeta: beta, rounds: losses, gradNorm };
 }
 
 /** Forward and backward of one round; its gradient is added to the parameters'. */
-function accumulate(denoiser: Denoiser, round: Round, numRounds: number, options: StepOptions) {
+function accumulate(denoiser: Denoiser, round: Round, options: StepOptions) {
   return torch.scope(() => {
     const loss = denoisingLoss(denoiser, round.makeBatch(), round.random, options.loss, options.augment);
     const sum = loss.sum();
-    const { patch, count } = round;
+    const { patch, count, weight } = round;
     const pixelScale =
       options.lossNorm === 'mean'
         ? (options.image.height * options.image.width) / (patch.height * patch.width)
         : 1;
-    // Mean over the images of all rounds, sum over pixels.
-    sum.mul((options.lossScaling * pixelScale) / (count * numRounds)).backward();
+    // Mean over the images of the round, sum over pixels.
+    sum.mul((options.lossScaling * pixelScale * weight) / count).backward();
     const lossSum = sum.item();
-    return { patch, count, lossMean: lossSum / loss.numel, lossSum, lossSquares: loss.detach().square().sum().item() };
+    return {
+      patch,
+      count,
+      lossMean: lossSum / loss.numel,
+      lossSum,
+      lossSquares: loss.detach().square().sum().item(),
+    };
   });
 }
 

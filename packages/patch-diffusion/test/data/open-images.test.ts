@@ -8,7 +8,7 @@ import yazl from 'yazl';
 import { datasetInfo } from '../../src/data/dataset-info.js';
 import { openImages } from '../../src/data/open-images.js';
 import { prepare } from '../../src/data/prepare.js';
-import type { ImageSet } from '../../src/data/types.js';
+import type { DataSet } from '../../src/data/types.js';
 import { holdOut } from '../../src/data/views.js';
 import { available, dataDir, goldenDir, readPlainSafetensors } from '../helpers/shared.js';
 
@@ -21,10 +21,11 @@ afterAll(() => rm(scratch, { recursive: true, force: true }));
 const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 
 /** Whole images [N, C, H, W]. */
-async function whole(set: ImageSet, indices = range(set.length)): Promise<Uint8Array> {
+async function whole(set: DataSet, indices = range(set.length)): Promise<Uint8Array> {
   await set.ready(indices);
   const zeros = indices.map(() => 0);
-  return set.gather(indices, { size: { height: set.height, width: set.width }, rows: zeros, cols: zeros });
+  const size = { height: set.height, width: set.width };
+  return set.gather(indices, { size, rows: zeros, cols: zeros }) as Uint8Array;
 }
 
 /** A flat picture. */
@@ -118,7 +119,11 @@ describe('openImages on folders', () => {
       .png()
       .toFile(join(folder, 'turned.png'));
     const turned = await openImages(folder);
-    expect([turned.height, turned.width, [...(await whole(turned))]]).toEqual([2, 1, [0, 255, 0, 255, 0, 255]]);
+    expect([turned.height, turned.width, [...(await whole(turned))]]).toEqual([
+      2,
+      1,
+      [0, 255, 0, 255, 0, 255],
+    ]);
     await rm(join(folder, 'turned.png'));
     const rgba = Buffer.from([255, 0, 0, 255, 0, 0, 0, 0]);
     await sharp(rgba, { raw: { width: 2, height: 1, channels: 4 } })

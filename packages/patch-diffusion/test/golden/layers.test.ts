@@ -1,7 +1,13 @@
 import type { Module, Tensor } from '@patch-diffusion/torch';
 import { camelCaseKeys } from '../../src/interchange/official-config.js';
 import type { Init } from '../../src/networks/init.js';
-import { Conv2d, FourierEmbedding, GroupNorm, Linear, PositionalEmbedding } from '../../src/networks/layers.js';
+import {
+  Conv2d,
+  FourierEmbedding,
+  GroupNorm,
+  Linear,
+  PositionalEmbedding,
+} from '../../src/networks/layers.js';
 import { UNetBlock, type UNetBlockOptions } from '../../src/networks/unet-block.js';
 import { describeGolden, expectClose, type Golden } from '../helpers/golden.js';
 
@@ -16,8 +22,20 @@ function toInit(args: Record<string, never> | null): Init | null {
   return args && { mode: args.init_mode, weight: args.init_weight, bias: args.init_bias };
 }
 
-function build(className: string, kwargs: Record<string, never>): Module & { forward(x: Tensor, emb?: Tensor): Tensor } {
-  const { in_channels, out_channels, kernel, in_features, out_features, emb_channels, num_channels, ...rest } = kwargs;
+function build(
+  className: string,
+  kwargs: Record<string, never>,
+): Module & { forward(x: Tensor, emb?: Tensor): Tensor } {
+  const {
+    in_channels,
+    out_channels,
+    kernel,
+    in_features,
+    out_features,
+    emb_channels,
+    num_channels,
+    ...rest
+  } = kwargs;
   const init = toInit(kwargs) ?? {};
   const options = camelCaseKeys(rest);
   switch (className) {
@@ -32,8 +50,15 @@ function build(className: string, kwargs: Record<string, never>): Module & { for
     case 'FourierEmbedding':
       return new FourierEmbedding(num_channels, rest.scale);
     case 'UNetBlock': {
-      const inits = { init: toInit(rest.init) ?? {}, initZero: toInit(rest.init_zero) ?? {}, initAttn: toInit(rest.init_attn) };
-      return new UNetBlock(in_channels, out_channels, emb_channels, { ...options, ...inits } as UNetBlockOptions) as never;
+      const inits = {
+        init: toInit(rest.init) ?? {},
+        initZero: toInit(rest.init_zero) ?? {},
+        initAttn: toInit(rest.init_attn),
+      };
+      return new UNetBlock(in_channels, out_channels, emb_channels, {
+        ...options,
+        ...inits,
+      } as UNetBlockOptions) as never;
     }
     default:
       throw new Error(`unknown layer class ${className}`);
@@ -51,7 +76,9 @@ describeGolden<LayerConfig>('layers', ({ config, tensor, has, group }: Golden<La
   const inputs: Record<string, Tensor | undefined> = { x, emb };
   const parameters = new Map(layer.namedParameters());
   for (const [name, expected] of group('grad.')) {
-    const source = name.startsWith('in.') ? inputs[name.slice(3)] : parameters.get(name.slice('param.'.length));
+    const source = name.startsWith('in.')
+      ? inputs[name.slice(3)]
+      : parameters.get(name.slice('param.'.length));
     // Buffers are listed without a gradient of ours.
     if (source) expectClose(source.grad!, expected, 2e-4, 1e-6, `grad.${name}`);
   }

@@ -1,4 +1,5 @@
 import * as torch from '@patch-diffusion/torch';
+import { createAugment } from '../../src/diffusion/augmentation/index.js';
 import { denoisingLoss, type LossSpec } from '../../src/diffusion/losses.js';
 import { createDenoiser } from '../../src/diffusion/preconditioning.js';
 import { camelCaseKeys, precondFromOfficial } from '../../src/interchange/official-config.js';
@@ -15,38 +16,52 @@ interface LossConfig {
   batch_mul: number;
 }
 
-const LOSS_TYPES: Record<string, LossSpec['type']> = { EDMLoss: 'edm', Patch_EDMLoss: 'edm', VPLoss: 'vp', VELoss: 've' };
+const LOSS_TYPES: Record<string, LossSpec['type']> = {
+  EDMLoss: 'edm',
+  Patch_EDMLoss: 'edm',
+  VPLoss: 'vp',
+  VELoss: 've',
+};
 
-describeGolden<LossConfig>(
-  'loss',
-  ({ config, tensor, group }) => {
-    const { class: className, kwargs, model_kwargs } = config.net;
-    // Training mode, as in the reference; dropout is off in the vectors.
-    const denoiser = createDenoiser(precondFromOfficial(className, kwargs, model_kwargs)).train();
-    denoiser.loadStateDict(group('param.'));
-    const spec = { type: LOSS_TYPES[config.loss.class], ...camelCaseKeys(config.loss.kwargs) } as LossSpec;
-    const random = replay(group('in.draw.'));
+describeGolden<LossConfig>('loss', ({ config, tensor, group }) => {
+  const { class: className, kwargs, model_kwargs } = config.net;
+  // Training mode, as in the reference; dropout is off in the vectors.
+  const denoiser = createDenoiser(precondFromOfficial(className, kwargs, model_kwargs)).train();
+  denoiser.loadStateDict(group('param.'));
+  const spec = { type: LOSS_TYPES[config.loss.class], ...camelCaseKeys(config.loss.kwargs) } as LossSpec;
+  const augment = config.pipe && createAugment(camelCaseKeys(config.pipe));
+  const random = replay(group('in.draw.'));
 
-    const images = tensor('in.images');
-    const labels = tensor('in.labels');
-    const batch = config.patch_size === null ? { images } : cutPatches(images, config.patch_size, random);
-    const loss = denoisingLoss(denoiser, { ...batch, labels: labels.numel ? labels : null }, random, spec);
-    expectClose(loss, tensor('out.loss'), 2e-5, 0, 'loss');
-    expectClose(loss.mean(), tensor('out.loss_mean'), 2e-5, 0, 'mean');
+  const images = tensor('in.images');
+  const labels = tensor('in.labels');
+  const batch = config.patch_size === null ? { images } : cutPatches(images, config.patch_size, random);
+  const loss = denoisingLoss(
+    denoiser,
+    { ...batch, labels: labels.numel ? labels : null },
+    random,
+    spec,
+    augment,
+  );
+  expectClose(loss, tensor('out.loss'), 2e-5, 0, 'loss');
+  expectClose(loss.mean(), tensor('out.loss_mean'), 2e-5, 0, 'mean');
 
-    loss.sum().mul(config.loss_scaling / config.batch_gpu_total / config.batch_mul).backward();
-    const parameters = new Map(denoiser.namedParameters());
-    for (const [name, expected] of group('grad.param.')) {
-      expectClose(parameters.get(name)!.grad ?? torch.zerosLike(expected), expected, 2e-4, 1e-6, name);
-    }
-    denoiser.dispose();
-  },
-  ({ config }) => (config.pipe ? 'pending: needs the augmentation pipeline' : null),
-);
+  loss
+    .sum()
+    .mul(config.loss_scaling / config.batch_gpu_total / config.batch_mul)
+    .backward();
+  const parameters = new Map(denoiser.namedParameters());
+  for (const [name, expected] of group('grad.param.')) {
+    expectClose(parameters.get(name)!.grad ?? torch.zerosLike(expected), expected, 2e-4, 1e-6, name);
+  }
+  denoiser.dispose();
+});
 
 function cutPatches(images: torch.Tensor, side: number, random: Parameters<typeof drawOffsets>[3]) {
   const [N, , height, width] = images.shape;
-  const [patch, image] = [{ height: side, width: side }, { height, width }];
+  const [patch, image] = [
+    { height: side, width: side },
+    { height, width },
+  ];
   const offsets = drawOffsets(N, patch, image, random);
   return { images: extractPatches(images, patch, offsets), positions: patchPositions(patch, image, offsets) };
 }

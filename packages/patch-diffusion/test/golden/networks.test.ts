@@ -3,7 +3,7 @@ import * as torch from '@patch-diffusion/torch';
 import { expect } from 'vitest';
 import { networkFromOfficial } from '../../src/interchange/official-config.js';
 import { createNetwork } from '../../src/networks/index.js';
-import { formulaTensor, type Formula } from '../helpers/formula.js';
+import { type Formula, formulaTensor } from '../helpers/formula.js';
 import { describeGolden, expectClose, replay } from '../helpers/golden.js';
 
 interface NetworkConfig {
@@ -50,7 +50,9 @@ describeGolden<NetworkConfig>('networks', ({ config, tensor, has, group }) => {
       const y = needsGrad ? run() : torch.noGrad(run);
       expectClose(y, tensor(at('out', 'y')), 2e-5, 0, at('out', 'y'));
       if (!needsGrad) return;
-      y.mul(tensor(at('in', 'probe'))).sum().backward();
+      y.mul(tensor(at('in', 'probe')))
+        .sum()
+        .backward();
       const parameters = new Map(net.namedParameters());
       for (const [name, expected] of group(at('grad', ''))) {
         const grad = name === 'in.x' ? x.grad : parameters.get(name.replace(/^param\./, ''))?.grad;
@@ -67,7 +69,8 @@ function fillByFormula(parameters: [string, Tensor][], formula: Formula): void {
   const sorted = [...parameters].sort(([a], [b]) => (a < b ? -1 : 1));
   torch.noGrad(() =>
     torch.scope(() => {
-      for (const [j, [name, parameter]] of sorted.entries()) parameter.copy_(formulaTensor(name, j, parameter.shape, formula));
+      for (const [j, [name, parameter]] of sorted.entries())
+        parameter.copy_(formulaTensor(name, j, parameter.shape, formula));
     }),
   );
 }

@@ -48,7 +48,11 @@ describeGolden<PrecondConfig>('precond', ({ config, tensor, has, group }) => {
     const inverse = Float64Array.from(sigmas, (sigma) => denoiser.sigmaInverse(sigma));
     expectClose(torch.tensor(inverse), tensor('out.sigma_inv.f64'), 1e-12);
     const times = tensor('in.t.f64').toTypedArray() as Float64Array;
-    expectClose(torch.tensor(Float64Array.from(times, (t) => denoiser.sigma(t))), tensor('out.sigma_of_t.f64'), 1e-12);
+    expectClose(
+      torch.tensor(Float64Array.from(times, (t) => denoiser.sigma(t))),
+      tensor('out.sigma_of_t.f64'),
+      1e-12,
+    );
   }
   denoiser.dispose();
 });

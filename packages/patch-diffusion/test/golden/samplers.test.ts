@@ -1,13 +1,21 @@
+import { join } from 'node:path';
 import * as torch from '@patch-diffusion/torch';
 import { expect } from 'vitest';
 import { guidedDenoise } from '../../src/diffusion/guidance.js';
+import { vpSigma } from '../../src/diffusion/noise-levels.js';
 import { createDenoiser } from '../../src/diffusion/preconditioning.js';
 import { PerSampleRandom, tensorMath, toUint8 } from '../../src/diffusion/sample.js';
-import { type Query, runStep, type SigmaRange } from '../../src/diffusion/samplers/array-math.js';
-import { edmStep, type EdmSamplerOptions, edmTimeSteps } from '../../src/diffusion/samplers/edm.js';
+import {
+  type Query,
+  runStep,
+  type Sampler,
+  type SigmaRange,
+} from '../../src/diffusion/samplers/array-math.js';
+import { planSampler, type SamplerOptions } from '../../src/diffusion/samplers/index.js';
 import { camelCaseKeys, precondFromOfficial } from '../../src/interchange/official-config.js';
 import { windowPositions } from '../../src/patches/patches.js';
-import { describeGolden, expectClose, type Golden } from '../helpers/golden.js';
+import { embedPositions } from '../../src/patches/position-embedding.js';
+import { describeGolden, expectClose, type Golden, goldenDir, openGolden } from '../helpers/golden.js';
 
 interface Call {
   source: string;
@@ -22,8 +30,10 @@ interface SamplerConfig {
   kind: 'sampler' | 't_steps' | 'rng_and_output';
   net: { class: string; kwargs: Record<string, unknown>; model_kwargs: Record<string, unknown> };
   calls: Record<string, Call>;
-  rows: { tag: string; fn: string; net: string; num_steps: number; kwargs: Record<string, number | string> }[];
+  rows: (Pick<Call, 'fn' | 'source' | 'kwargs'> & { tag: string; net: string; num_steps: number })[];
+  net_ranges: Record<string, { sigma_min: number; sigma_max: number | 'inf' }>;
   label_dim: number;
+  num_freqs: number;
 }
 
 describeGolden<SamplerConfig>('samplers', (golden) => {
@@ -32,61 +42,100 @@ describeGolden<SamplerConfig>('samplers', (golden) => {
   else checkStreams(golden);
 });
 
-/** S_churn and the like are not camel case in the official spelling. */
-function samplerOptions(kwargs: Call['kwargs']): EdmSamplerOptions {
-  const renamed = Object.entries(kwargs).map(([key, value]) => [key.replace(/^S_/, 's_'), value]);
-  return camelCaseKeys(Object.fromEntries(renamed)) as EdmSamplerOptions;
+/** Options in our spelling. The ablation sampler of Patch Diffusion has another default range than EDM's. */
+function samplerOptions(call: Pick<Call, 'fn' | 'source' | 'kwargs'>): SamplerOptions {
+  // S_churn, C_1 and the like are not camel case in the official spelling.
+  const renamed = Object.entries(call.kwargs).map(([key, value]) => [key.replace(/^S_/, 's_'), value]);
+  const options: SamplerOptions = {
+    sampler: call.fn === 'edm_sampler' ? 'edm' : 'generalised',
+    ...(camelCaseKeys(Object.fromEntries(renamed)) as SamplerOptions),
+  };
+  if (call.source !== 'patch-diffusion' || options.discretization !== 'vp') return options;
+  const sigma = vpSigma(19.1, 0.1);
+  return { sigmaMin: sigma(options.epsilonS ?? 1e-3), sigmaMax: sigma(1), ...options };
 }
 
-function checkTrajectories({ config, tensor, has, group }: Golden<SamplerConfig>): void {
+function checkTrajectories({ config, tensor, has, group, name }: Golden<SamplerConfig>): void {
   const { class: className, kwargs, model_kwargs } = config.net;
   const denoiser = createDenoiser(precondFromOfficial(className, kwargs, model_kwargs)).eval();
   denoiser.loadStateDict(group('param.'));
+  const tolerance = name === 'ablation_all' ? 3e-4 : 2e-5;
   for (const [tag, call] of Object.entries(config.calls)) {
-    if (call.fn !== 'edm_sampler') continue;
     const optional = (name: string) => (has(name) ? tensor(name) : null);
     const inputs = {
       positions: call.mask_pos ? null : optional(`in.${call.inputs}.latents_pos`),
       classLabels: optional(`in.${call.inputs}.class_labels`),
     };
-    const options = samplerOptions(call.kwargs);
-    const times = edmTimeSteps(options, denoiser);
-    expectClose(torch.tensor(times), tensor(`out.${tag}.t_steps`), 1e-12, 0, `${tag}: times`);
+    const guidance = call.cfg === null ? null : { scale: call.cfg };
+    const options = samplerOptions(call);
+    const sampler = planSampler(options, denoiser);
+    expectTimes(sampler, options, tensor(`out.${tag}.t_steps`), tensor(`out.${tag}.sigma_steps`), tag);
     const noise = optional(`in.${tag}.noise`);
+    expect(sampler.needsNoise).toBe(noise !== null);
     const expected = tensor(`out.${tag}.x_steps`);
-    const denoise = ({ x, sigma }: Query<torch.Tensor>) => guidedDenoise(denoiser, x, sigma, inputs, call.cfg);
-    torch.noGrad(() => {
-      let x = tensor(`in.${call.inputs}.latents`).to({ dtype: 'float64' }).mul(times[0]);
-      expectClose(x, expected.select(0, 0), 2e-5, 0, `${tag}: start`);
-      for (let i = 0; i + 1 < times.length; i++) {
-        const draw = noise ? noise.select(0, i) : null;
-        x = torch.scope(() => runStep(edmStep(tensorMath, options, denoiser, times, i, x, draw), denoise));
-        expectClose(x, expected.select(0, i + 1), 2e-5, 0, `${tag}: step ${i}`);
-      }
-    });
+    const denoise = ({ x, sigma }: Query<torch.Tensor>) =>
+      guidedDenoise(denoiser, x, sigma, inputs, guidance);
+    torch.noGrad(() =>
+      torch.scope(() => {
+        let state = {
+          x: tensor(`in.${call.inputs}.latents`).to({ dtype: 'float64' }).mul(sampler.initialScale),
+        };
+        expectClose(state.x, expected.select(0, 0), 2e-5, 0, `${tag}: start`);
+        for (let i = 0; i < sampler.sigmas.length; i++) {
+          const draw = noise ? noise.select(0, i) : null;
+          state = runStep(sampler.step(tensorMath, i, state, draw), denoise);
+          expectClose(state.x, expected.select(0, i + 1), tolerance, 0, `${tag}: step ${i}`);
+        }
+      }),
+    );
   }
   denoiser.dispose();
 }
 
-function checkTimeSteps({ config, tensor, has }: Golden<SamplerConfig>): void {
-  const ranges = config as unknown as { net_ranges: Record<string, { sigma_min: number; sigma_max: number | 'inf' }> };
-  let checked = 0;
+/** Relative to each value; the iDDPM table is ill-conditioned for small levels (see the README of the vectors). */
+function expectTimes(
+  { sigmas, times }: Sampler,
+  { sampler, discretization = 'edm', schedule = 'linear' }: SamplerOptions,
+  expectedTimes: torch.Tensor,
+  expectedSigmas: torch.Tensor | null,
+  tag: string,
+): void {
+  const bound = (sigma: number) => {
+    if (sampler === 'generalised' && discretization === 'iddpm') return sigma > 0.05 ? 2e-5 : 2e-3;
+    return sampler === 'generalised' && (discretization === 'vp' || schedule === 'vp') ? 1e-8 : 1e-12;
+  };
+  const compare = (actual: Float64Array, expected: torch.Tensor, what: string, factor: number) => {
+    const values = expected.toTypedArray() as Float64Array;
+    expect(actual.length).toBe(values.length);
+    for (const [i, value] of values.entries()) {
+      const limit = Math.abs(value) * bound(sigmas[i]) * factor;
+      expect(Math.abs(actual[i] - value), `${tag}: ${what} ${i}`).toBeLessThanOrEqual(limit);
+    }
+  };
+  if (expectedSigmas) compare(sigmas, expectedSigmas, 'noise level', 1);
+  // t = σ² has twice the relative error of σ.
+  compare(times, expectedTimes, 'time', schedule === 've' ? 2 : 1);
+}
+
+function checkTimeSteps({ config, tensor }: Golden<SamplerConfig>): void {
+  // Rounds with the table that the vectors of the preconditioner carry.
+  const iddpm = openGolden<SamplerConfig>(join(goldenDir, 'precond', 'iddpm.safetensors'));
+  const { class: className, kwargs, model_kwargs } = iddpm.config.net;
+  const rounding = createDenoiser(precondFromOfficial(className, kwargs, model_kwargs));
+  rounding.loadStateDict(iddpm.group('param.'));
   for (const row of config.rows) {
-    // The iDDPM network rounds with a table of its own; its rows are checked with that network's trajectories.
-    if (row.fn !== 'edm_sampler' || row.net === 'iddpm') continue;
-    const { sigma_min, sigma_max } = ranges.net_ranges[row.net];
+    const { sigma_min, sigma_max } = config.net_ranges[row.net];
     const range: SigmaRange = {
       sigmaMin: sigma_min,
       sigmaMax: sigma_max === 'inf' ? Number.POSITIVE_INFINITY : sigma_max,
-      roundSigma: (sigma) => sigma,
+      roundSigma: (sigma) => (row.net === 'iddpm' ? rounding.roundSigma(sigma) : sigma),
     };
-    const times = edmTimeSteps({ ...samplerOptions(row.kwargs), numSteps: row.num_steps }, range);
-    const name = `out.t_steps.${row.tag}`;
-    expect(has(name)).toBe(true);
-    expectClose(torch.tensor(times), tensor(name), 1e-12, 0, row.tag);
-    checked += 1;
+    const options = { ...samplerOptions(row), numSteps: row.num_steps };
+    const discretization = row.net === 'iddpm' ? 'iddpm' : options.discretization;
+    const bounds: SamplerOptions = row.net === 'iddpm' ? { sampler: 'generalised', discretization } : options;
+    expectTimes(planSampler(options, range), bounds, tensor(`out.t_steps.${row.tag}`), null, row.tag);
   }
-  expect(checked).toBeGreaterThan(0);
+  rounding.dispose();
 }
 
 function checkStreams({ config, tensor, group }: Golden<SamplerConfig>): void {
@@ -97,7 +146,8 @@ function checkStreams({ config, tensor, group }: Golden<SamplerConfig>): void {
   expectClose(random.randn(shape), latents, 0, 0, 'latents');
   const classes = Array.from(tensor('out.class_idx').toTypedArray() as BigInt64Array, Number);
   expect(random.integers(config.label_dim)).toEqual(classes);
-  for (const name of ['out.noise_1', 'out.noise_2']) expectClose(random.randn(shape, 'float64'), tensor(name), 0, 0, name);
+  for (const name of ['out.noise_1', 'out.noise_2'])
+    expectClose(random.randn(shape, 'float64'), tensor(name), 0, 0, name);
 
   const images = tensor('in.image_f64');
   const nhwc = tensor('out.image_u8_nhwc').permute([0, 3, 1, 2]).contiguous().toTypedArray();
@@ -108,4 +158,7 @@ function checkStreams({ config, tensor, group }: Golden<SamplerConfig>): void {
     const window = { height: s, width: s, xStart: x, yStart: y };
     expectClose(windowPositions(window, { height: r, width: r }).squeeze(0), expected, 0, 1e-6, tag);
   }
+
+  const embedded = embedPositions(tensor('in.pos'), config.num_freqs);
+  expectClose(embedded, tensor('out.pos_embedding'), 0, 1e-6, 'position embedding');
 }

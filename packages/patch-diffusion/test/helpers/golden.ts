@@ -1,8 +1,8 @@
 /** Reading the reference vectors, and comparing tensors with the tolerances that their README states. */
 import { existsSync, readdirSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
-import { SafetensorsFile, type Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
+import { SafetensorsFile, type Tensor } from '@patch-diffusion/torch';
 import { describe, expect, it } from 'vitest';
 import type { RandomSource } from '../../src/random-source.js';
 
@@ -32,7 +32,9 @@ export function openGolden<C>(path: string): Golden<C> {
     has: (name) => file.has(name),
     group: (prefix) =>
       new Map(
-        file.names.filter((name) => name.startsWith(prefix)).map((name) => [name.slice(prefix.length), file.tensor(name)]),
+        file.names
+          .filter((name) => name.startsWith(prefix))
+          .map((name) => [name.slice(prefix.length), file.tensor(name)]),
       ),
   };
 }
@@ -48,7 +50,8 @@ export function describeGolden<C>(
 ): void {
   const dir = join(goldenDir, folder);
   if (!existsSync(dir)) {
-    describe.skip(`golden/${folder}: skipped, there is no ${dir} (set SHARED_DIR or GOLDEN_DIR)`, () => it('needs vectors', () => {}));
+    describe.skip(`golden/${folder}: skipped, there is no ${dir} (set SHARED_DIR or GOLDEN_DIR)`, () =>
+      it('needs vectors', () => {}));
     return;
   }
   const files = readdirSync(dir).filter((name) => name.endsWith('.safetensors'));
@@ -84,7 +87,13 @@ export function difference(actual: Tensor, expected: Tensor): { max: number; sca
 }
 
 /** Fails unless max|actual − expected| ≤ relative · max|expected| + absolute. */
-export function expectClose(actual: Tensor, expected: Tensor, relative: number, absolute = 0, what = ''): void {
+export function expectClose(
+  actual: Tensor,
+  expected: Tensor,
+  relative: number,
+  absolute = 0,
+  what = '',
+): void {
   const { max, scale } = difference(actual, expected);
   const bound = relative * scale + absolute;
   expect(max, `${what}: largest difference, with a bound of ${bound}`).toBeLessThanOrEqual(bound);

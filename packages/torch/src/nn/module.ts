@@ -57,7 +57,8 @@ export abstract class Module {
         : this.#parameters.has(name) || this.#buffers.has(name) || this.#children.has(name)
           ? 'is registered twice'
           : undefined;
-    if (problem) throw new Error(`internal: ${this.constructor.name}: the name ${JSON.stringify(name)} ${problem}`);
+    if (problem)
+      throw new Error(`internal: ${this.constructor.name}: the name ${JSON.stringify(name)} ${problem}`);
   }
 
   /** Direct children, in registration order. */

@@ -7,48 +7,55 @@ interface Row {
   readonly type: string;
   readonly params: string;
   readonly buffers: string;
-  readonly tensors: string;
+  readonly shape: string;
 }
 
-const HEAD: Row = { name: 'Module', type: 'Type', params: 'Parameters', buffers: 'Buffers', tensors: 'Shape' };
+const HEAD: Row = { name: 'Module', type: 'Type', params: 'Parameters', buffers: 'Buffers', shape: 'Shape' };
 
-/** One row per module down to `depth`; a module at that depth, or without children, counts all below it. */
+/**
+ * One row per module down to `depth`; a module at that depth, or without children, counts all below it.
+ * Tensors that a module with children registers itself have a row `(own)`.
+ */
 export function summaryTable(root: Module, depth: number): string {
   const rows: Row[] = [];
   walk(root, '', 0);
-  const type = `${root.constructor.name}, ${rows.length} rows`;
-  const total: Row = { ...HEAD, ...counts(root), name: 'total', type, tensors: '' };
+  const total: Row = { name: 'total', type: root.constructor.name, ...counts(root, all), shape: '' };
   const table = [HEAD, ...rows, total];
   const width = (key: keyof Row): number => Math.max(...table.map((row) => row[key].length));
-  const widths = { name: width('name'), type: width('type'), params: width('params'), buffers: width('buffers') };
-  const lines = table.map(({ name, type, params, buffers, tensors }) =>
-    [
-      name.padEnd(widths.name),
-      type.padEnd(widths.type),
-      params.padStart(widths.params),
-      buffers.padStart(widths.buffers),
-      tensors,
-    ]
-      .join('  ')
-      .trimEnd(),
-  );
+  const widths = {
+    name: width('name'),
+    type: width('type'),
+    params: width('params'),
+    buffers: width('buffers'),
+  };
+  const lines = table.map(({ name, type, params, buffers, shape }) => {
+    const left = `${name.padEnd(widths.name)}  ${type.padEnd(widths.type)}`;
+    return `${left}  ${params.padStart(widths.params)}  ${buffers.padStart(widths.buffers)}  ${shape}`.trimEnd();
+  });
   const rule = '-'.repeat(Math.max(...lines.map(({ length }) => length)));
   return [lines[0], rule, ...lines.slice(1, -1), rule, lines.at(-1)].join('\n');
 
   function walk(module: Module, path: string, level: number): void {
+    const type = module.constructor.name;
     const children = [...module.children()];
     if (level === depth || children.length === 0) {
-      rows.push({ name: path || '(root)', type: module.constructor.name, ...counts(module), tensors: shapeOf(module) });
+      rows.push({ name: path || '(own)', type, ...counts(module, all), shape: shapeOf(module) });
       return;
     }
     for (const [name, child] of children) walk(child, path === '' ? name : `${path}.${name}`, level + 1);
+    if ([...module.stateDict().keys()].some(own)) {
+      rows.push({ name: `${path} (own)`.trimStart(), type, ...counts(module, own), shape: '' });
+    }
   }
 }
 
-function counts(module: Module): { params: string; buffers: string } {
+const all = (): boolean => true;
+const own = (name: string): boolean => !name.includes('.');
+
+function counts(module: Module, select: (name: string) => boolean): { params: string; buffers: string } {
   const sum = (tensors: Iterable<[string, Tensor]>): string => {
     let elements = 0;
-    for (const [, { numel }] of tensors) elements += numel;
+    for (const [name, { numel }] of tensors) if (select(name)) elements += numel;
     return elements.toLocaleString('en-US');
   };
   return { params: sum(module.namedParameters()), buffers: sum(module.namedBuffers()) };
@@ -56,6 +63,7 @@ function counts(module: Module): { params: string; buffers: string } {
 
 /** The weight's shape where the module has one of its own. */
 function shapeOf(module: Module): string {
-  for (const [name, { shape }] of module.namedParameters()) if (name === 'weight') return `[${shape.join(', ')}]`;
+  for (const [name, { shape }] of module.namedParameters())
+    if (name === 'weight') return `[${shape.join(', ')}]`;
   return '';
 }

@@ -42,20 +42,26 @@ export function op(name: string, overload: string, argumentNames: string): Op {
   return self;
 }
 
-/** Handle of an optional tensor. */
-export function h(tensor: Handle | null | undefined): number | undefined {
-  return tensor === null || tensor === undefined ? undefined : tensor._h;
+/** Passed for what is not what it should be: the addon names the argument in its error. */
+const WRONG = false;
+
+/** Handle of a tensor. */
+export function h(tensor: Handle | null | undefined): number | false | undefined {
+  return tensor === null || tensor === undefined ? undefined : (tensor._h ?? WRONG);
 }
 
 /** Handles of a list of tensors. */
-export function hs(tensors: readonly (Handle | null)[] | null | undefined): (number | null)[] | undefined {
+export function hs(
+  tensors: readonly (Handle | null)[] | null | undefined,
+): (number | false | null)[] | false | undefined {
   if (tensors === null || tensors === undefined) return undefined;
-  const handles = new Array<number | null>(tensors.length);
-  for (let i = 0; i < tensors.length; i++) handles[i] = tensors[i]?._h ?? null;
+  if (!Array.isArray(tensors)) return WRONG;
+  const handles = new Array<number | false | null>(tensors.length);
+  for (let i = 0; i < tensors.length; i++) handles[i] = h(tensors[i]) ?? null;
   return handles;
 }
 
-/** The native object of an optional generator. */
+/** The native object of a generator. */
 export function g(generator: { readonly _g: unknown } | null | undefined): unknown {
-  return generator?._g;
+  return generator === null || generator === undefined ? undefined : (generator._g ?? WRONG);
 }

@@ -33,7 +33,7 @@ export function zerosLike(
   self: Tensor,
   options?: { dtype?: DType | null; device?: Device | null; memoryFormat?: MemoryFormat | null },
 ): Tensor {
-  return wrap($zeros_like.f(self._h, options?.dtype, options?.device, options?.memoryFormat));
+  return wrap($zeros_like.f(h(self), options?.dtype, options?.device, options?.memoryFormat));
 }
 
 const $ones = op('ones', '', 'size dtype device');
@@ -51,7 +51,7 @@ export function onesLike(
   self: Tensor,
   options?: { dtype?: DType | null; device?: Device | null; memoryFormat?: MemoryFormat | null },
 ): Tensor {
-  return wrap($ones_like.f(self._h, options?.dtype, options?.device, options?.memoryFormat));
+  return wrap($ones_like.f(h(self), options?.dtype, options?.device, options?.memoryFormat));
 }
 
 const $full = op('full', '', 'size fill_value dtype device');
@@ -71,7 +71,7 @@ export function fullLike(
   fillValue: Scalar,
   options?: { dtype?: DType | null; device?: Device | null; memoryFormat?: MemoryFormat | null },
 ): Tensor {
-  return wrap($full_like.f(self._h, fillValue, options?.dtype, options?.device, options?.memoryFormat));
+  return wrap($full_like.f(h(self), fillValue, options?.dtype, options?.device, options?.memoryFormat));
 }
 
 const $empty = op('empty', 'memory_format', 'size dtype device memory_format');
@@ -89,7 +89,7 @@ export function emptyLike(
   self: Tensor,
   options?: { dtype?: DType | null; device?: Device | null; memoryFormat?: MemoryFormat | null },
 ): Tensor {
-  return wrap($empty_like.f(self._h, options?.dtype, options?.device, options?.memoryFormat));
+  return wrap($empty_like.f(h(self), options?.dtype, options?.device, options?.memoryFormat));
 }
 
 const $eye = op('eye', '', 'n dtype device');
@@ -236,12 +236,12 @@ export function normal(a0?: Arg, a1?: Arg, a2?: Arg, a3?: Arg): Arg {
     return wrap($normal_float_float.f(a0, a1, a2, g(a3?.generator), a3?.dtype, a3?.device));
   }
   if (a0 instanceof Tensor && a1 instanceof Tensor) {
-    return wrap($normal_Tensor_Tensor.f(a0._h, a1._h, g(a2?.generator)));
+    return wrap($normal_Tensor_Tensor.f(h(a0), h(a1), g(a2?.generator)));
   }
   if (a0 instanceof Tensor && (a1 === undefined || a1 === null || typeof a1 === 'number')) {
-    return wrap($normal_Tensor_float.f(a0._h, a1, g(a2?.generator)));
+    return wrap($normal_Tensor_float.f(h(a0), a1, g(a2?.generator)));
   }
-  return wrap($normal_float_Tensor.f(a0, a1._h, g(a2?.generator)));
+  return wrap($normal_float_Tensor.f(a0, h(a1), g(a2?.generator)));
 }
 
 const $bernoulli = op('bernoulli', '', 'self generator');
@@ -257,12 +257,12 @@ export function bernoulli(
 ): Tensor;
 export function bernoulli(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
   if (isOptions(a1)) {
-    return wrap($bernoulli.f(a0._h, g(a1?.generator)));
+    return wrap($bernoulli.f(h(a0), g(a1?.generator)));
   }
   if (typeof a1 === 'number') {
-    return wrap($bernoulli_p.f(a0._h, a1, g(a2?.generator)));
+    return wrap($bernoulli_p.f(h(a0), a1, g(a2?.generator)));
   }
-  return wrap($bernoulli_Tensor.f(a0._h, a1._h, g(a2?.generator)));
+  return wrap($bernoulli_Tensor.f(h(a0), h(a1), g(a2?.generator)));
 }
 
 const $bernoulli__float = op('bernoulli_', 'float', 'self p generator');
@@ -277,10 +277,10 @@ export function bernoulli_(
 export function bernoulli_(self: Tensor, p: Tensor, options?: { generator?: Generator | null }): Tensor;
 export function bernoulli_(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
   if (a1 === undefined || a1 === null || typeof a1 === 'number') {
-    $bernoulli__float.f(a0._h, a1, g(a2?.generator));
+    $bernoulli__float.f(h(a0), a1, g(a2?.generator));
     return a0;
   }
-  $bernoulli__Tensor.f(a0._h, a1._h, g(a2?.generator));
+  $bernoulli__Tensor.f(h(a0), h(a1), g(a2?.generator));
   return a0;
 }
 
@@ -292,7 +292,7 @@ export function normal_(
   std?: number | null,
   options?: { generator?: Generator | null },
 ): Tensor {
-  $normal_.f(self._h, mean, std, g(options?.generator));
+  $normal_.f(h(self), mean, std, g(options?.generator));
   return self;
 }
 
@@ -304,7 +304,7 @@ export function uniform_(
   to?: number | null,
   options?: { generator?: Generator | null },
 ): Tensor {
-  $uniform_.f(self._h, from, to, g(options?.generator));
+  $uniform_.f(h(self), from, to, g(options?.generator));
   return self;
 }
 
@@ -324,14 +324,14 @@ export function random_(self: Tensor, to: number, options?: { generator?: Genera
 export function random_(self: Tensor, options?: { generator?: Generator | null }): Tensor;
 export function random_(a0?: Arg, a1?: Arg, a2?: Arg, a3?: Arg): Arg {
   if (typeof a1 === 'number' && (a2 === undefined || a2 === null || typeof a2 === 'number')) {
-    $random__from.f(a0._h, a1, a2, g(a3?.generator));
+    $random__from.f(h(a0), a1, a2, g(a3?.generator));
     return a0;
   }
   if (typeof a1 === 'number') {
-    $random__to.f(a0._h, a1, g(a2?.generator));
+    $random__to.f(h(a0), a1, g(a2?.generator));
     return a0;
   }
-  $random_.f(a0._h, g(a1?.generator));
+  $random_.f(h(a0), g(a1?.generator));
   return a0;
 }
 
@@ -342,7 +342,7 @@ export function exponential_(
   lambd?: number | null,
   options?: { generator?: Generator | null },
 ): Tensor {
-  $exponential_.f(self._h, lambd, g(options?.generator));
+  $exponential_.f(h(self), lambd, g(options?.generator));
   return self;
 }
 
@@ -354,7 +354,7 @@ export function multinomial(
   replacement?: boolean | null,
   options?: { generator?: Generator | null },
 ): Tensor {
-  return wrap($multinomial.f(self._h, numSamples, replacement, g(options?.generator)));
+  return wrap($multinomial.f(h(self), numSamples, replacement, g(options?.generator)));
 }
 
 // ---- Filling and copying ----
@@ -365,43 +365,43 @@ const $fill__Scalar = op('fill_', 'Scalar', 'self value');
 export function fill_(self: Tensor, value: Tensor | Scalar): Tensor;
 export function fill_(a0?: Arg, a1?: Arg): Arg {
   if (a1 instanceof Tensor) {
-    $fill__Tensor.f(a0._h, a1._h);
+    $fill__Tensor.f(h(a0), h(a1));
     return a0;
   }
-  $fill__Scalar.f(a0._h, a1);
+  $fill__Scalar.f(h(a0), a1);
   return a0;
 }
 
 const $zero_ = op('zero_', '', 'self');
 /** Becomes zero everywhere. */
 export function zero_(self: Tensor): Tensor {
-  $zero_.f(self._h);
+  $zero_.f(h(self));
   return self;
 }
 
 const $copy_ = op('copy_', '', 'self src non_blocking');
 /** Becomes a copy of `src`, broadcast and converted. */
 export function copy_(self: Tensor, src: Tensor, nonBlocking?: boolean | null): Tensor {
-  $copy_.f(self._h, src._h, nonBlocking);
+  $copy_.f(h(self), h(src), nonBlocking);
   return self;
 }
 
 const $clone = op('clone', '', 'self memory_format');
 /** A copy; recorded for backward. */
 export function clone(self: Tensor, options?: { memoryFormat?: MemoryFormat | null }): Tensor {
-  return wrap($clone.f(self._h, options?.memoryFormat));
+  return wrap($clone.f(h(self), options?.memoryFormat));
 }
 
 const $detach = op('detach', '', 'self');
 /** The same memory, not recorded for backward. */
 export function detach(self: Tensor): Tensor {
-  return wrap($detach.f(self._h));
+  return wrap($detach.f(h(self)));
 }
 
 const $contiguous = op('contiguous', '', 'self memory_format');
 /** Itself, or a copy laid out row by row (or channels-last). */
 export function contiguous(self: Tensor, options?: { memoryFormat?: MemoryFormat }): Tensor {
-  return wrap($contiguous.f(self._h, options?.memoryFormat));
+  return wrap($contiguous.f(h(self), options?.memoryFormat));
 }
 
 // ---- Arithmetic ----
@@ -412,9 +412,9 @@ const $add_Scalar = op('add', 'Scalar', 'self other alpha');
 export function add(self: Tensor, other: Tensor | Scalar, options?: { alpha?: Scalar }): Tensor;
 export function add(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
   if (a1 instanceof Tensor) {
-    return wrap($add_Tensor.f(a0._h, a1._h, a2?.alpha));
+    return wrap($add_Tensor.f(h(a0), h(a1), a2?.alpha));
   }
-  return wrap($add_Scalar.f(a0._h, a1, a2?.alpha));
+  return wrap($add_Scalar.f(h(a0), a1, a2?.alpha));
 }
 
 const $add__Tensor = op('add_', 'Tensor', 'self other alpha');
@@ -423,10 +423,10 @@ const $add__Scalar = op('add_', 'Scalar', 'self other alpha');
 export function add_(self: Tensor, other: Tensor | Scalar, options?: { alpha?: Scalar }): Tensor;
 export function add_(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
   if (a1 instanceof Tensor) {
-    $add__Tensor.f(a0._h, a1._h, a2?.alpha);
+    $add__Tensor.f(h(a0), h(a1), a2?.alpha);
     return a0;
   }
-  $add__Scalar.f(a0._h, a1, a2?.alpha);
+  $add__Scalar.f(h(a0), a1, a2?.alpha);
   return a0;
 }
 
@@ -436,9 +436,9 @@ const $sub_Scalar = op('sub', 'Scalar', 'self other alpha');
 export function sub(self: Tensor, other: Tensor | Scalar, options?: { alpha?: Scalar }): Tensor;
 export function sub(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
   if (a1 instanceof Tensor) {
-    return wrap($sub_Tensor.f(a0._h, a1._h, a2?.alpha));
+    return wrap($sub_Tensor.f(h(a0), h(a1), a2?.alpha));
   }
-  return wrap($sub_Scalar.f(a0._h, a1, a2?.alpha));
+  return wrap($sub_Scalar.f(h(a0), a1, a2?.alpha));
 }
 
 const $sub__Tensor = op('sub_', 'Tensor', 'self other alpha');
@@ -447,10 +447,10 @@ const $sub__Scalar = op('sub_', 'Scalar', 'self other alpha');
 export function sub_(self: Tensor, other: Tensor | Scalar, options?: { alpha?: Scalar }): Tensor;
 export function sub_(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
   if (a1 instanceof Tensor) {
-    $sub__Tensor.f(a0._h, a1._h, a2?.alpha);
+    $sub__Tensor.f(h(a0), h(a1), a2?.alpha);
     return a0;
   }
-  $sub__Scalar.f(a0._h, a1, a2?.alpha);
+  $sub__Scalar.f(h(a0), a1, a2?.alpha);
   return a0;
 }
 
@@ -460,9 +460,9 @@ const $rsub_Scalar = op('rsub', 'Scalar', 'self other alpha');
 export function rsub(self: Tensor, other: Tensor | Scalar, options?: { alpha?: Scalar }): Tensor;
 export function rsub(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
   if (a1 instanceof Tensor) {
-    return wrap($rsub_Tensor.f(a0._h, a1._h, a2?.alpha));
+    return wrap($rsub_Tensor.f(h(a0), h(a1), a2?.alpha));
   }
-  return wrap($rsub_Scalar.f(a0._h, a1, a2?.alpha));
+  return wrap($rsub_Scalar.f(h(a0), a1, a2?.alpha));
 }
 
 const $mul_Tensor = op('mul', 'Tensor', 'self other');
@@ -471,9 +471,9 @@ const $mul_Scalar = op('mul', 'Scalar', 'self other');
 export function mul(self: Tensor, other: Tensor | Scalar): Tensor;
 export function mul(a0?: Arg, a1?: Arg): Arg {
   if (a1 instanceof Tensor) {
-    return wrap($mul_Tensor.f(a0._h, a1._h));
+    return wrap($mul_Tensor.f(h(a0), h(a1)));
   }
-  return wrap($mul_Scalar.f(a0._h, a1));
+  return wrap($mul_Scalar.f(h(a0), a1));
 }
 
 const $mul__Tensor = op('mul_', 'Tensor', 'self other');
@@ -482,10 +482,10 @@ const $mul__Scalar = op('mul_', 'Scalar', 'self other');
 export function mul_(self: Tensor, other: Tensor | Scalar): Tensor;
 export function mul_(a0?: Arg, a1?: Arg): Arg {
   if (a1 instanceof Tensor) {
-    $mul__Tensor.f(a0._h, a1._h);
+    $mul__Tensor.f(h(a0), h(a1));
     return a0;
   }
-  $mul__Scalar.f(a0._h, a1);
+  $mul__Scalar.f(h(a0), a1);
   return a0;
 }
 
@@ -495,9 +495,9 @@ const $div_Scalar = op('div', 'Scalar', 'self other');
 export function div(self: Tensor, other: Tensor | Scalar): Tensor;
 export function div(a0?: Arg, a1?: Arg): Arg {
   if (a1 instanceof Tensor) {
-    return wrap($div_Tensor.f(a0._h, a1._h));
+    return wrap($div_Tensor.f(h(a0), h(a1)));
   }
-  return wrap($div_Scalar.f(a0._h, a1));
+  return wrap($div_Scalar.f(h(a0), a1));
 }
 
 const $div__Tensor = op('div_', 'Tensor', 'self other');
@@ -506,10 +506,10 @@ const $div__Scalar = op('div_', 'Scalar', 'self other');
 export function div_(self: Tensor, other: Tensor | Scalar): Tensor;
 export function div_(a0?: Arg, a1?: Arg): Arg {
   if (a1 instanceof Tensor) {
-    $div__Tensor.f(a0._h, a1._h);
+    $div__Tensor.f(h(a0), h(a1));
     return a0;
   }
-  $div__Scalar.f(a0._h, a1);
+  $div__Scalar.f(h(a0), a1);
   return a0;
 }
 
@@ -519,9 +519,9 @@ const $floor_divide_Scalar = op('floor_divide', 'Scalar', 'self other');
 export function floorDivide(self: Tensor, other: Tensor | Scalar): Tensor;
 export function floorDivide(a0?: Arg, a1?: Arg): Arg {
   if (a1 instanceof Tensor) {
-    return wrap($floor_divide.f(a0._h, a1._h));
+    return wrap($floor_divide.f(h(a0), h(a1)));
   }
-  return wrap($floor_divide_Scalar.f(a0._h, a1));
+  return wrap($floor_divide_Scalar.f(h(a0), a1));
 }
 
 const $remainder_Tensor = op('remainder', 'Tensor', 'self other');
@@ -530,9 +530,9 @@ const $remainder_Scalar = op('remainder', 'Scalar', 'self other');
 export function remainder(self: Tensor, other: Tensor | Scalar): Tensor;
 export function remainder(a0?: Arg, a1?: Arg): Arg {
   if (a1 instanceof Tensor) {
-    return wrap($remainder_Tensor.f(a0._h, a1._h));
+    return wrap($remainder_Tensor.f(h(a0), h(a1)));
   }
-  return wrap($remainder_Scalar.f(a0._h, a1));
+  return wrap($remainder_Scalar.f(h(a0), a1));
 }
 
 const $pow_Tensor_Scalar = op('pow', 'Tensor_Scalar', 'self exponent');
@@ -542,12 +542,12 @@ const $pow_Scalar = op('pow', 'Scalar', 'self exponent');
 export function pow(self: Tensor | Scalar, exponent: Scalar | Tensor): Tensor;
 export function pow(a0?: Arg, a1?: Arg): Arg {
   if (a0 instanceof Tensor && typeof a1 !== 'object') {
-    return wrap($pow_Tensor_Scalar.f(a0._h, a1));
+    return wrap($pow_Tensor_Scalar.f(h(a0), a1));
   }
   if (a0 instanceof Tensor) {
-    return wrap($pow_Tensor_Tensor.f(a0._h, a1._h));
+    return wrap($pow_Tensor_Tensor.f(h(a0), h(a1)));
   }
-  return wrap($pow_Scalar.f(a0, a1._h));
+  return wrap($pow_Scalar.f(a0, h(a1)));
 }
 
 const $pow__Scalar = op('pow_', 'Scalar', 'self exponent');
@@ -556,10 +556,10 @@ const $pow__Tensor = op('pow_', 'Tensor', 'self exponent');
 export function pow_(self: Tensor, exponent: Scalar | Tensor): Tensor;
 export function pow_(a0?: Arg, a1?: Arg): Arg {
   if (typeof a1 !== 'object') {
-    $pow__Scalar.f(a0._h, a1);
+    $pow__Scalar.f(h(a0), a1);
     return a0;
   }
-  $pow__Tensor.f(a0._h, a1._h);
+  $pow__Tensor.f(h(a0), h(a1));
   return a0;
 }
 
@@ -569,9 +569,9 @@ const $lerp_Tensor = op('lerp', 'Tensor', 'self end weight');
 export function lerp(self: Tensor, end: Tensor, weight: Scalar | Tensor): Tensor;
 export function lerp(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
   if (typeof a2 !== 'object') {
-    return wrap($lerp_Scalar.f(a0._h, a1._h, a2));
+    return wrap($lerp_Scalar.f(h(a0), h(a1), a2));
   }
-  return wrap($lerp_Tensor.f(a0._h, a1._h, a2._h));
+  return wrap($lerp_Tensor.f(h(a0), h(a1), h(a2)));
 }
 
 const $lerp__Scalar = op('lerp_', 'Scalar', 'self end weight');
@@ -580,10 +580,10 @@ const $lerp__Tensor = op('lerp_', 'Tensor', 'self end weight');
 export function lerp_(self: Tensor, end: Tensor, weight: Scalar | Tensor): Tensor;
 export function lerp_(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
   if (typeof a2 !== 'object') {
-    $lerp__Scalar.f(a0._h, a1._h, a2);
+    $lerp__Scalar.f(h(a0), h(a1), a2);
     return a0;
   }
-  $lerp__Tensor.f(a0._h, a1._h, a2._h);
+  $lerp__Tensor.f(h(a0), h(a1), h(a2));
   return a0;
 }
 
@@ -595,7 +595,7 @@ export function addcmul(
   tensor2: Tensor,
   options?: { value?: Scalar },
 ): Tensor {
-  return wrap($addcmul.f(self._h, tensor1._h, tensor2._h, options?.value));
+  return wrap($addcmul.f(h(self), h(tensor1), h(tensor2), options?.value));
 }
 
 const $addcmul_ = op('addcmul_', '', 'self tensor1 tensor2 value');
@@ -606,7 +606,7 @@ export function addcmul_(
   tensor2: Tensor,
   options?: { value?: Scalar },
 ): Tensor {
-  $addcmul_.f(self._h, tensor1._h, tensor2._h, options?.value);
+  $addcmul_.f(h(self), h(tensor1), h(tensor2), options?.value);
   return self;
 }
 
@@ -618,7 +618,7 @@ export function addcdiv(
   tensor2: Tensor,
   options?: { value?: Scalar },
 ): Tensor {
-  return wrap($addcdiv.f(self._h, tensor1._h, tensor2._h, options?.value));
+  return wrap($addcdiv.f(h(self), h(tensor1), h(tensor2), options?.value));
 }
 
 const $addcdiv_ = op('addcdiv_', '', 'self tensor1 tensor2 value');
@@ -629,209 +629,209 @@ export function addcdiv_(
   tensor2: Tensor,
   options?: { value?: Scalar },
 ): Tensor {
-  $addcdiv_.f(self._h, tensor1._h, tensor2._h, options?.value);
+  $addcdiv_.f(h(self), h(tensor1), h(tensor2), options?.value);
   return self;
 }
 
 const $neg = op('neg', '', 'self');
 /** `-self`. */
 export function neg(self: Tensor): Tensor {
-  return wrap($neg.f(self._h));
+  return wrap($neg.f(h(self)));
 }
 
 const $neg_ = op('neg_', '', 'self');
 /** Becomes `-self`. */
 export function neg_(self: Tensor): Tensor {
-  $neg_.f(self._h);
+  $neg_.f(h(self));
   return self;
 }
 
 const $abs = op('abs', '', 'self');
 /** Absolute value. */
 export function abs(self: Tensor): Tensor {
-  return wrap($abs.f(self._h));
+  return wrap($abs.f(h(self)));
 }
 
 const $sign = op('sign', '', 'self');
 /** -1, 0 or 1. */
 export function sign(self: Tensor): Tensor {
-  return wrap($sign.f(self._h));
+  return wrap($sign.f(h(self)));
 }
 
 const $square = op('square', '', 'self');
 /** `self²`. */
 export function square(self: Tensor): Tensor {
-  return wrap($square.f(self._h));
+  return wrap($square.f(h(self)));
 }
 
 const $reciprocal = op('reciprocal', '', 'self');
 /** `1 / self`. */
 export function reciprocal(self: Tensor): Tensor {
-  return wrap($reciprocal.f(self._h));
+  return wrap($reciprocal.f(h(self)));
 }
 
 const $sqrt = op('sqrt', '', 'self');
 /** Square root. */
 export function sqrt(self: Tensor): Tensor {
-  return wrap($sqrt.f(self._h));
+  return wrap($sqrt.f(h(self)));
 }
 
 const $sqrt_ = op('sqrt_', '', 'self');
 /** Becomes its square root. */
 export function sqrt_(self: Tensor): Tensor {
-  $sqrt_.f(self._h);
+  $sqrt_.f(h(self));
   return self;
 }
 
 const $rsqrt = op('rsqrt', '', 'self');
 /** `1 / √self`. */
 export function rsqrt(self: Tensor): Tensor {
-  return wrap($rsqrt.f(self._h));
+  return wrap($rsqrt.f(h(self)));
 }
 
 const $exp = op('exp', '', 'self');
 /** Exponential. */
 export function exp(self: Tensor): Tensor {
-  return wrap($exp.f(self._h));
+  return wrap($exp.f(h(self)));
 }
 
 const $exp_ = op('exp_', '', 'self');
 /** Becomes its exponential. */
 export function exp_(self: Tensor): Tensor {
-  $exp_.f(self._h);
+  $exp_.f(h(self));
   return self;
 }
 
 const $expm1 = op('expm1', '', 'self');
 /** `exp(self) - 1`, exact near 0. */
 export function expm1(self: Tensor): Tensor {
-  return wrap($expm1.f(self._h));
+  return wrap($expm1.f(h(self)));
 }
 
 const $log = op('log', '', 'self');
 /** Natural logarithm. */
 export function log(self: Tensor): Tensor {
-  return wrap($log.f(self._h));
+  return wrap($log.f(h(self)));
 }
 
 const $log2 = op('log2', '', 'self');
 /** Logarithm to base 2. */
 export function log2(self: Tensor): Tensor {
-  return wrap($log2.f(self._h));
+  return wrap($log2.f(h(self)));
 }
 
 const $log10 = op('log10', '', 'self');
 /** Logarithm to base 10. */
 export function log10(self: Tensor): Tensor {
-  return wrap($log10.f(self._h));
+  return wrap($log10.f(h(self)));
 }
 
 const $log1p = op('log1p', '', 'self');
 /** `log(1 + self)`, exact near 0. */
 export function log1p(self: Tensor): Tensor {
-  return wrap($log1p.f(self._h));
+  return wrap($log1p.f(h(self)));
 }
 
 const $sin = op('sin', '', 'self');
 /** Sine. */
 export function sin(self: Tensor): Tensor {
-  return wrap($sin.f(self._h));
+  return wrap($sin.f(h(self)));
 }
 
 const $cos = op('cos', '', 'self');
 /** Cosine. */
 export function cos(self: Tensor): Tensor {
-  return wrap($cos.f(self._h));
+  return wrap($cos.f(h(self)));
 }
 
 const $tan = op('tan', '', 'self');
 /** Tangent. */
 export function tan(self: Tensor): Tensor {
-  return wrap($tan.f(self._h));
+  return wrap($tan.f(h(self)));
 }
 
 const $asin = op('asin', '', 'self');
 /** Inverse sine. */
 export function asin(self: Tensor): Tensor {
-  return wrap($asin.f(self._h));
+  return wrap($asin.f(h(self)));
 }
 
 const $acos = op('acos', '', 'self');
 /** Inverse cosine. */
 export function acos(self: Tensor): Tensor {
-  return wrap($acos.f(self._h));
+  return wrap($acos.f(h(self)));
 }
 
 const $atan = op('atan', '', 'self');
 /** Inverse tangent. */
 export function atan(self: Tensor): Tensor {
-  return wrap($atan.f(self._h));
+  return wrap($atan.f(h(self)));
 }
 
 const $atan2 = op('atan2', '', 'self other');
 /** Angle of the point (other, self). */
 export function atan2(self: Tensor, other: Tensor): Tensor {
-  return wrap($atan2.f(self._h, other._h));
+  return wrap($atan2.f(h(self), h(other)));
 }
 
 const $sinh = op('sinh', '', 'self');
 /** Hyperbolic sine. */
 export function sinh(self: Tensor): Tensor {
-  return wrap($sinh.f(self._h));
+  return wrap($sinh.f(h(self)));
 }
 
 const $cosh = op('cosh', '', 'self');
 /** Hyperbolic cosine. */
 export function cosh(self: Tensor): Tensor {
-  return wrap($cosh.f(self._h));
+  return wrap($cosh.f(h(self)));
 }
 
 const $tanh = op('tanh', '', 'self');
 /** Hyperbolic tangent. */
 export function tanh(self: Tensor): Tensor {
-  return wrap($tanh.f(self._h));
+  return wrap($tanh.f(h(self)));
 }
 
 const $erf = op('erf', '', 'self');
 /** Error function. */
 export function erf(self: Tensor): Tensor {
-  return wrap($erf.f(self._h));
+  return wrap($erf.f(h(self)));
 }
 
 const $erfinv = op('erfinv', '', 'self');
 /** Inverse of the error function. */
 export function erfinv(self: Tensor): Tensor {
-  return wrap($erfinv.f(self._h));
+  return wrap($erfinv.f(h(self)));
 }
 
 const $lgamma = op('lgamma', '', 'self');
 /** Logarithm of the gamma function. */
 export function lgamma(self: Tensor): Tensor {
-  return wrap($lgamma.f(self._h));
+  return wrap($lgamma.f(h(self)));
 }
 
 const $floor = op('floor', '', 'self');
 /** Rounded down. */
 export function floor(self: Tensor): Tensor {
-  return wrap($floor.f(self._h));
+  return wrap($floor.f(h(self)));
 }
 
 const $ceil = op('ceil', '', 'self');
 /** Rounded up. */
 export function ceil(self: Tensor): Tensor {
-  return wrap($ceil.f(self._h));
+  return wrap($ceil.f(h(self)));
 }
 
 const $round = op('round', '', 'self');
 /** Rounded to the nearest integer, halves to even. */
 export function round(self: Tensor): Tensor {
-  return wrap($round.f(self._h));
+  return wrap($round.f(h(self)));
 }
 
 const $trunc = op('trunc', '', 'self');
 /** Rounded towards 0. */
 export function trunc(self: Tensor): Tensor {
-  return wrap($trunc.f(self._h));
+  return wrap($trunc.f(h(self)));
 }
 
 const $clamp = op('clamp', '', 'self min max');
@@ -843,9 +843,9 @@ export function clamp(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
     (a1 === undefined || a1 === null || typeof a1 !== 'object') &&
     (a2 === undefined || a2 === null || typeof a2 !== 'object')
   ) {
-    return wrap($clamp.f(a0._h, a1, a2));
+    return wrap($clamp.f(h(a0), a1, a2));
   }
-  return wrap($clamp_Tensor.f(a0._h, h(a1), h(a2)));
+  return wrap($clamp_Tensor.f(h(a0), h(a1), h(a2)));
 }
 
 const $clamp_ = op('clamp_', '', 'self min max');
@@ -857,10 +857,10 @@ export function clamp_(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
     (a1 === undefined || a1 === null || typeof a1 !== 'object') &&
     (a2 === undefined || a2 === null || typeof a2 !== 'object')
   ) {
-    $clamp_.f(a0._h, a1, a2);
+    $clamp_.f(h(a0), a1, a2);
     return a0;
   }
-  $clamp__Tensor.f(a0._h, h(a1), h(a2));
+  $clamp__Tensor.f(h(a0), h(a1), h(a2));
   return a0;
 }
 
@@ -870,9 +870,9 @@ const $clamp_min_Tensor = op('clamp_min', 'Tensor', 'self min');
 export function clampMin(self: Tensor, min: Scalar | Tensor): Tensor;
 export function clampMin(a0?: Arg, a1?: Arg): Arg {
   if (typeof a1 !== 'object') {
-    return wrap($clamp_min.f(a0._h, a1));
+    return wrap($clamp_min.f(h(a0), a1));
   }
-  return wrap($clamp_min_Tensor.f(a0._h, a1._h));
+  return wrap($clamp_min_Tensor.f(h(a0), h(a1)));
 }
 
 const $clamp_min_ = op('clamp_min_', '', 'self min');
@@ -881,10 +881,10 @@ const $clamp_min__Tensor = op('clamp_min_', 'Tensor', 'self min');
 export function clampMin_(self: Tensor, min: Scalar | Tensor): Tensor;
 export function clampMin_(a0?: Arg, a1?: Arg): Arg {
   if (typeof a1 !== 'object') {
-    $clamp_min_.f(a0._h, a1);
+    $clamp_min_.f(h(a0), a1);
     return a0;
   }
-  $clamp_min__Tensor.f(a0._h, a1._h);
+  $clamp_min__Tensor.f(h(a0), h(a1));
   return a0;
 }
 
@@ -894,9 +894,9 @@ const $clamp_max_Tensor = op('clamp_max', 'Tensor', 'self max');
 export function clampMax(self: Tensor, max: Scalar | Tensor): Tensor;
 export function clampMax(a0?: Arg, a1?: Arg): Arg {
   if (typeof a1 !== 'object') {
-    return wrap($clamp_max.f(a0._h, a1));
+    return wrap($clamp_max.f(h(a0), a1));
   }
-  return wrap($clamp_max_Tensor.f(a0._h, a1._h));
+  return wrap($clamp_max_Tensor.f(h(a0), h(a1)));
 }
 
 const $clamp_max_ = op('clamp_max_', '', 'self max');
@@ -905,23 +905,23 @@ const $clamp_max__Tensor = op('clamp_max_', 'Tensor', 'self max');
 export function clampMax_(self: Tensor, max: Scalar | Tensor): Tensor;
 export function clampMax_(a0?: Arg, a1?: Arg): Arg {
   if (typeof a1 !== 'object') {
-    $clamp_max_.f(a0._h, a1);
+    $clamp_max_.f(h(a0), a1);
     return a0;
   }
-  $clamp_max__Tensor.f(a0._h, a1._h);
+  $clamp_max__Tensor.f(h(a0), h(a1));
   return a0;
 }
 
 const $minimum = op('minimum', '', 'self other');
 /** The smaller of both, elementwise. */
 export function minimum(self: Tensor, other: Tensor): Tensor {
-  return wrap($minimum.f(self._h, other._h));
+  return wrap($minimum.f(h(self), h(other)));
 }
 
 const $maximum = op('maximum', '', 'self other');
 /** The larger of both, elementwise. */
 export function maximum(self: Tensor, other: Tensor): Tensor {
-  return wrap($maximum.f(self._h, other._h));
+  return wrap($maximum.f(h(self), h(other)));
 }
 
 const $nan_to_num = op('nan_to_num', '', 'self nan posinf neginf');
@@ -932,7 +932,7 @@ export function nanToNum(
   posinf?: number | null,
   neginf?: number | null,
 ): Tensor {
-  return wrap($nan_to_num.f(self._h, nan, posinf, neginf));
+  return wrap($nan_to_num.f(h(self), nan, posinf, neginf));
 }
 
 const $nan_to_num_ = op('nan_to_num_', '', 'self nan posinf neginf');
@@ -943,7 +943,7 @@ export function nanToNum_(
   posinf?: number | null,
   neginf?: number | null,
 ): Tensor {
-  $nan_to_num_.f(self._h, nan, posinf, neginf);
+  $nan_to_num_.f(h(self), nan, posinf, neginf);
   return self;
 }
 
@@ -953,9 +953,9 @@ const $fmod_Scalar = op('fmod', 'Scalar', 'self other');
 export function fmod(self: Tensor, other: Tensor | Scalar): Tensor;
 export function fmod(a0?: Arg, a1?: Arg): Arg {
   if (a1 instanceof Tensor) {
-    return wrap($fmod_Tensor.f(a0._h, a1._h));
+    return wrap($fmod_Tensor.f(h(a0), h(a1)));
   }
-  return wrap($fmod_Scalar.f(a0._h, a1));
+  return wrap($fmod_Scalar.f(h(a0), a1));
 }
 
 // ---- Activations ----
@@ -963,20 +963,20 @@ export function fmod(a0?: Arg, a1?: Arg): Arg {
 const $relu = op('relu', '', 'self');
 /** `max(self, 0)`. */
 export function relu(self: Tensor): Tensor {
-  return wrap($relu.f(self._h));
+  return wrap($relu.f(h(self)));
 }
 
 const $relu_ = op('relu_', '', 'self');
 /** Becomes `max(self, 0)`. */
 export function relu_(self: Tensor): Tensor {
-  $relu_.f(self._h);
+  $relu_.f(h(self));
   return self;
 }
 
 const $leaky_relu = op('leaky_relu', '', 'self negative_slope');
 /** `self` where positive, else `negative_slope · self`. */
 export function leakyRelu(self: Tensor, negativeSlope?: Scalar | null): Tensor {
-  return wrap($leaky_relu.f(self._h, negativeSlope));
+  return wrap($leaky_relu.f(h(self), negativeSlope));
 }
 
 const $elu = op('elu', '', 'self alpha scale input_scale');
@@ -987,82 +987,82 @@ export function elu(
   scale?: Scalar | null,
   inputScale?: Scalar | null,
 ): Tensor {
-  return wrap($elu.f(self._h, alpha, scale, inputScale));
+  return wrap($elu.f(h(self), alpha, scale, inputScale));
 }
 
 const $gelu = op('gelu', '', 'self approximate');
 /** Gaussian error linear unit. */
 export function gelu(self: Tensor, options?: { approximate?: string }): Tensor {
-  return wrap($gelu.f(self._h, options?.approximate));
+  return wrap($gelu.f(h(self), options?.approximate));
 }
 
 const $sigmoid = op('sigmoid', '', 'self');
 /** `1 / (1 + exp(-self))`. */
 export function sigmoid(self: Tensor): Tensor {
-  return wrap($sigmoid.f(self._h));
+  return wrap($sigmoid.f(h(self)));
 }
 
 const $sigmoid_ = op('sigmoid_', '', 'self');
 /** Becomes `1 / (1 + exp(-self))`. */
 export function sigmoid_(self: Tensor): Tensor {
-  $sigmoid_.f(self._h);
+  $sigmoid_.f(h(self));
   return self;
 }
 
 const $silu = op('silu', '', 'self');
 /** `self · sigmoid(self)`. */
 export function silu(self: Tensor): Tensor {
-  return wrap($silu.f(self._h));
+  return wrap($silu.f(h(self)));
 }
 
 const $silu_ = op('silu_', '', 'self');
 /** Becomes `self · sigmoid(self)`. */
 export function silu_(self: Tensor): Tensor {
-  $silu_.f(self._h);
+  $silu_.f(h(self));
   return self;
 }
 
 const $mish = op('mish', '', 'self');
 /** `self · tanh(softplus(self))`. */
 export function mish(self: Tensor): Tensor {
-  return wrap($mish.f(self._h));
+  return wrap($mish.f(h(self)));
 }
 
 const $hardtanh = op('hardtanh', '', 'self min_val max_val');
 /** Limited to [min_val, max_val]. */
 export function hardtanh(self: Tensor, minVal?: Scalar | null, maxVal?: Scalar | null): Tensor {
-  return wrap($hardtanh.f(self._h, minVal, maxVal));
+  return wrap($hardtanh.f(h(self), minVal, maxVal));
 }
 
 const $softplus = op('softplus', '', 'self beta threshold');
 /** `log(1 + exp(beta · self)) / beta`. */
 export function softplus(self: Tensor, beta?: Scalar | null, threshold?: Scalar | null): Tensor {
-  return wrap($softplus.f(self._h, beta, threshold));
+  return wrap($softplus.f(h(self), beta, threshold));
 }
 
 const $log_sigmoid = op('log_sigmoid', '', 'self');
 /** `log(sigmoid(self))`. */
 export function logSigmoid(self: Tensor): Tensor {
-  return wrap($log_sigmoid.f(self._h));
+  return wrap($log_sigmoid.f(h(self)));
 }
 
 const $tanh_ = op('tanh_', '', 'self');
 /** Becomes its hyperbolic tangent. */
 export function tanh_(self: Tensor): Tensor {
-  $tanh_.f(self._h);
+  $tanh_.f(h(self));
   return self;
 }
 
 const $softmax = op('softmax', 'int', 'self dim dtype');
 /** Softmax along `dim`. */
 export function softmax(self: Tensor, dim: number, dtype?: DType | null): Tensor {
-  return wrap($softmax.f(self._h, dim, dtype));
+  return wrap($softmax.f(h(self), dim, dtype));
 }
 
 const $log_softmax = op('log_softmax', 'int', 'self dim dtype');
 /** Logarithm of the softmax along `dim`. */
 export function logSoftmax(self: Tensor, dim: number, dtype?: DType | null): Tensor {
-  return wrap($log_softmax.f(self._h, dim, dtype));
+  return wrap($log_softmax.f(h(self), dim, dtype));
 }
 
 // ---- Comparison and logic ----
@@ -1073,9 +1073,9 @@ const $eq_Scalar = op('eq', 'Scalar', 'self other');
 export function eq(self: Tensor, other: Tensor | Scalar): Tensor;
 export function eq(a0?: Arg, a1?: Arg): Arg {
   if (a1 instanceof Tensor) {
-    return wrap($eq_Tensor.f(a0._h, a1._h));
+    return wrap($eq_Tensor.f(h(a0), h(a1)));
   }
-  return wrap($eq_Scalar.f(a0._h, a1));
+  return wrap($eq_Scalar.f(h(a0), a1));
 }
 
 const $ne_Tensor = op('ne', 'Tensor', 'self other');
@@ -1084,9 +1084,9 @@ const $ne_Scalar = op('ne', 'Scalar', 'self other');
 export function ne(self: Tensor, other: Tensor | Scalar): Tensor;
 export function ne(a0?: Arg, a1?: Arg): Arg {
   if (a1 instanceof Tensor) {
-    return wrap($ne_Tensor.f(a0._h, a1._h));
+    return wrap($ne_Tensor.f(h(a0), h(a1)));
   }
-  return wrap($ne_Scalar.f(a0._h, a1));
+  return wrap($ne_Scalar.f(h(a0), a1));
 }
 
 const $lt_Tensor = op('lt', 'Tensor', 'self other');
@@ -1095,9 +1095,9 @@ const $lt_Scalar = op('lt', 'Scalar', 'self other');
 export function lt(self: Tensor, other: Tensor | Scalar): Tensor;
 export function lt(a0?: Arg, a1?: Arg): Arg {
   if (a1 instanceof Tensor) {
-    return wrap($lt_Tensor.f(a0._h, a1._h));
+    return wrap($lt_Tensor.f(h(a0), h(a1)));
   }
-  return wrap($lt_Scalar.f(a0._h, a1));
+  return wrap($lt_Scalar.f(h(a0), a1));
 }
 
 const $le_Tensor = op('le', 'Tensor', 'self other');
@@ -1106,9 +1106,9 @@ const $le_Scalar = op('le', 'Scalar', 'self other');
 export function le(self: Tensor, other: Tensor | Scalar): Tensor;
 export function le(a0?: Arg, a1?: Arg): Arg {
   if (a1 instanceof Tensor) {
-    return wrap($le_Tensor.f(a0._h, a1._h));
+    return wrap($le_Tensor.f(h(a0), h(a1)));
   }
-  return wrap($le_Scalar.f(a0._h, a1));
+  return wrap($le_Scalar.f(h(a0), a1));
 }
 
 const $gt_Tensor = op('gt', 'Tensor', 'self other');
@@ -1117,9 +1117,9 @@ const $gt_Scalar = op('gt', 'Scalar', 'self other');
 export function gt(self: Tensor, other: Tensor | Scalar): Tensor;
 export function gt(a0?: Arg, a1?: Arg): Arg {
   if (a1 instanceof Tensor) {
-    return wrap($gt_Tensor.f(a0._h, a1._h));
+    return wrap($gt_Tensor.f(h(a0), h(a1)));
   }
-  return wrap($gt_Scalar.f(a0._h, a1));
+  return wrap($gt_Scalar.f(h(a0), a1));
 }
 
 const $ge_Tensor = op('ge', 'Tensor', 'self other');
@@ -1128,33 +1128,33 @@ const $ge_Scalar = op('ge', 'Scalar', 'self other');
 export function ge(self: Tensor, other: Tensor | Scalar): Tensor;
 export function ge(a0?: Arg, a1?: Arg): Arg {
   if (a1 instanceof Tensor) {
-    return wrap($ge_Tensor.f(a0._h, a1._h));
+    return wrap($ge_Tensor.f(h(a0), h(a1)));
   }
-  return wrap($ge_Scalar.f(a0._h, a1));
+  return wrap($ge_Scalar.f(h(a0), a1));
 }
 
 const $logical_and = op('logical_and', '', 'self other');
 /** Both are non-zero. */
 export function logicalAnd(self: Tensor, other: Tensor): Tensor {
-  return wrap($logical_and.f(self._h, other._h));
+  return wrap($logical_and.f(h(self), h(other)));
 }
 
 const $logical_or = op('logical_or', '', 'self other');
 /** One is non-zero. */
 export function logicalOr(self: Tensor, other: Tensor): Tensor {
-  return wrap($logical_or.f(self._h, other._h));
+  return wrap($logical_or.f(h(self), h(other)));
 }
 
 const $logical_xor = op('logical_xor', '', 'self other');
 /** Exactly one is non-zero. */
 export function logicalXor(self: Tensor, other: Tensor): Tensor {
-  return wrap($logical_xor.f(self._h, other._h));
+  return wrap($logical_xor.f(h(self), h(other)));
 }
 
 const $logical_not = op('logical_not', '', 'self');
 /** Is zero. */
 export function logicalNot(self: Tensor): Tensor {
-  return wrap($logical_not.f(self._h));
+  return wrap($logical_not.f(h(self)));
 }
 
 const $bitwise_and_Tensor = op('bitwise_and', 'Tensor', 'self other');
@@ -1163,9 +1163,9 @@ const $bitwise_and_Scalar = op('bitwise_and', 'Scalar', 'self other');
 export function bitwiseAnd(self: Tensor, other: Tensor | Scalar): Tensor;
 export function bitwiseAnd(a0?: Arg, a1?: Arg): Arg {
   if (a1 instanceof Tensor) {
-    return wrap($bitwise_and_Tensor.f(a0._h, a1._h));
+    return wrap($bitwise_and_Tensor.f(h(a0), h(a1)));
   }
-  return wrap($bitwise_and_Scalar.f(a0._h, a1));
+  return wrap($bitwise_and_Scalar.f(h(a0), a1));
 }
 
 const $bitwise_or_Tensor = op('bitwise_or', 'Tensor', 'self other');
@@ -1174,33 +1174,33 @@ const $bitwise_or_Scalar = op('bitwise_or', 'Scalar', 'self other');
 export function bitwiseOr(self: Tensor, other: Tensor | Scalar): Tensor;
 export function bitwiseOr(a0?: Arg, a1?: Arg): Arg {
   if (a1 instanceof Tensor) {
-    return wrap($bitwise_or_Tensor.f(a0._h, a1._h));
+    return wrap($bitwise_or_Tensor.f(h(a0), h(a1)));
   }
-  return wrap($bitwise_or_Scalar.f(a0._h, a1));
+  return wrap($bitwise_or_Scalar.f(h(a0), a1));
 }
 
 const $bitwise_not = op('bitwise_not', '', 'self');
 /** All bits flipped. */
 export function bitwiseNot(self: Tensor): Tensor {
-  return wrap($bitwise_not.f(self._h));
+  return wrap($bitwise_not.f(h(self)));
 }
 
 const $isnan = op('isnan', '', 'self');
 /** Is NaN. */
 export function isnan(self: Tensor): Tensor {
-  return wrap($isnan.f(self._h));
+  return wrap($isnan.f(h(self)));
 }
 
 const $isinf = op('isinf', '', 'self');
 /** Is infinite. */
 export function isinf(self: Tensor): Tensor {
-  return wrap($isinf.f(self._h));
+  return wrap($isinf.f(h(self)));
 }
 
 const $isfinite = op('isfinite', '', 'self');
 /** Is neither NaN nor infinite. */
 export function isfinite(self: Tensor): Tensor {
-  return wrap($isfinite.f(self._h));
+  return wrap($isfinite.f(h(self)));
 }
 
 const $where_self = op('where', 'self', 'condition self other');
@@ -1211,21 +1211,21 @@ const $where_Scalar = op('where', 'Scalar', 'condition self other');
 export function where(condition: Tensor, self: Tensor | Scalar, other: Tensor | Scalar): Tensor;
 export function where(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
   if (a1 instanceof Tensor && a2 instanceof Tensor) {
-    return wrap($where_self.f(a0._h, a1._h, a2._h));
+    return wrap($where_self.f(h(a0), h(a1), h(a2)));
   }
   if (a1 instanceof Tensor && typeof a2 !== 'object') {
-    return wrap($where_ScalarOther.f(a0._h, a1._h, a2));
+    return wrap($where_ScalarOther.f(h(a0), h(a1), a2));
   }
   if (a2 instanceof Tensor) {
-    return wrap($where_ScalarSelf.f(a0._h, a1, a2._h));
+    return wrap($where_ScalarSelf.f(h(a0), a1, h(a2)));
   }
-  return wrap($where_Scalar.f(a0._h, a1, a2));
+  return wrap($where_Scalar.f(h(a0), a1, a2));
 }
 
 const $equal = op('equal', '', 'self other');
 /** Whether both have the same shape and elements; waits for the device. */
 export function equal(self: Tensor, other: Tensor): boolean {
-  return $equal.f(self._h, other._h);
+  return $equal.f(h(self), h(other));
 }
 
 const $allclose = op('allclose', '', 'self other rtol atol equal_nan');
@@ -1237,7 +1237,7 @@ export function allclose(
   atol?: number | null,
   equalNan?: boolean | null,
 ): boolean {
-  return $allclose.f(self._h, other._h, rtol, atol, equalNan);
+  return $allclose.f(h(self), h(other), rtol, atol, equalNan);
 }
 
 const $isclose = op('isclose', '', 'self other rtol atol equal_nan');
@@ -1249,13 +1249,13 @@ export function isclose(
   atol?: number | null,
   equalNan?: boolean | null,
 ): Tensor {
-  return wrap($isclose.f(self._h, other._h, rtol, atol, equalNan));
+  return wrap($isclose.f(h(self), h(other), rtol, atol, equalNan));
 }
 
 const $is_same_size = op('is_same_size', '', 'self other');
 /** Whether both have the same shape. */
 export function isSameSize(self: Tensor, other: Tensor): boolean {
-  return $is_same_size.f(self._h, other._h);
+  return $is_same_size.f(h(self), h(other));
 }
 
 // ---- Reductions ----
@@ -1268,7 +1268,7 @@ export function sum(
   keepdim?: boolean | null,
   options?: { dtype?: DType | null },
 ): Tensor {
-  return wrap($sum.f(self._h, dim, keepdim, options?.dtype));
+  return wrap($sum.f(h(self), dim, keepdim, options?.dtype));
 }
 
 const $mean = op('mean', 'dim', 'self dim keepdim dtype');
@@ -1279,7 +1279,7 @@ export function mean(
   keepdim?: boolean | null,
   options?: { dtype?: DType | null },
 ): Tensor {
-  return wrap($mean.f(self._h, dim, keepdim, options?.dtype));
+  return wrap($mean.f(h(self), dim, keepdim, options?.dtype));
 }
 
 const $std = op('std', 'correction', 'self dim correction keepdim');
@@ -1289,7 +1289,7 @@ export function std(
   dim?: number | readonly number[] | null,
   options?: { correction?: Scalar | null; keepdim?: boolean },
 ): Tensor {
-  return wrap($std.f(self._h, dim, options?.correction, options?.keepdim));
+  return wrap($std.f(h(self), dim, options?.correction, options?.keepdim));
 }
 
 const $var = op('var', 'correction', 'self dim correction keepdim');
@@ -1299,8 +1299,9 @@ function var_op(
   dim?: number | readonly number[] | null,
   options?: { correction?: Scalar | null; keepdim?: boolean },
 ): Tensor {
-  return wrap($var.f(self._h, dim, options?.correction, options?.keepdim));
+  return wrap($var.f(h(self), dim, options?.correction, options?.keepdim));
 }
+
 export { var_op as var };
 
 const $var_mean = op('var_mean', 'correction', 'self dim correction keepdim');
@@ -1310,7 +1311,7 @@ export function varMean(
   dim?: number | readonly number[] | null,
   options?: { correction?: Scalar | null; keepdim?: boolean },
 ): [Tensor, Tensor] {
-  return wrapAll($var_mean.f(self._h, dim, options?.correction, options?.keepdim)) as [Tensor, Tensor];
+  return wrapAll($var_mean.f(h(self), dim, options?.correction, options?.keepdim)) as [Tensor, Tensor];
 }
 
 const $amax = op('amax', '', 'self dim keepdim');
@@ -1320,7 +1321,7 @@ export function amax(
   dim?: number | readonly number[] | null,
   keepdim?: boolean | null,
 ): Tensor {
-  return wrap($amax.f(self._h, dim, keepdim));
+  return wrap($amax.f(h(self), dim, keepdim));
 }
 
 const $amin = op('amin', '', 'self dim keepdim');
@@ -1330,7 +1331,7 @@ export function amin(
   dim?: number | readonly number[] | null,
   keepdim?: boolean | null,
 ): Tensor {
-  return wrap($amin.f(self._h, dim, keepdim));
+  return wrap($amin.f(h(self), dim, keepdim));
 }
 
 const $aminmax = op('aminmax', '', 'self dim keepdim');
@@ -1339,7 +1340,7 @@ export function aminmax(
   self: Tensor,
   options?: { dim?: number | null; keepdim?: boolean },
 ): [Tensor, Tensor] {
-  return wrapAll($aminmax.f(self._h, options?.dim, options?.keepdim)) as [Tensor, Tensor];
+  return wrapAll($aminmax.f(h(self), options?.dim, options?.keepdim)) as [Tensor, Tensor];
 }
 
 const $max = op('max', '', 'self');
@@ -1353,12 +1354,12 @@ export function max(self: Tensor, dim: number, keepdim?: boolean | null): [Tenso
 export function max(self: Tensor, other: Tensor): Tensor;
 export function max(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
   if (isOptions(a1)) {
-    return wrap($max.f(a0._h));
+    return wrap($max.f(h(a0)));
   }
   if (typeof a1 === 'number' && (a2 === undefined || a2 === null || typeof a2 === 'boolean')) {
-    return wrapAll($max_dim.f(a0._h, a1, a2)) as [Tensor, Tensor];
+    return wrapAll($max_dim.f(h(a0), a1, a2)) as [Tensor, Tensor];
   }
-  return wrap($max_other.f(a0._h, a1._h));
+  return wrap($max_other.f(h(a0), h(a1)));
 }
 
 const $min = op('min', '', 'self');
@@ -1372,24 +1373,24 @@ export function min(self: Tensor, dim: number, keepdim?: boolean | null): [Tenso
 export function min(self: Tensor, other: Tensor): Tensor;
 export function min(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
   if (isOptions(a1)) {
-    return wrap($min.f(a0._h));
+    return wrap($min.f(h(a0)));
   }
   if (typeof a1 === 'number' && (a2 === undefined || a2 === null || typeof a2 === 'boolean')) {
-    return wrapAll($min_dim.f(a0._h, a1, a2)) as [Tensor, Tensor];
+    return wrapAll($min_dim.f(h(a0), a1, a2)) as [Tensor, Tensor];
   }
-  return wrap($min_other.f(a0._h, a1._h));
+  return wrap($min_other.f(h(a0), h(a1)));
 }
 
 const $argmax = op('argmax', '', 'self dim keepdim');
 /** Index of the largest. */
 export function argmax(self: Tensor, dim?: number | null, keepdim?: boolean | null): Tensor {
-  return wrap($argmax.f(self._h, dim, keepdim));
+  return wrap($argmax.f(h(self), dim, keepdim));
 }
 
 const $argmin = op('argmin', '', 'self dim keepdim');
 /** Index of the smallest. */
 export function argmin(self: Tensor, dim?: number | null, keepdim?: boolean | null): Tensor {
-  return wrap($argmin.f(self._h, dim, keepdim));
+  return wrap($argmin.f(h(self), dim, keepdim));
 }
 
 const $prod = op('prod', '', 'self dtype');
@@ -1405,9 +1406,9 @@ export function prod(
 ): Tensor;
 export function prod(a0?: Arg, a1?: Arg, a2?: Arg, a3?: Arg): Arg {
   if (isOptions(a1)) {
-    return wrap($prod.f(a0._h, a1?.dtype));
+    return wrap($prod.f(h(a0), a1?.dtype));
   }
-  return wrap($prod_dim_int.f(a0._h, a1, a2, a3?.dtype));
+  return wrap($prod_dim_int.f(h(a0), a1, a2, a3?.dtype));
 }
 
 const $all = op('all', '', 'self');
@@ -1418,9 +1419,9 @@ export function all(self: Tensor): Tensor;
 export function all(self: Tensor, dim: number, keepdim?: boolean | null): Tensor;
 export function all(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
   if (isOptions(a1)) {
-    return wrap($all.f(a0._h));
+    return wrap($all.f(h(a0)));
   }
-  return wrap($all_dim.f(a0._h, a1, a2));
+  return wrap($all_dim.f(h(a0), a1, a2));
 }
 
 const $any = op('any', '', 'self');
@@ -1431,21 +1432,21 @@ export function any(self: Tensor): Tensor;
 export function any(self: Tensor, dim: number, keepdim?: boolean | null): Tensor;
 export function any(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
   if (isOptions(a1)) {
-    return wrap($any.f(a0._h));
+    return wrap($any.f(h(a0)));
   }
-  return wrap($any_dim.f(a0._h, a1, a2));
+  return wrap($any_dim.f(h(a0), a1, a2));
 }
 
 const $cumsum = op('cumsum', '', 'self dim dtype');
 /** Running sum along `dim`. */
 export function cumsum(self: Tensor, dim: number, options?: { dtype?: DType | null }): Tensor {
-  return wrap($cumsum.f(self._h, dim, options?.dtype));
+  return wrap($cumsum.f(h(self), dim, options?.dtype));
 }
 
 const $cumprod = op('cumprod', '', 'self dim dtype');
 /** Running product along `dim`. */
 export function cumprod(self: Tensor, dim: number, options?: { dtype?: DType | null }): Tensor {
-  return wrap($cumprod.f(self._h, dim, options?.dtype));
+  return wrap($cumprod.f(h(self), dim, options?.dtype));
 }
 
 const $norm_Scalar = op('norm', 'Scalar', 'self p');
@@ -1461,9 +1462,9 @@ export function norm(
 ): Tensor;
 export function norm(a0?: Arg, a1?: Arg, a2?: Arg, a3?: Arg): Arg {
   if (isOptions(a2)) {
-    return wrap($norm_Scalar.f(a0._h, a1));
+    return wrap($norm_Scalar.f(h(a0), a1));
   }
-  return wrap($norm_ScalarOpt_dim.f(a0._h, a1, a2, a3));
+  return wrap($norm_ScalarOpt_dim.f(h(a0), a1, a2, a3));
 }
 
 const $linalg_vector_norm = op('linalg_vector_norm', '', 'self ord dim keepdim dtype');
@@ -1475,13 +1476,13 @@ export function linalgVectorNorm(
   keepdim?: boolean | null,
   options?: { dtype?: DType | null },
 ): Tensor {
-  return wrap($linalg_vector_norm.f(self._h, ord, dim, keepdim, options?.dtype));
+  return wrap($linalg_vector_norm.f(h(self), ord, dim, keepdim, options?.dtype));
 }
 
 const $logsumexp = op('logsumexp', '', 'self dim keepdim');
 /** `log(sum(exp(self)))` over `dim`, without overflow. */
 export function logsumexp(self: Tensor, dim: number | readonly number[], keepdim?: boolean | null): Tensor {
-  return wrap($logsumexp.f(self._h, dim, keepdim));
+  return wrap($logsumexp.f(h(self), dim, keepdim));
 }
 
 const $median = op('median', '', 'self');
@@ -1492,9 +1493,9 @@ export function median(self: Tensor): Tensor;
 export function median(self: Tensor, dim: number, keepdim?: boolean | null): [Tensor, Tensor];
 export function median(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
   if (isOptions(a1)) {
-    return wrap($median.f(a0._h));
+    return wrap($median.f(h(a0)));
   }
-  return wrapAll($median_dim.f(a0._h, a1, a2)) as [Tensor, Tensor];
+  return wrapAll($median_dim.f(h(a0), a1, a2)) as [Tensor, Tensor];
 }
 
 const $quantile_scalar = op('quantile', 'scalar', 'self q dim keepdim interpolation');
@@ -1509,21 +1510,21 @@ export function quantile(
 ): Tensor;
 export function quantile(a0?: Arg, a1?: Arg, a2?: Arg, a3?: Arg, a4?: Arg): Arg {
   if (typeof a1 === 'number') {
-    return wrap($quantile_scalar.f(a0._h, a1, a2, a3, a4?.interpolation));
+    return wrap($quantile_scalar.f(h(a0), a1, a2, a3, a4?.interpolation));
   }
-  return wrap($quantile.f(a0._h, a1._h, a2, a3, a4?.interpolation));
+  return wrap($quantile.f(h(a0), h(a1), a2, a3, a4?.interpolation));
 }
 
 const $sort = op('sort', '', 'self dim descending');
 /** Sorted along `dim`: [values, indices]. */
 export function sort(self: Tensor, dim?: number | null, descending?: boolean | null): [Tensor, Tensor] {
-  return wrapAll($sort.f(self._h, dim, descending)) as [Tensor, Tensor];
+  return wrapAll($sort.f(h(self), dim, descending)) as [Tensor, Tensor];
 }
 
 const $argsort = op('argsort', '', 'self dim descending');
 /** Indices that sort along `dim`. */
 export function argsort(self: Tensor, dim?: number | null, descending?: boolean | null): Tensor {
-  return wrap($argsort.f(self._h, dim, descending));
+  return wrap($argsort.f(h(self), dim, descending));
 }
 
 const $topk = op('topk', '', 'self k dim largest sorted');
@@ -1535,7 +1536,7 @@ export function topk(
   largest?: boolean | null,
   sorted?: boolean | null,
 ): [Tensor, Tensor] {
-  return wrapAll($topk.f(self._h, k, dim, largest, sorted)) as [Tensor, Tensor];
+  return wrapAll($topk.f(h(self), k, dim, largest, sorted)) as [Tensor, Tensor];
 }
 
 const $kthvalue = op('kthvalue', '', 'self k dim keepdim');
@@ -1546,7 +1547,7 @@ export function kthvalue(
   dim?: number | null,
   keepdim?: boolean | null,
 ): [Tensor, Tensor] {
-  return wrapAll($kthvalue.f(self._h, k, dim, keepdim)) as [Tensor, Tensor];
+  return wrapAll($kthvalue.f(h(self), k, dim, keepdim)) as [Tensor, Tensor];
 }
 
 const $searchsorted_Tensor = op('searchsorted', 'Tensor', 'sorted_sequence self out_int32 right side sorter');
@@ -1559,9 +1560,9 @@ export function searchsorted(
 ): Tensor;
 export function searchsorted(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
   if (a1 instanceof Tensor) {
-    return wrap($searchsorted_Tensor.f(a0._h, a1._h, a2?.outInt32, a2?.right, a2?.side, h(a2?.sorter)));
+    return wrap($searchsorted_Tensor.f(h(a0), h(a1), a2?.outInt32, a2?.right, a2?.side, h(a2?.sorter)));
   }
-  return wrap($searchsorted_Scalar.f(a0._h, a1, a2?.outInt32, a2?.right, a2?.side, h(a2?.sorter)));
+  return wrap($searchsorted_Scalar.f(h(a0), a1, a2?.outInt32, a2?.right, a2?.side, h(a2?.sorter)));
 }
 
 const $bucketize = op('bucketize', 'Tensor', 'self boundaries out_int32 right');
@@ -1571,19 +1572,19 @@ export function bucketize(
   boundaries: Tensor,
   options?: { outInt32?: boolean; right?: boolean },
 ): Tensor {
-  return wrap($bucketize.f(self._h, boundaries._h, options?.outInt32, options?.right));
+  return wrap($bucketize.f(h(self), h(boundaries), options?.outInt32, options?.right));
 }
 
 const $histc = op('histc', '', 'self bins min max');
 /** Histogram of `bins` equal bins from `min` to `max`. */
 export function histc(self: Tensor, bins?: number | null, min?: Scalar | null, max?: Scalar | null): Tensor {
-  return wrap($histc.f(self._h, bins, min, max));
+  return wrap($histc.f(h(self), bins, min, max));
 }
 
 const $bincount = op('bincount', '', 'self weights minlength');
 /** How often each non-negative integer occurs. */
 export function bincount(self: Tensor, weights?: Tensor | null, minlength?: number | null): Tensor {
-  return wrap($bincount.f(self._h, h(weights), minlength));
+  return wrap($bincount.f(h(self), h(weights), minlength));
 }
 
 const $_unique2 = op('_unique2', '', 'self sorted return_inverse return_counts');
@@ -1594,13 +1595,13 @@ export function _unique2(
   returnInverse?: boolean | null,
   returnCounts?: boolean | null,
 ): [Tensor, Tensor, Tensor] {
-  return wrapAll($_unique2.f(self._h, sorted, returnInverse, returnCounts)) as [Tensor, Tensor, Tensor];
+  return wrapAll($_unique2.f(h(self), sorted, returnInverse, returnCounts)) as [Tensor, Tensor, Tensor];
 }
 
 const $nonzero = op('nonzero', '', 'self');
 /** Indices of the non-zero elements, [n, ndim]. */
 export function nonzero(self: Tensor): Tensor {
-  return wrap($nonzero.f(self._h));
+  return wrap($nonzero.f(h(self)));
 }
 
 const $count_nonzero = op('count_nonzero', '', 'self dim');
@@ -1611,9 +1612,9 @@ export function countNonzero(self: Tensor, dim?: number | null): Tensor;
 export function countNonzero(self: Tensor, dim: readonly number[]): Tensor;
 export function countNonzero(a0?: Arg, a1?: Arg): Arg {
   if (a1 === undefined || a1 === null || typeof a1 === 'number') {
-    return wrap($count_nonzero.f(a0._h, a1));
+    return wrap($count_nonzero.f(h(a0), a1));
   }
-  return wrap($count_nonzero_dim_IntList.f(a0._h, a1));
+  return wrap($count_nonzero_dim_IntList.f(h(a0), a1));
 }
 
 // ---- Shape ----
@@ -1621,37 +1622,37 @@ export function countNonzero(a0?: Arg, a1?: Arg): Arg {
 const $reshape = op('reshape', '', 'self shape');
 /** The same elements in another shape; -1 is worked out. */
 export function reshape(self: Tensor, shape: readonly number[]): Tensor {
-  return wrap($reshape.f(self._h, shape));
+  return wrap($reshape.f(h(self), shape));
 }
 
 const $reshape_as = op('reshape_as', '', 'self other');
 /** The same elements in the shape of `other`. */
 export function reshapeAs(self: Tensor, other: Tensor): Tensor {
-  return wrap($reshape_as.f(self._h, other._h));
+  return wrap($reshape_as.f(h(self), h(other)));
 }
 
 const $view = op('view', '', 'self size');
 /** The same memory in another shape; an error where that needs a copy. */
 export function view(self: Tensor, size: readonly number[]): Tensor {
-  return wrap($view.f(self._h, size));
+  return wrap($view.f(h(self), size));
 }
 
 const $view_as = op('view_as', '', 'self other');
 /** The same memory in the shape of `other`. */
 export function viewAs(self: Tensor, other: Tensor): Tensor {
-  return wrap($view_as.f(self._h, other._h));
+  return wrap($view_as.f(h(self), h(other)));
 }
 
 const $flatten = op('flatten', 'using_ints', 'self start_dim end_dim');
 /** Dimensions `start_dim` to `end_dim` joined. */
 export function flatten(self: Tensor, startDim?: number | null, endDim?: number | null): Tensor {
-  return wrap($flatten.f(self._h, startDim, endDim));
+  return wrap($flatten.f(h(self), startDim, endDim));
 }
 
 const $unflatten = op('unflatten', 'int', 'self dim sizes');
 /** One dimension split into several. */
 export function unflatten(self: Tensor, dim: number, sizes: readonly number[]): Tensor {
-  return wrap($unflatten.f(self._h, dim, sizes));
+  return wrap($unflatten.f(h(self), dim, sizes));
 }
 
 const $squeeze = op('squeeze', '', 'self');
@@ -1662,33 +1663,33 @@ export function squeeze(self: Tensor): Tensor;
 export function squeeze(self: Tensor, dim: number): Tensor;
 export function squeeze(a0?: Arg, a1?: Arg): Arg {
   if (isOptions(a1)) {
-    return wrap($squeeze.f(a0._h));
+    return wrap($squeeze.f(h(a0)));
   }
-  return wrap($squeeze_dim.f(a0._h, a1));
+  return wrap($squeeze_dim.f(h(a0), a1));
 }
 
 const $unsqueeze = op('unsqueeze', '', 'self dim');
 /** With a new dimension of size 1 at `dim`. */
 export function unsqueeze(self: Tensor, dim: number): Tensor {
-  return wrap($unsqueeze.f(self._h, dim));
+  return wrap($unsqueeze.f(h(self), dim));
 }
 
 const $transpose = op('transpose', 'int', 'self dim0 dim1');
 /** Two dimensions exchanged. */
 export function transpose(self: Tensor, dim0: number, dim1: number): Tensor {
-  return wrap($transpose.f(self._h, dim0, dim1));
+  return wrap($transpose.f(h(self), dim0, dim1));
 }
 
 const $t = op('t', '', 'self');
 /** A matrix transposed. */
 export function t(self: Tensor): Tensor {
-  return wrap($t.f(self._h));
+  return wrap($t.f(h(self)));
 }
 
 const $permute = op('permute', '', 'self dims');
 /** Dimensions in another order. */
 export function permute(self: Tensor, dims: readonly number[]): Tensor {
-  return wrap($permute.f(self._h, dims));
+  return wrap($permute.f(h(self), dims));
 }
 
 const $movedim_int = op('movedim', 'int', 'self source destination');
@@ -1701,39 +1702,39 @@ export function movedim(
 ): Tensor;
 export function movedim(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
   if (typeof a1 === 'number' && typeof a2 === 'number') {
-    return wrap($movedim_int.f(a0._h, a1, a2));
+    return wrap($movedim_int.f(h(a0), a1, a2));
   }
-  return wrap($movedim_intlist.f(a0._h, a1, a2));
+  return wrap($movedim_intlist.f(h(a0), a1, a2));
 }
 
 const $swapaxes = op('swapaxes', '', 'self axis0 axis1');
 /** Two dimensions exchanged. */
 export function swapaxes(self: Tensor, axis0: number, axis1: number): Tensor {
-  return wrap($swapaxes.f(self._h, axis0, axis1));
+  return wrap($swapaxes.f(h(self), axis0, axis1));
 }
 
 const $expand = op('expand', '', 'self size');
 /** Dimensions of size 1 repeated without copying; -1 keeps a size. */
 export function expand(self: Tensor, size: readonly number[]): Tensor {
-  return wrap($expand.f(self._h, size));
+  return wrap($expand.f(h(self), size));
 }
 
 const $expand_as = op('expand_as', '', 'self other');
 /** Expanded to the shape of `other`. */
 export function expandAs(self: Tensor, other: Tensor): Tensor {
-  return wrap($expand_as.f(self._h, other._h));
+  return wrap($expand_as.f(h(self), h(other)));
 }
 
 const $broadcast_to = op('broadcast_to', '', 'self size');
 /** Expanded to a shape. */
 export function broadcastTo(self: Tensor, size: readonly number[]): Tensor {
-  return wrap($broadcast_to.f(self._h, size));
+  return wrap($broadcast_to.f(h(self), size));
 }
 
 const $repeat = op('repeat', '', 'self repeats');
 /** Repeated along every dimension. */
 export function repeat(self: Tensor, repeats: readonly number[]): Tensor {
-  return wrap($repeat.f(self._h, repeats));
+  return wrap($repeat.f(h(self), repeats));
 }
 
 const $repeat_interleave_self_int = op('repeat_interleave', 'self_int', 'self repeats dim output_size');
@@ -1747,15 +1748,15 @@ export function repeatInterleave(
 ): Tensor;
 export function repeatInterleave(a0?: Arg, a1?: Arg, a2?: Arg, a3?: Arg): Arg {
   if (typeof a1 === 'number') {
-    return wrap($repeat_interleave_self_int.f(a0._h, a1, a2, a3?.outputSize));
+    return wrap($repeat_interleave_self_int.f(h(a0), a1, a2, a3?.outputSize));
   }
-  return wrap($repeat_interleave_self_Tensor.f(a0._h, a1._h, a2, a3?.outputSize));
+  return wrap($repeat_interleave_self_Tensor.f(h(a0), h(a1), a2, a3?.outputSize));
 }
 
 const $tile = op('tile', '', 'self dims');
 /** Repeated along every dimension. */
 export function tile(self: Tensor, dims: readonly number[]): Tensor {
-  return wrap($tile.f(self._h, dims));
+  return wrap($tile.f(h(self), dims));
 }
 
 const $stack = op('stack', '', 'tensors dim');
@@ -1776,33 +1777,33 @@ const $split_sizes = op('split', 'sizes', 'self split_size dim');
 export function split(self: Tensor, splitSize: number | readonly number[], dim?: number | null): Tensor[];
 export function split(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
   if (typeof a1 === 'number') {
-    return wrapAll($split_Tensor.f(a0._h, a1, a2));
+    return wrapAll($split_Tensor.f(h(a0), a1, a2));
   }
-  return wrapAll($split_sizes.f(a0._h, a1, a2));
+  return wrapAll($split_sizes.f(h(a0), a1, a2));
 }
 
 const $chunk = op('chunk', '', 'self chunks dim');
 /** Cut into `chunks` pieces. */
 export function chunk(self: Tensor, chunks: number, dim?: number | null): Tensor[] {
-  return wrapAll($chunk.f(self._h, chunks, dim));
+  return wrapAll($chunk.f(h(self), chunks, dim));
 }
 
 const $unbind = op('unbind', 'int', 'self dim');
 /** Cut into slices without that dimension. */
 export function unbind(self: Tensor, dim?: number | null): Tensor[] {
-  return wrapAll($unbind.f(self._h, dim));
+  return wrapAll($unbind.f(h(self), dim));
 }
 
 const $narrow = op('narrow', '', 'self dim start length');
 /** `length` entries of a dimension from `start` on. */
 export function narrow(self: Tensor, dim: number, start: number, length: number): Tensor {
-  return wrap($narrow.f(self._h, dim, start, length));
+  return wrap($narrow.f(h(self), dim, start, length));
 }
 
 const $select = op('select', 'int', 'self dim index');
 /** One entry of a dimension. */
 export function select(self: Tensor, dim: number, index: number): Tensor {
-  return wrap($select.f(self._h, dim, index));
+  return wrap($select.f(h(self), dim, index));
 }
 
 const $slice = op('slice', 'Tensor', 'self dim start end step');
@@ -1814,13 +1815,13 @@ export function slice(
   end?: number | null,
   step?: number | null,
 ): Tensor {
-  return wrap($slice.f(self._h, dim, start, end, step));
+  return wrap($slice.f(h(self), dim, start, end, step));
 }
 
 const $flip = op('flip', '', 'self dims');
 /** Reversed along dimensions. */
 export function flip(self: Tensor, dims: readonly number[]): Tensor {
-  return wrap($flip.f(self._h, dims));
+  return wrap($flip.f(h(self), dims));
 }
 
 const $roll = op('roll', '', 'self shifts dims');
@@ -1830,13 +1831,13 @@ export function roll(
   shifts: number | readonly number[],
   dims?: number | readonly number[] | null,
 ): Tensor {
-  return wrap($roll.f(self._h, shifts, dims));
+  return wrap($roll.f(h(self), shifts, dims));
 }
 
 const $rot90 = op('rot90', '', 'self k dims');
 /** Turned by multiples of 90° in the plane of two dimensions. */
 export function rot90(self: Tensor, k?: number | null, dims?: readonly number[] | null): Tensor {
-  return wrap($rot90.f(self._h, k, dims));
+  return wrap($rot90.f(h(self), k, dims));
 }
 
 const $diagonal = op('diagonal', '', 'self offset dim1 dim2');
@@ -1847,13 +1848,13 @@ export function diagonal(
   dim1?: number | null,
   dim2?: number | null,
 ): Tensor {
-  return wrap($diagonal.f(self._h, offset, dim1, dim2));
+  return wrap($diagonal.f(h(self), offset, dim1, dim2));
 }
 
 const $diag = op('diag', '', 'self diagonal');
 /** The diagonal of a matrix, or a matrix with that diagonal. */
 export function diag(self: Tensor, diagonal?: number | null): Tensor {
-  return wrap($diag.f(self._h, diagonal));
+  return wrap($diag.f(h(self), diagonal));
 }
 
 const $diag_embed = op('diag_embed', '', 'self offset dim1 dim2');
@@ -1864,25 +1865,25 @@ export function diagEmbed(
   dim1?: number | null,
   dim2?: number | null,
 ): Tensor {
-  return wrap($diag_embed.f(self._h, offset, dim1, dim2));
+  return wrap($diag_embed.f(h(self), offset, dim1, dim2));
 }
 
 const $tril = op('tril', '', 'self diagonal');
 /** The lower triangle, zeros above. */
 export function tril(self: Tensor, diagonal?: number | null): Tensor {
-  return wrap($tril.f(self._h, diagonal));
+  return wrap($tril.f(h(self), diagonal));
 }
 
 const $triu = op('triu', '', 'self diagonal');
 /** The upper triangle, zeros below. */
 export function triu(self: Tensor, diagonal?: number | null): Tensor {
-  return wrap($triu.f(self._h, diagonal));
+  return wrap($triu.f(h(self), diagonal));
 }
 
 const $unfold = op('unfold', '', 'self dimension size step');
 /** Windows of `size` along a dimension, every `step`. */
 export function unfold(self: Tensor, dimension: number, size: number, step: number): Tensor {
-  return wrap($unfold.f(self._h, dimension, size, step));
+  return wrap($unfold.f(h(self), dimension, size, step));
 }
 
 const $as_strided = op('as_strided', '', 'self size stride storage_offset');
@@ -1893,7 +1894,7 @@ export function asStrided(
   stride: readonly number[],
   storageOffset?: number | null,
 ): Tensor {
-  return wrap($as_strided.f(self._h, size, stride, storageOffset));
+  return wrap($as_strided.f(h(self), size, stride, storageOffset));
 }
 
 const $meshgrid = op('meshgrid', 'indexing', 'tensors indexing');
@@ -1910,43 +1911,43 @@ export function pad(
   mode?: string | null,
   value?: number | null,
 ): Tensor {
-  return wrap($pad.f(self._h, pad, mode, value));
+  return wrap($pad.f(h(self), pad, mode, value));
 }
 
 const $constant_pad_nd = op('constant_pad_nd', '', 'self pad value');
 /** Padded with a value; sizes from the last dimension back. */
 export function constantPadNd(self: Tensor, pad: readonly number[], value?: Scalar | null): Tensor {
-  return wrap($constant_pad_nd.f(self._h, pad, value));
+  return wrap($constant_pad_nd.f(h(self), pad, value));
 }
 
 const $reflection_pad2d = op('reflection_pad2d', '', 'self padding');
 /** Padded by reflection: left, right, top, bottom. */
 export function reflectionPad2d(self: Tensor, padding: number | readonly number[]): Tensor {
-  return wrap($reflection_pad2d.f(self._h, padding));
+  return wrap($reflection_pad2d.f(h(self), padding));
 }
 
 const $replication_pad2d = op('replication_pad2d', '', 'self padding');
 /** Padded with the edge's values: left, right, top, bottom. */
 export function replicationPad2d(self: Tensor, padding: number | readonly number[]): Tensor {
-  return wrap($replication_pad2d.f(self._h, padding));
+  return wrap($replication_pad2d.f(h(self), padding));
 }
 
 const $pixel_shuffle = op('pixel_shuffle', '', 'self upscale_factor');
 /** [N, C·r², H, W] to [N, C, H·r, W·r]. */
 export function pixelShuffle(self: Tensor, upscaleFactor: number): Tensor {
-  return wrap($pixel_shuffle.f(self._h, upscaleFactor));
+  return wrap($pixel_shuffle.f(h(self), upscaleFactor));
 }
 
 const $pixel_unshuffle = op('pixel_unshuffle', '', 'self downscale_factor');
 /** [N, C, H·r, W·r] to [N, C·r², H, W]. */
 export function pixelUnshuffle(self: Tensor, downscaleFactor: number): Tensor {
-  return wrap($pixel_unshuffle.f(self._h, downscaleFactor));
+  return wrap($pixel_unshuffle.f(h(self), downscaleFactor));
 }
 
 const $channel_shuffle = op('channel_shuffle', '', 'self groups');
 /** Channels of groups interleaved. */
 export function channelShuffle(self: Tensor, groups: number): Tensor {
-  return wrap($channel_shuffle.f(self._h, groups));
+  return wrap($channel_shuffle.f(h(self), groups));
 }
 
 // ---- Indexing ----
@@ -1954,13 +1955,13 @@ export function channelShuffle(self: Tensor, groups: number): Tensor {
 const $index = op('index', 'Tensor', 'self indices');
 /** Elements at index tensors, one per dimension (null: all). */
 export function index(self: Tensor, indices: readonly (Tensor | null)[]): Tensor {
-  return wrap($index.f(self._h, hs(indices)));
+  return wrap($index.f(h(self), hs(indices)));
 }
 
 const $index_select = op('index_select', '', 'self dim index');
 /** Entries of a dimension, by an index tensor. */
 export function indexSelect(self: Tensor, dim: number, index: Tensor): Tensor {
-  return wrap($index_select.f(self._h, dim, index._h));
+  return wrap($index_select.f(h(self), dim, h(index)));
 }
 
 const $index_put = op('index_put', '', 'self indices values accumulate');
@@ -1971,7 +1972,7 @@ export function indexPut(
   values: Tensor,
   accumulate?: boolean | null,
 ): Tensor {
-  return wrap($index_put.f(self._h, hs(indices), values._h, accumulate));
+  return wrap($index_put.f(h(self), hs(indices), h(values), accumulate));
 }
 
 const $index_put_ = op('index_put_', '', 'self indices values accumulate');
@@ -1982,7 +1983,7 @@ export function indexPut_(
   values: Tensor,
   accumulate?: boolean | null,
 ): Tensor {
-  $index_put_.f(self._h, hs(indices), values._h, accumulate);
+  $index_put_.f(h(self), hs(indices), h(values), accumulate);
   return self;
 }
 
@@ -1995,31 +1996,31 @@ export function indexAdd(
   source: Tensor,
   options?: { alpha?: Scalar },
 ): Tensor {
-  return wrap($index_add.f(self._h, dim, index._h, source._h, options?.alpha));
+  return wrap($index_add.f(h(self), dim, h(index), h(source), options?.alpha));
 }
 
 const $index_copy = op('index_copy', '', 'self dim index source');
 /** A copy with rows of `source` at `index`. */
 export function indexCopy(self: Tensor, dim: number, index: Tensor, source: Tensor): Tensor {
-  return wrap($index_copy.f(self._h, dim, index._h, source._h));
+  return wrap($index_copy.f(h(self), dim, h(index), h(source)));
 }
 
 const $take = op('take', '', 'self index');
 /** Elements by their position in the flattened tensor. */
 export function take(self: Tensor, index: Tensor): Tensor {
-  return wrap($take.f(self._h, index._h));
+  return wrap($take.f(h(self), h(index)));
 }
 
 const $take_along_dim = op('take_along_dim', '', 'self indices dim');
 /** Elements along `dim`, by an index of the same rank. */
 export function takeAlongDim(self: Tensor, indices: Tensor, dim?: number | null): Tensor {
-  return wrap($take_along_dim.f(self._h, indices._h, dim));
+  return wrap($take_along_dim.f(h(self), h(indices), dim));
 }
 
 const $gather = op('gather', '', 'self dim index sparse_grad');
 /** Elements along `dim`, by an index of the same rank. */
 export function gather(self: Tensor, dim: number, index: Tensor, options?: { sparseGrad?: boolean }): Tensor {
-  return wrap($gather.f(self._h, dim, index._h, options?.sparseGrad));
+  return wrap($gather.f(h(self), dim, h(index), options?.sparseGrad));
 }
 
 const $scatter_src = op('scatter', 'src', 'self dim index src');
@@ -2028,9 +2029,9 @@ const $scatter_value = op('scatter', 'value', 'self dim index value');
 export function scatter(self: Tensor, dim: number, index: Tensor, src: Tensor | Scalar): Tensor;
 export function scatter(a0?: Arg, a1?: Arg, a2?: Arg, a3?: Arg): Arg {
   if (a3 instanceof Tensor) {
-    return wrap($scatter_src.f(a0._h, a1, a2._h, a3._h));
+    return wrap($scatter_src.f(h(a0), a1, h(a2), h(a3)));
   }
-  return wrap($scatter_value.f(a0._h, a1, a2._h, a3));
+  return wrap($scatter_value.f(h(a0), a1, h(a2), a3));
 }
 
 const $scatter__src = op('scatter_', 'src', 'self dim index src');
@@ -2039,23 +2040,23 @@ const $scatter__value = op('scatter_', 'value', 'self dim index value');
 export function scatter_(self: Tensor, dim: number, index: Tensor, src: Tensor | Scalar): Tensor;
 export function scatter_(a0?: Arg, a1?: Arg, a2?: Arg, a3?: Arg): Arg {
   if (a3 instanceof Tensor) {
-    $scatter__src.f(a0._h, a1, a2._h, a3._h);
+    $scatter__src.f(h(a0), a1, h(a2), h(a3));
     return a0;
   }
-  $scatter__value.f(a0._h, a1, a2._h, a3);
+  $scatter__value.f(h(a0), a1, h(a2), a3);
   return a0;
 }
 
 const $scatter_add = op('scatter_add', '', 'self dim index src');
 /** A copy with elements added along `dim` at `index`. */
 export function scatterAdd(self: Tensor, dim: number, index: Tensor, src: Tensor): Tensor {
-  return wrap($scatter_add.f(self._h, dim, index._h, src._h));
+  return wrap($scatter_add.f(h(self), dim, h(index), h(src)));
 }
 
 const $scatter_add_ = op('scatter_add_', '', 'self dim index src');
 /** Gets elements added along `dim` at `index`. */
 export function scatterAdd_(self: Tensor, dim: number, index: Tensor, src: Tensor): Tensor {
-  $scatter_add_.f(self._h, dim, index._h, src._h);
+  $scatter_add_.f(h(self), dim, h(index), h(src));
   return self;
 }
 
@@ -2065,9 +2066,9 @@ const $masked_fill_Tensor = op('masked_fill', 'Tensor', 'self mask value');
 export function maskedFill(self: Tensor, mask: Tensor, value: Scalar | Tensor): Tensor;
 export function maskedFill(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
   if (typeof a2 !== 'object') {
-    return wrap($masked_fill_Scalar.f(a0._h, a1._h, a2));
+    return wrap($masked_fill_Scalar.f(h(a0), h(a1), a2));
   }
-  return wrap($masked_fill_Tensor.f(a0._h, a1._h, a2._h));
+  return wrap($masked_fill_Tensor.f(h(a0), h(a1), h(a2)));
 }
 
 const $masked_fill__Scalar = op('masked_fill_', 'Scalar', 'self mask value');
@@ -2076,23 +2077,23 @@ const $masked_fill__Tensor = op('masked_fill_', 'Tensor', 'self mask value');
 export function maskedFill_(self: Tensor, mask: Tensor, value: Scalar | Tensor): Tensor;
 export function maskedFill_(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
   if (typeof a2 !== 'object') {
-    $masked_fill__Scalar.f(a0._h, a1._h, a2);
+    $masked_fill__Scalar.f(h(a0), h(a1), a2);
     return a0;
   }
-  $masked_fill__Tensor.f(a0._h, a1._h, a2._h);
+  $masked_fill__Tensor.f(h(a0), h(a1), h(a2));
   return a0;
 }
 
 const $masked_select = op('masked_select', '', 'self mask');
 /** The elements where the mask holds, flat. */
 export function maskedSelect(self: Tensor, mask: Tensor): Tensor {
-  return wrap($masked_select.f(self._h, mask._h));
+  return wrap($masked_select.f(h(self), h(mask)));
 }
 
 const $one_hot = op('one_hot', '', 'self num_classes');
 /** Vectors with a 1 at the index; int64. */
 export function oneHot(self: Tensor, numClasses?: number | null): Tensor {
-  return wrap($one_hot.f(self._h, numClasses));
+  return wrap($one_hot.f(h(self), numClasses));
 }
 
 // ---- Linear algebra ----
@@ -2100,25 +2101,25 @@ export function oneHot(self: Tensor, numClasses?: number | null): Tensor {
 const $matmul = op('matmul', '', 'self other');
 /** Matrix product, batched and broadcast. */
 export function matmul(self: Tensor, other: Tensor): Tensor {
-  return wrap($matmul.f(self._h, other._h));
+  return wrap($matmul.f(h(self), h(other)));
 }
 
 const $mm = op('mm', '', 'self mat2');
 /** Product of two matrices. */
 export function mm(self: Tensor, mat2: Tensor): Tensor {
-  return wrap($mm.f(self._h, mat2._h));
+  return wrap($mm.f(h(self), h(mat2)));
 }
 
 const $bmm = op('bmm', '', 'self mat2');
 /** Products of two batches of matrices. */
 export function bmm(self: Tensor, mat2: Tensor): Tensor {
-  return wrap($bmm.f(self._h, mat2._h));
+  return wrap($bmm.f(h(self), h(mat2)));
 }
 
 const $mv = op('mv', '', 'self vec');
 /** Matrix times vector. */
 export function mv(self: Tensor, vec: Tensor): Tensor {
-  return wrap($mv.f(self._h, vec._h));
+  return wrap($mv.f(h(self), h(vec)));
 }
 
 const $addmm = op('addmm', '', 'self mat1 mat2 beta alpha');
@@ -2129,7 +2130,7 @@ export function addmm(
   mat2: Tensor,
   options?: { beta?: Scalar; alpha?: Scalar },
 ): Tensor {
-  return wrap($addmm.f(self._h, mat1._h, mat2._h, options?.beta, options?.alpha));
+  return wrap($addmm.f(h(self), h(mat1), h(mat2), options?.beta, options?.alpha));
 }
 
 const $baddbmm = op('baddbmm', '', 'self batch1 batch2 beta alpha');
@@ -2140,7 +2141,7 @@ export function baddbmm(
   batch2: Tensor,
   options?: { beta?: Scalar; alpha?: Scalar },
 ): Tensor {
-  return wrap($baddbmm.f(self._h, batch1._h, batch2._h, options?.beta, options?.alpha));
+  return wrap($baddbmm.f(h(self), h(batch1), h(batch2), options?.beta, options?.alpha));
 }
 
 const $einsum = op('einsum', '', 'equation tensors path');
@@ -2156,43 +2157,43 @@ export function einsum(
 const $linear = op('linear', '', 'input weight bias');
 /** `input · weightᵀ + bias`. */
 export function linear(input: Tensor, weight: Tensor, bias?: Tensor | null): Tensor {
-  return wrap($linear.f(input._h, weight._h, h(bias)));
+  return wrap($linear.f(h(input), h(weight), h(bias)));
 }
 
 const $outer = op('outer', '', 'self vec2');
 /** Outer product of two vectors. */
 export function outer(self: Tensor, vec2: Tensor): Tensor {
-  return wrap($outer.f(self._h, vec2._h));
+  return wrap($outer.f(h(self), h(vec2)));
 }
 
 const $dot = op('dot', '', 'self tensor');
 /** Inner product of two vectors. */
 export function dot(self: Tensor, tensor: Tensor): Tensor {
-  return wrap($dot.f(self._h, tensor._h));
+  return wrap($dot.f(h(self), h(tensor)));
 }
 
 const $kron = op('kron', '', 'self other');
 /** Kronecker product. */
 export function kron(self: Tensor, other: Tensor): Tensor {
-  return wrap($kron.f(self._h, other._h));
+  return wrap($kron.f(h(self), h(other)));
 }
 
 const $trace = op('trace', '', 'self');
 /** Sum of the diagonal. */
 export function trace(self: Tensor): Tensor {
-  return wrap($trace.f(self._h));
+  return wrap($trace.f(h(self)));
 }
 
 const $linalg_eigh = op('linalg_eigh', '', 'self UPLO');
 /** Eigenvalues (ascending) and eigenvectors of symmetric matrices. */
 export function linalgEigh(self: Tensor, UPLO?: string | null): [Tensor, Tensor] {
-  return wrapAll($linalg_eigh.f(self._h, UPLO)) as [Tensor, Tensor];
+  return wrapAll($linalg_eigh.f(h(self), UPLO)) as [Tensor, Tensor];
 }
 
 const $linalg_eigvalsh = op('linalg_eigvalsh', '', 'self UPLO');
 /** Eigenvalues (ascending) of symmetric matrices. */
 export function linalgEigvalsh(self: Tensor, UPLO?: string | null): Tensor {
-  return wrap($linalg_eigvalsh.f(self._h, UPLO));
+  return wrap($linalg_eigvalsh.f(h(self), UPLO));
 }
 
 const $linalg_svd = op('linalg_svd', '', 'A full_matrices driver');
@@ -2202,43 +2203,43 @@ export function linalgSvd(
   fullMatrices?: boolean | null,
   options?: { driver?: string | null },
 ): [Tensor, Tensor, Tensor] {
-  return wrapAll($linalg_svd.f(A._h, fullMatrices, options?.driver)) as [Tensor, Tensor, Tensor];
+  return wrapAll($linalg_svd.f(h(A), fullMatrices, options?.driver)) as [Tensor, Tensor, Tensor];
 }
 
 const $linalg_svdvals = op('linalg_svdvals', '', 'A driver');
 /** Singular values, descending. */
 export function linalgSvdvals(A: Tensor, options?: { driver?: string | null }): Tensor {
-  return wrap($linalg_svdvals.f(A._h, options?.driver));
+  return wrap($linalg_svdvals.f(h(A), options?.driver));
 }
 
 const $linalg_inv = op('linalg_inv', '', 'A');
 /** Inverse matrices. */
 export function linalgInv(A: Tensor): Tensor {
-  return wrap($linalg_inv.f(A._h));
+  return wrap($linalg_inv.f(h(A)));
 }
 
 const $linalg_cholesky = op('linalg_cholesky', '', 'self upper');
 /** Cholesky factors. */
 export function linalgCholesky(self: Tensor, options?: { upper?: boolean }): Tensor {
-  return wrap($linalg_cholesky.f(self._h, options?.upper));
+  return wrap($linalg_cholesky.f(h(self), options?.upper));
 }
 
 const $linalg_qr = op('linalg_qr', '', 'A mode');
 /** QR decomposition. */
 export function linalgQr(A: Tensor, mode?: string | null): [Tensor, Tensor] {
-  return wrapAll($linalg_qr.f(A._h, mode)) as [Tensor, Tensor];
+  return wrapAll($linalg_qr.f(h(A), mode)) as [Tensor, Tensor];
 }
 
 const $linalg_solve = op('linalg_solve', '', 'A B left');
 /** Solution of linear systems. */
 export function linalgSolve(A: Tensor, B: Tensor, options?: { left?: boolean }): Tensor {
-  return wrap($linalg_solve.f(A._h, B._h, options?.left));
+  return wrap($linalg_solve.f(h(A), h(B), options?.left));
 }
 
 const $linalg_det = op('linalg_det', '', 'A');
 /** Determinants. */
 export function linalgDet(A: Tensor): Tensor {
-  return wrap($linalg_det.f(A._h));
+  return wrap($linalg_det.f(h(A)));
 }
 
 const $linalg_matrix_norm = op('linalg_matrix_norm', '', 'self ord dim keepdim dtype');
@@ -2261,15 +2262,15 @@ export function linalgMatrixNorm(
 ): Tensor;
 export function linalgMatrixNorm(a0?: Arg, a1?: Arg, a2?: Arg, a3?: Arg, a4?: Arg): Arg {
   if (typeof a1 !== 'object') {
-    return wrap($linalg_matrix_norm.f(a0._h, a1, a2, a3, a4?.dtype));
+    return wrap($linalg_matrix_norm.f(h(a0), a1, a2, a3, a4?.dtype));
   }
-  return wrap($linalg_matrix_norm_str_ord.f(a0._h, a1, a2, a3, a4?.dtype));
+  return wrap($linalg_matrix_norm_str_ord.f(h(a0), a1, a2, a3, a4?.dtype));
 }
 
 const $cdist = op('cdist', '', 'x1 x2 p compute_mode');
 /** Distances between the rows of two matrices. */
 export function cdist(x1: Tensor, x2: Tensor, p?: number | null, computeMode?: number | null): Tensor {
-  return wrap($cdist.f(x1._h, x2._h, p, computeMode));
+  return wrap($cdist.f(h(x1), h(x2), p, computeMode));
 }
 
 // ---- Neural networks ----
@@ -2288,9 +2289,9 @@ export function conv1d(
 ): Tensor;
 export function conv1d(a0?: Arg, a1?: Arg, a2?: Arg, a3?: Arg, a4?: Arg, a5?: Arg, a6?: Arg): Arg {
   if (a4 === undefined || a4 === null || typeof a4 === 'number' || Array.isArray(a4)) {
-    return wrap($conv1d.f(a0._h, a1._h, h(a2), a3, a4, a5, a6));
+    return wrap($conv1d.f(h(a0), h(a1), h(a2), a3, a4, a5, a6));
   }
-  return wrap($conv1d_padding.f(a0._h, a1._h, h(a2), a3, a4, a5, a6));
+  return wrap($conv1d_padding.f(h(a0), h(a1), h(a2), a3, a4, a5, a6));
 }
 
 const $conv2d = op('conv2d', '', 'input weight bias stride padding dilation groups');
@@ -2307,9 +2308,9 @@ export function conv2d(
 ): Tensor;
 export function conv2d(a0?: Arg, a1?: Arg, a2?: Arg, a3?: Arg, a4?: Arg, a5?: Arg, a6?: Arg): Arg {
   if (a4 === undefined || a4 === null || typeof a4 === 'number' || Array.isArray(a4)) {
-    return wrap($conv2d.f(a0._h, a1._h, h(a2), a3, a4, a5, a6));
+    return wrap($conv2d.f(h(a0), h(a1), h(a2), a3, a4, a5, a6));
   }
-  return wrap($conv2d_padding.f(a0._h, a1._h, h(a2), a3, a4, a5, a6));
+  return wrap($conv2d_padding.f(h(a0), h(a1), h(a2), a3, a4, a5, a6));
 }
 
 const $conv3d = op('conv3d', '', 'input weight bias stride padding dilation groups');
@@ -2326,9 +2327,9 @@ export function conv3d(
 ): Tensor;
 export function conv3d(a0?: Arg, a1?: Arg, a2?: Arg, a3?: Arg, a4?: Arg, a5?: Arg, a6?: Arg): Arg {
   if (a4 === undefined || a4 === null || typeof a4 === 'number' || Array.isArray(a4)) {
-    return wrap($conv3d.f(a0._h, a1._h, h(a2), a3, a4, a5, a6));
+    return wrap($conv3d.f(h(a0), h(a1), h(a2), a3, a4, a5, a6));
   }
-  return wrap($conv3d_padding.f(a0._h, a1._h, h(a2), a3, a4, a5, a6));
+  return wrap($conv3d_padding.f(h(a0), h(a1), h(a2), a3, a4, a5, a6));
 }
 
 const $conv_transpose2d = op(
@@ -2348,7 +2349,7 @@ export function convTranspose2d(
   dilation?: number | readonly number[] | null,
 ): Tensor {
   return wrap(
-    $conv_transpose2d.f(input._h, weight._h, h(bias), stride, padding, outputPadding, groups, dilation),
+    $conv_transpose2d.f(h(input), h(weight), h(bias), stride, padding, outputPadding, groups, dilation),
   );
 }
 
@@ -2361,7 +2362,7 @@ export function groupNorm(
   bias?: Tensor | null,
   eps?: number | null,
 ): Tensor {
-  return wrap($group_norm.f(input._h, numGroups, h(weight), h(bias), eps));
+  return wrap($group_norm.f(h(input), numGroups, h(weight), h(bias), eps));
 }
 
 const $layer_norm = op('layer_norm', '', 'input normalized_shape weight bias eps');
@@ -2373,7 +2374,7 @@ export function layerNorm(
   bias?: Tensor | null,
   eps?: number | null,
 ): Tensor {
-  return wrap($layer_norm.f(input._h, normalizedShape, h(weight), h(bias), eps));
+  return wrap($layer_norm.f(h(input), normalizedShape, h(weight), h(bias), eps));
 }
 
 const $batch_norm = op('batch_norm', '', 'input weight bias running_mean running_var training momentum eps');
@@ -2389,7 +2390,7 @@ export function batchNorm(
   eps: number,
 ): Tensor {
   return wrap(
-    $batch_norm.f(input._h, h(weight), h(bias), h(runningMean), h(runningVar), training, momentum, eps),
+    $batch_norm.f(h(input), h(weight), h(bias), h(runningMean), h(runningVar), training, momentum, eps),
   );
 }
 
@@ -2411,7 +2412,7 @@ export function instanceNorm(
 ): Tensor {
   return wrap(
     $instance_norm.f(
-      input._h,
+      h(input),
       h(weight),
       h(bias),
       h(runningMean),
@@ -2426,20 +2427,20 @@ export function instanceNorm(
 const $dropout = op('dropout', '', 'input p train');
 /** Zero with probability `p`, the rest scaled by 1 / (1 - p); itself when not training. */
 export function dropout(input: Tensor, p: number, train: boolean): Tensor {
-  return wrap($dropout.f(input._h, p, train));
+  return wrap($dropout.f(h(input), p, train));
 }
 
 const $dropout_ = op('dropout_', '', 'self p train');
 /** Becomes zero with probability `p`, the rest scaled by 1 / (1 - p). */
 export function dropout_(self: Tensor, p: number, train: boolean): Tensor {
-  $dropout_.f(self._h, p, train);
+  $dropout_.f(h(self), p, train);
   return self;
 }
 
 const $native_dropout = op('native_dropout', '', 'input p train');
 /** Dropout: [output, mask]. */
 export function nativeDropout(input: Tensor, p: number, train?: boolean | null): [Tensor, Tensor] {
-  return wrapAll($native_dropout.f(input._h, p, train)) as [Tensor, Tensor];
+  return wrapAll($native_dropout.f(h(input), p, train)) as [Tensor, Tensor];
 }
 
 const $embedding = op('embedding', '', 'weight indices padding_idx scale_grad_by_freq sparse');
@@ -2451,7 +2452,7 @@ export function embedding(
   scaleGradByFreq?: boolean | null,
   sparse?: boolean | null,
 ): Tensor {
-  return wrap($embedding.f(weight._h, indices._h, paddingIdx, scaleGradByFreq, sparse));
+  return wrap($embedding.f(h(weight), h(indices), paddingIdx, scaleGradByFreq, sparse));
 }
 
 const $max_pool2d = op('max_pool2d', '', 'self kernel_size stride padding dilation ceil_mode');
@@ -2464,7 +2465,7 @@ export function maxPool2d(
   dilation?: number | readonly number[] | null,
   ceilMode?: boolean | null,
 ): Tensor {
-  return wrap($max_pool2d.f(self._h, kernelSize, stride, padding, dilation, ceilMode));
+  return wrap($max_pool2d.f(h(self), kernelSize, stride, padding, dilation, ceilMode));
 }
 
 const $avg_pool2d = op(
@@ -2483,20 +2484,20 @@ export function avgPool2d(
   divisorOverride?: number | null,
 ): Tensor {
   return wrap(
-    $avg_pool2d.f(self._h, kernelSize, stride, padding, ceilMode, countIncludePad, divisorOverride),
+    $avg_pool2d.f(h(self), kernelSize, stride, padding, ceilMode, countIncludePad, divisorOverride),
   );
 }
 
 const $adaptive_avg_pool2d = op('adaptive_avg_pool2d', '', 'self output_size');
 /** Means over as many windows as the output has pixels. */
 export function adaptiveAvgPool2d(self: Tensor, outputSize: number | readonly number[]): Tensor {
-  return wrap($adaptive_avg_pool2d.f(self._h, outputSize));
+  return wrap($adaptive_avg_pool2d.f(h(self), outputSize));
 }
 
 const $adaptive_max_pool2d = op('adaptive_max_pool2d', '', 'self output_size');
 /** Largest over as many windows as the output has pixels: [values, indices]. */
 export function adaptiveMaxPool2d(self: Tensor, outputSize: number | readonly number[]): [Tensor, Tensor] {
-  return wrapAll($adaptive_max_pool2d.f(self._h, outputSize)) as [Tensor, Tensor];
+  return wrapAll($adaptive_max_pool2d.f(h(self), outputSize)) as [Tensor, Tensor];
 }
 
 const $upsample_nearest2d = op('upsample_nearest2d', 'vec', 'input output_size scale_factors');
@@ -2506,7 +2507,7 @@ export function upsampleNearest2d(
   outputSize?: readonly number[] | null,
   scaleFactors?: readonly number[] | null,
 ): Tensor {
-  return wrap($upsample_nearest2d.f(input._h, outputSize, scaleFactors));
+  return wrap($upsample_nearest2d.f(h(input), outputSize, scaleFactors));
 }
 
 const $upsample_bilinear2d = op(
@@ -2521,7 +2522,7 @@ export function upsampleBilinear2d(
   alignCorners: boolean,
   scaleFactors?: readonly number[] | null,
 ): Tensor {
-  return wrap($upsample_bilinear2d.f(input._h, outputSize, alignCorners, scaleFactors));
+  return wrap($upsample_bilinear2d.f(h(input), outputSize, alignCorners, scaleFactors));
 }
 
 const $upsample_bicubic2d = op('upsample_bicubic2d', 'vec', 'input output_size align_corners scale_factors');
@@ -2532,7 +2533,7 @@ export function upsampleBicubic2d(
   alignCorners: boolean,
   scaleFactors?: readonly number[] | null,
 ): Tensor {
-  return wrap($upsample_bicubic2d.f(input._h, outputSize, alignCorners, scaleFactors));
+  return wrap($upsample_bicubic2d.f(h(input), outputSize, alignCorners, scaleFactors));
 }
 
 const $_upsample_bilinear2d_aa = op(
@@ -2547,7 +2548,7 @@ export function _upsampleBilinear2dAa(
   alignCorners: boolean,
   scaleFactors?: readonly number[] | null,
 ): Tensor {
-  return wrap($_upsample_bilinear2d_aa.f(input._h, outputSize, alignCorners, scaleFactors));
+  return wrap($_upsample_bilinear2d_aa.f(h(input), outputSize, alignCorners, scaleFactors));
 }
 
 const $_upsample_bicubic2d_aa = op(
@@ -2562,7 +2563,7 @@ export function _upsampleBicubic2dAa(
   alignCorners: boolean,
   scaleFactors?: readonly number[] | null,
 ): Tensor {
-  return wrap($_upsample_bicubic2d_aa.f(input._h, outputSize, alignCorners, scaleFactors));
+  return wrap($_upsample_bicubic2d_aa.f(h(input), outputSize, alignCorners, scaleFactors));
 }
 
 const $grid_sampler = op('grid_sampler', '', 'input grid interpolation_mode padding_mode align_corners');
@@ -2574,13 +2575,13 @@ export function gridSampler(
   paddingMode: number,
   alignCorners: boolean,
 ): Tensor {
-  return wrap($grid_sampler.f(input._h, grid._h, interpolationMode, paddingMode, alignCorners));
+  return wrap($grid_sampler.f(h(input), h(grid), interpolationMode, paddingMode, alignCorners));
 }
 
 const $affine_grid_generator = op('affine_grid_generator', '', 'theta size align_corners');
 /** Sampling grids of affine maps [N, 2, 3]. */
 export function affineGridGenerator(theta: Tensor, size: readonly number[], alignCorners: boolean): Tensor {
-  return wrap($affine_grid_generator.f(theta._h, size, alignCorners));
+  return wrap($affine_grid_generator.f(h(theta), size, alignCorners));
 }
 
 const $im2col = op('im2col', '', 'self kernel_size dilation padding stride');
@@ -2592,7 +2593,7 @@ export function im2col(
   padding: number | readonly number[],
   stride: number | readonly number[],
 ): Tensor {
-  return wrap($im2col.f(self._h, kernelSize, dilation, padding, stride));
+  return wrap($im2col.f(h(self), kernelSize, dilation, padding, stride));
 }
 
 const $col2im = op('col2im', '', 'self output_size kernel_size dilation padding stride');
@@ -2605,7 +2606,7 @@ export function col2im(
   padding: number | readonly number[],
   stride: number | readonly number[],
 ): Tensor {
-  return wrap($col2im.f(self._h, outputSize, kernelSize, dilation, padding, stride));
+  return wrap($col2im.f(h(self), outputSize, kernelSize, dilation, padding, stride));
 }
 
 const $scaled_dot_product_attention = op(
@@ -2625,9 +2626,9 @@ export function scaledDotProductAttention(
 ): Tensor {
   return wrap(
     $scaled_dot_product_attention.f(
-      query._h,
-      key._h,
-      value._h,
+      h(query),
+      h(key),
+      h(value),
       h(attnMask),
       dropoutP,
       isCausal,
@@ -2640,13 +2641,13 @@ export function scaledDotProductAttention(
 const $mse_loss = op('mse_loss', '', 'self target reduction');
 /** Squared differences. */
 export function mseLoss(self: Tensor, target: Tensor, reduction?: Reduction | null): Tensor {
-  return wrap($mse_loss.f(self._h, target._h, reduction));
+  return wrap($mse_loss.f(h(self), h(target), reduction));
 }
 
 const $l1_loss = op('l1_loss', '', 'self target reduction');
 /** Absolute differences. */
 export function l1Loss(self: Tensor, target: Tensor, reduction?: Reduction | null): Tensor {
-  return wrap($l1_loss.f(self._h, target._h, reduction));
+  return wrap($l1_loss.f(h(self), h(target), reduction));
 }
 
 const $smooth_l1_loss = op('smooth_l1_loss', '', 'self target reduction beta');
@@ -2657,7 +2658,7 @@ export function smoothL1Loss(
   reduction?: Reduction | null,
   beta?: number | null,
 ): Tensor {
-  return wrap($smooth_l1_loss.f(self._h, target._h, reduction, beta));
+  return wrap($smooth_l1_loss.f(h(self), h(target), reduction, beta));
 }
 
 const $huber_loss = op('huber_loss', '', 'self target reduction delta');
@@ -2668,7 +2669,7 @@ export function huberLoss(
   reduction?: Reduction | null,
   delta?: number | null,
 ): Tensor {
-  return wrap($huber_loss.f(self._h, target._h, reduction, delta));
+  return wrap($huber_loss.f(h(self), h(target), reduction, delta));
 }
 
 const $cross_entropy_loss = op(
@@ -2685,7 +2686,7 @@ export function crossEntropyLoss(
   ignoreIndex?: number | null,
   labelSmoothing?: number | null,
 ): Tensor {
-  return wrap($cross_entropy_loss.f(self._h, target._h, h(weight), reduction, ignoreIndex, labelSmoothing));
+  return wrap($cross_entropy_loss.f(h(self), h(target), h(weight), reduction, ignoreIndex, labelSmoothing));
 }
 
 const $nll_loss = op('nll_loss', '', 'self target weight reduction ignore_index');
@@ -2697,7 +2698,7 @@ export function nllLoss(
   reduction?: Reduction | null,
   ignoreIndex?: number | null,
 ): Tensor {
-  return wrap($nll_loss.f(self._h, target._h, h(weight), reduction, ignoreIndex));
+  return wrap($nll_loss.f(h(self), h(target), h(weight), reduction, ignoreIndex));
 }
 
 const $nll_loss_nd = op('nll_loss_nd', '', 'self target weight reduction ignore_index');
@@ -2709,7 +2710,7 @@ export function nllLossNd(
   reduction?: Reduction | null,
   ignoreIndex?: number | null,
 ): Tensor {
-  return wrap($nll_loss_nd.f(self._h, target._h, h(weight), reduction, ignoreIndex));
+  return wrap($nll_loss_nd.f(h(self), h(target), h(weight), reduction, ignoreIndex));
 }
 
 const $binary_cross_entropy = op('binary_cross_entropy', '', 'self target weight reduction');
@@ -2720,7 +2721,7 @@ export function binaryCrossEntropy(
   weight?: Tensor | null,
   reduction?: Reduction | null,
 ): Tensor {
-  return wrap($binary_cross_entropy.f(self._h, target._h, h(weight), reduction));
+  return wrap($binary_cross_entropy.f(h(self), h(target), h(weight), reduction));
 }
 
 const $binary_cross_entropy_with_logits = op(
@@ -2736,7 +2737,7 @@ export function binaryCrossEntropyWithLogits(
   posWeight?: Tensor | null,
   reduction?: Reduction | null,
 ): Tensor {
-  return wrap($binary_cross_entropy_with_logits.f(self._h, target._h, h(weight), h(posWeight), reduction));
+  return wrap($binary_cross_entropy_with_logits.f(h(self), h(target), h(weight), h(posWeight), reduction));
 }
 
 const $kl_div = op('kl_div', '', 'self target reduction log_target');
@@ -2747,13 +2748,13 @@ export function klDiv(
   reduction?: Reduction | null,
   options?: { logTarget?: boolean },
 ): Tensor {
-  return wrap($kl_div.f(self._h, target._h, reduction, options?.logTarget));
+  return wrap($kl_div.f(h(self), h(target), reduction, options?.logTarget));
 }
 
 const $cosine_similarity = op('cosine_similarity', '', 'x1 x2 dim eps');
 /** Cosine of the angle along `dim`. */
 export function cosineSimilarity(x1: Tensor, x2: Tensor, dim?: number | null, eps?: number | null): Tensor {
-  return wrap($cosine_similarity.f(x1._h, x2._h, dim, eps));
+  return wrap($cosine_similarity.f(h(x1), h(x2), dim, eps));
 }
 
 const $rms_norm = op('rms_norm', '', 'input normalized_shape weight eps');
@@ -2764,7 +2765,7 @@ export function rmsNorm(
   weight?: Tensor | null,
   eps?: number | null,
 ): Tensor {
-  return wrap($rms_norm.f(input._h, normalizedShape, h(weight), eps));
+  return wrap($rms_norm.f(h(input), normalizedShape, h(weight), eps));
 }
 
 // ---- Fourier ----
@@ -2777,7 +2778,7 @@ export function fftRfft2(
   dim?: number | readonly number[] | null,
   norm?: string | null,
 ): Tensor {
-  return wrap($fft_rfft2.f(self._h, s, dim, norm));
+  return wrap($fft_rfft2.f(h(self), s, dim, norm));
 }
 
 const $fft_irfft2 = op('fft_irfft2', '', 'self s dim norm');
@@ -2788,7 +2789,7 @@ export function fftIrfft2(
   dim?: number | readonly number[] | null,
   norm?: string | null,
 ): Tensor {
-  return wrap($fft_irfft2.f(self._h, s, dim, norm));
+  return wrap($fft_irfft2.f(h(self), s, dim, norm));
 }
 
 // ---- Lists of tensors in one call ----

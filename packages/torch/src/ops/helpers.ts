@@ -1,7 +1,7 @@
 /**
  * Operators that are written by hand because no single schema is what a user means.
  */
-import type { DType, Device } from '../dtype.js';
+import type { Device, DType } from '../dtype.js';
 import { native } from '../native.js';
 import type { Generator } from '../random.js';
 import { Tensor } from '../tensor.js';

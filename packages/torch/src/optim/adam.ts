@@ -265,6 +265,7 @@ function quickestPath(slots: readonly Slot[], decoupled: boolean): AdamPath {
 }
 
 function checked(name: string, value: number, ok: boolean, expected: string): number {
-  if (!ok || !Number.isFinite(value)) throw new RangeError(`optimizer: ${name} is ${value}; it must be ${expected}`);
+  if (!ok || !Number.isFinite(value))
+    throw new RangeError(`optimizer: ${name} is ${value}; it must be ${expected}`);
   return value;
 }

@@ -1,5 +1,5 @@
 /** Element types of files and of tensors, and the one way from raw bytes to a tensor. */
-import { type DType, type Device, type Tensor, tensor } from '../tensor.js';
+import { type Device, type DType, type Tensor, tensor } from '../tensor.js';
 import { SafetensorsError } from './error.js';
 import type { SafetensorsDType, TensorEntry } from './header.js';
 
@@ -42,7 +42,12 @@ export function torchDType(entry: TensorEntry, file: string): DType {
  *
  * @throws SafetensorsError if the element type is not supported.
  */
-export function tensorFromBytes(bytes: Uint8Array, entry: TensorEntry, file: string, device?: Device): Tensor {
+export function tensorFromBytes(
+  bytes: Uint8Array,
+  entry: TensorEntry,
+  file: string,
+  device?: Device,
+): Tensor {
   const dtype = torchDType(entry, file);
   return tensor(typedView(bytes, dtype), { shape: [...entry.shape], dtype, ...(device ? { device } : {}) });
 }

@@ -73,7 +73,11 @@ const MAX_DIMS = 64;
  */
 export function headerLength(prefix: Uint8Array, fileBytes: number, file: string): number {
   if (fileBytes < 8 || prefix.length < 8) {
-    throw new SafetensorsError(file, 'truncated', `it has ${fileBytes} bytes, the header's length alone takes 8`);
+    throw new SafetensorsError(
+      file,
+      'truncated',
+      `it has ${fileBytes} bytes, the header's length alone takes 8`,
+    );
   }
   const view = new DataView(prefix.buffer, prefix.byteOffset, 8);
   const length = view.getUint32(4, true) * 2 ** 32 + view.getUint32(0, true);
@@ -129,7 +133,11 @@ function checkLayout(entries: TensorEntry[], dataBytes: number, file: string): v
       throw new SafetensorsError(file, 'bad-header', what);
     }
     if (begin > at) {
-      throw new SafetensorsError(file, 'bad-header', `bytes ${at} to ${begin} of the data belong to no tensor`);
+      throw new SafetensorsError(
+        file,
+        'bad-header',
+        `bytes ${at} to ${begin} of the data belong to no tensor`,
+      );
     }
     at = end;
     previous = name;
@@ -180,10 +188,13 @@ class HeaderParser {
       return this.fail(`tensor ${show(name)} needs dtype, shape and data_offsets`);
     }
     const itemBytes = ITEM_BYTES.get(dtype);
-    if (itemBytes === undefined) return this.fail(`tensor ${show(name)} has the unknown dtype ${show(dtype)}`);
+    if (itemBytes === undefined)
+      return this.fail(`tensor ${show(name)} has the unknown dtype ${show(dtype)}`);
     const [begin, end] = offsets;
     if (begin === undefined || end === undefined || offsets.length !== 2 || end < begin) {
-      return this.fail(`tensor ${show(name)} has data_offsets [${offsets.slice(0, 4)}]; expected [begin, end]`);
+      return this.fail(
+        `tensor ${show(name)} has data_offsets [${offsets.slice(0, 4)}]; expected [begin, end]`,
+      );
     }
     // Zero-sized dimensions must not hide a product that no stride could hold.
     const extent = shape.reduce((product, dim) => product * Math.max(dim, 1), itemBytes);
@@ -220,7 +231,8 @@ class HeaderParser {
       this.space();
       const digits = this.match(/(?:0|[1-9][0-9]{0,15})(?![0-9.eE])/y);
       const value = Number(digits);
-      if (digits === undefined || !Number.isSafeInteger(value)) this.fail('expected a whole number below 2^53');
+      if (digits === undefined || !Number.isSafeInteger(value))
+        this.fail('expected a whole number below 2^53');
       if (values.push(value) > MAX_DIMS) this.fail(`a list of more than ${MAX_DIMS} numbers`);
     } while (this.take(','));
     this.expect(']');

@@ -5,7 +5,7 @@
  */
 import { close, closeSync, constants, fstatSync, openSync, read, readSync } from 'node:fs';
 import { promisify } from 'node:util';
-import type { DType, Device, Tensor } from '../tensor.js';
+import type { Device, DType, Tensor } from '../tensor.js';
 import { tensorFromBytes, torchDType } from './dtypes.js';
 import { SafetensorsError } from './error.js';
 import { headerLength, parseHeader, type SafetensorsHeader, type TensorEntry } from './header.js';
@@ -118,6 +118,21 @@ export class SafetensorsFile {
     return bytes;
   }
 
+  /**
+   * Fills `target` with raw bytes of one tensor, from byte `offset` of it on: a row of a tensor that would not fit
+   * into memory.
+   *
+   * @throws SafetensorsError as {@link bytes}; RangeError if the part reaches beyond the tensor.
+   */
+  bytesInto(name: string, offset: number, target: Uint8Array): void {
+    this.readInto(target, this.partPosition(name, offset, target));
+  }
+
+  /** {@link SafetensorsFile.bytesInto}, reading off the event loop. */
+  async readBytesInto(name: string, offset: number, target: Uint8Array): Promise<void> {
+    await this.readIntoAsync(target, this.partPosition(name, offset, target));
+  }
+
   async close(): Promise<void> {
     const fd = this.fd;
     this.fd = -1;
@@ -133,11 +148,22 @@ export class SafetensorsFile {
   private entry(name: string): TensorEntry {
     const entry = this.header.entries.get(name);
     if (entry === undefined) {
-      const some = this.names.slice(0, 5).join(', ');
-      const what = `it has no tensor ${JSON.stringify(name)} (${this.names.length} tensors: ${some}, …)`;
+      const names = this.names;
+      const some = names.slice(0, 5).join(', ') + (names.length > 5 ? ', …' : '');
+      const what = `it has no tensor ${JSON.stringify(name)} (${names.length} tensors: ${some})`;
       throw new SafetensorsError(this.path, 'no-such-tensor', what);
     }
     return entry;
+  }
+
+  private partPosition(name: string, offset: number, { length }: Uint8Array): number {
+    const { begin, end } = this.entry(name);
+    if (!(offset >= 0 && offset + length <= end - begin)) {
+      throw new RangeError(
+        `internal: bytes ${offset} to ${offset + length} of ${name}, which has ${end - begin}`,
+      );
+    }
+    return this.dataStart + begin + offset;
   }
 
   private allocate({ name, begin, end }: TensorEntry): Uint8Array {

@@ -1,5 +1,6 @@
 /** What would make training faster or keep it from failing on this machine, judged from the doctor's facts. */
 import type { MachineFacts } from './facts.js';
+import { type Host, setupCommand } from './host.js';
 import { compareVersions, type Libtorch } from './libtorch.js';
 
 /** What the loaded libtorch reports of itself. */
@@ -25,6 +26,7 @@ export function advise(
   machine: MachineFacts,
   libtorch: Pick<Libtorch, 'version' | 'cuda'>,
   runtime: RuntimeFacts | undefined,
+  host: Pick<Host, 'installed'>,
 ): Advice[] {
   const advice: Advice[] = [];
   const say = (code: Advice['code'], message: string) => advice.push({ code, message });
@@ -33,7 +35,7 @@ export function advise(
   if (compareVersions(libtorch.version, '2.0') < 0) {
     say(
       'OLD_LIBTORCH',
-      `libtorch ${libtorch.version} lacks fused Adam, fused attention and newer kernels (up to 1.2 times faster on a CPU). Get the newest: npm run setup -- --fetch (in a project: npx patch-diffusion setup --fetch).`,
+      `libtorch ${libtorch.version} lacks fused Adam, fused attention and newer kernels (up to 1.2 times faster on a CPU). Get the newest: ${setupCommand(host, '--fetch')}`,
     );
   }
   const name = gpus[0]?.name;

@@ -18,7 +18,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { availableParallelism, freemem } from 'node:os';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { ADDON_FILE, buildDirs } from './addon.js';
 import { SetupError } from './errors.js';
 import { findProgram, type Host, removeAbandoned } from './host.js';
@@ -44,6 +44,7 @@ export async function buildAddon(
   removeAbandoned(dir);
   mkdirSync(objects, { recursive: true });
   mkdirSync(temporary, { recursive: true });
+  writeFileSync(join(objects, 'libtorch'), libtorch.root);
   writeFileSync(logFile, '');
   try {
     const started = Date.now();
@@ -213,6 +214,14 @@ function removeStale(
     }
   }
   const used = new Set(made.map((path) => basename(path)));
-  for (const name of readdirSync(objects))
+  for (const name of readdirSync(objects)) {
     if (name.endsWith('.o') && !used.has(name)) rmSync(join(objects, name));
+  }
+  for (const name of readdirSync(dirname(objects))) {
+    const other = join(dirname(objects), name);
+    const owner = join(other, 'libtorch');
+    if (other !== objects && existsSync(owner) && readFileSync(owner, 'utf8') === libtorch.root) {
+      rmSync(other, { recursive: true, force: true });
+    }
+  }
 }

@@ -188,12 +188,11 @@ export async function installByApt(host: Host, log: (line: string) => void): Pro
     : { ok: false, report: `the distribution's package: ${lastError(output)}` };
 }
 
-/** The last line that tells of an error, else the last line; an unreachable index is called so. */
+/** The last line that tells of an error, else the last line. */
 function lastError(output: string): string {
-  const network =
-    /(NewConnectionError|ConnectTimeoutError|ReadTimeoutError|Max retries exceeded|SSLError)/.exec(output);
-  if (network && !/^\s*Downloading .*torch/m.test(output)) {
-    return `it reaches no package index that has torch (${network[1]})`;
+  // pip does not tell one from the other here.
+  if (/No matching distribution found/.test(output)) {
+    return 'it finds no torch (its index cannot be reached, or has none for this system and Python)';
   }
   const lines = output.trim().split(/\r?\n/);
   const errors = lines.filter((line) => /^(ERROR|E):/.test(line));

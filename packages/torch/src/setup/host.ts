@@ -90,9 +90,11 @@ export function distribution(host: Pick<Host, 'systemRoot'>): string[] {
   return [];
 }
 
-/** The command that (re)does the set-up from where the user stands. */
-export function setupCommand(host: Pick<Host, 'installed'>): string {
-  return host.installed ? 'npx patch-diffusion setup' : 'npm run setup';
+/** The command that (re)does the set-up from where the user stands, with a flag such as `--fetch` if wanted. */
+export function setupCommand(host: Pick<Host, 'installed'>, flag = ''): string {
+  const command = host.installed ? 'npx patch-diffusion setup' : 'npm run setup';
+  if (!flag) return command;
+  return `${command}${host.installed ? '' : ' --'} ${flag}`;
 }
 
 /** Finds a program in `PATH`, as a shell would. */

@@ -29,14 +29,17 @@ export function makeRecipe(host: Host, libtorch: Libtorch): Recipe {
   const names = readdirSync(nativeDir).sort();
   const sources = names.filter((name) => name.endsWith('.cc')).map((name) => join(nativeDir, name));
   const headers = names.filter((name) => name.endsWith('.h')).map((name) => join(nativeDir, name));
-  const compileFlags = compileFlagsFor(host, libtorch);
+  const headersPackage = nodeApiHeaders(host);
+  const compileFlags = compileFlagsFor(libtorch, join(headersPackage, 'include'));
   const linkFlags = linkFlagsFor(host, libtorch);
 
   const objectSalt = digest([
     libtorch.root,
     libtorch.version,
     host.arch,
-    ...compileFlags,
+    // Where Node's headers lie makes no difference to an object, which headers they are does.
+    ...compileFlags.filter((flag) => !flag.startsWith(headersPackage)),
+    read(join(headersPackage, 'package.json')),
     ...headers.map(read),
   ]);
   const key = digest([objectSalt, ...linkFlags, ...sources.map(read)]).slice(0, 12);
@@ -50,7 +53,7 @@ export function digest(parts: readonly string[]): string {
 
 const read = (path: string): string => readFileSync(path, 'utf8');
 
-function compileFlagsFor(host: Host, libtorch: Libtorch): string[] {
+function compileFlagsFor(libtorch: Libtorch, nodeHeaders: string): string[] {
   // `-isystem` of a folder that the compiler searches anyway would break its own #include_next.
   const searchedAnyway = ['/usr/include', '/usr/local/include'];
   const includeDirs = libtorch.includeDirs.filter((dir) => !searchedAnyway.includes(dir));
@@ -64,7 +67,7 @@ function compileFlagsFor(host: Host, libtorch: Libtorch): string[] {
     `-D_GLIBCXX_USE_CXX11_ABI=${libtorch.cxx11Abi ? 1 : 0}`,
     '-DNAPI_VERSION=8',
     '-isystem',
-    nodeApiHeaders(host),
+    nodeHeaders,
     ...includeDirs.flatMap((dir) => ['-isystem', dir]),
   ];
 }
@@ -88,7 +91,8 @@ function linkFlagsFor(host: Host, libtorch: Libtorch): string[] {
   ];
 }
 
+/** The folder of the npm package with Node-API's headers. */
 function nodeApiHeaders(host: Host): string {
   const require = createRequire(join(host.packageDir, 'package.json'));
-  return join(dirname(require.resolve('node-api-headers/package.json')), 'include');
+  return dirname(require.resolve('node-api-headers/package.json'));
 }

@@ -73,7 +73,7 @@ async function examine(): Promise<Report> {
     runtime: runtime ?? null,
     problem,
     tried: search.tried,
-    advice: libtorch ? advise(machine, libtorch, runtime) : [],
+    advice: libtorch ? advise(machine, libtorch, runtime, host) : [],
   };
 }
 

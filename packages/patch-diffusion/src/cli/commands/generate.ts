@@ -7,7 +7,7 @@ import { officialGenerateOptions, takeOfficialOptions } from '../../config/offic
 import { addFields, addOfficial } from '../flags.js';
 import { interruptible } from '../interrupt.js';
 import { countLine, LiveLine } from '../progress.js';
-import { note, print } from '../terminal.js';
+import { fetchLine, note, paint, print } from '../terminal.js';
 
 const HELP = `
 Examples:
@@ -15,6 +15,8 @@ Examples:
   $ patch-diffusion generate --run runs/00000-photos-64 --seeds 7,100-131 --out images
   $ patch-diffusion generate --network network-snapshot-000200.safetensors --steps 50
   $ patch-diffusion generate --run runs/00000-photos-64 --image-size 96 --x-start -16 --y-start -16
+  $ patch-diffusion generate --run runs/00000-photos-64 --sampler dpmpp-2m --steps 16
+  $ patch-diffusion generate --run runs/00000-photos-64 --class 3 --cfg 2 --cfg-interval 0.28,2.9
 
 A seed gives the same image in every batch size. With --grid and no --out, only the sheet is written.
 Names of the official generator work too: --outdir, --S_churn, --x_start, --image_size, …`;
@@ -23,7 +25,7 @@ export function register(program: Command): void {
   const command = program
     .command('generate')
     .summary('Draw images from a trained model')
-    .description('Draw images from a run or a snapshot with the EDM sampler, one image per seed.')
+    .description('Draw images from a run or a snapshot with the EDM sampler or another, one image per seed.')
     .option('--config <file>', 'Options from a JSON or YAML file');
   addFields(command, generateFields, generateDefaults);
   addOfficial(command, officialGenerateOptions);
@@ -44,7 +46,16 @@ async function runGenerate(given: Record<string, unknown>): Promise<void> {
       (signal) =>
         generate(options, {
           signal,
-          onEvent: ({ done, total, step, numSteps }) => {
+          onEvent: (event) => {
+            if (event.type === 'warning') {
+              line.print(paint(process.stderr, 'yellow', `warning: ${event.message}`));
+              return;
+            }
+            if (event.type === 'fetch') {
+              line.set(fetchLine(event.doneBytes, event.totalBytes));
+              return;
+            }
+            const { done, total, step, numSteps } = event;
             line.set(`${countLine('drawing images', done, total)} step ${step}/${numSteps}`);
           },
         }),

@@ -12,6 +12,7 @@ const HELP = `
 Examples:
   $ patch-diffusion prepare ./photos --out photos-64.zip --resolution 64
   $ patch-diffusion prepare ./panoramas --out wide.zip --resolution 96x64
+  $ patch-diffusion prepare ./photos --out latents.safetensors --resolution 256 --latents --autoencoder sd-vae-ft-ema
   $ patch-diffusion prepare train-images-idx3-ubyte.gz --out mnist.zip`;
 
 /** Skipped files that are listed by name; the rest is counted. */
@@ -35,10 +36,15 @@ async function runPrepare(source: string | undefined, given: Record<string, unkn
     );
   }
   const options = resolvePrepareFlags({ ...given, ...(source === undefined ? {} : { source }) });
-  const { resolution, channels, maxImages, ...rest } = options;
+  const { resolution, channels, maxImages, autoencoder, encodeBatch, ...rest } = options;
   const { prepare } = await import('../../data/prepare.js');
   const line = new LiveLine();
-  const words = { scan: 'looking at images', decode: 'reading images', write: 'writing images' };
+  const words = {
+    scan: 'looking at images',
+    decode: 'reading images',
+    write: 'writing images',
+    encode: 'encoding images',
+  };
   try {
     const report = await interruptible(
       'removing the unfinished result',
@@ -50,6 +56,8 @@ async function runPrepare(source: string | undefined, given: Record<string, unkn
             ...(resolution === null ? {} : { resolution }),
             ...(channels === null ? {} : { channels }),
             ...(maxImages === null ? {} : { maxImages }),
+            ...(autoencoder === null ? {} : { autoencoder }),
+            ...(encodeBatch === null ? {} : { encodeBatch }),
           },
           { signal, onProgress: (done, total, phase) => line.set(countLine(words[phase], done, total)) },
         ),
@@ -59,7 +67,10 @@ async function runPrepare(source: string | undefined, given: Record<string, unkn
     for (const { file, reason } of report.skipped.slice(0, LISTED)) note(`skipped ${file}: ${reason}`);
     if (report.skipped.length > LISTED) note(`… and ${formatCount(report.skipped.length - LISTED)} more`);
     const labels = report.labelDim === 0 ? 'no labels' : `${report.labelDim} classes`;
-    const what = `${report.width}×${report.height} px, ${report.channels} channels, ${labels}`;
+    const size = report.std === undefined ? '' : 'latents of ';
+    const px = report.std === undefined ? ' px' : '';
+    const spread = report.std === undefined ? '' : `, standard deviation ${report.std.toPrecision(3)}`;
+    const what = `${size}${report.width}×${report.height}${px}, ${report.channels} channels, ${labels}${spread}`;
     print(`${report.out}: ${formatCount(report.used)} images, ${what}, ${formatBytes(report.bytes)}`);
     note(`Train on them with: patch-diffusion train --data ${report.out}`);
   } finally {

@@ -13,8 +13,32 @@ export interface Query<T> {
   readonly sigma: number;
 }
 
+/** What goes from one solver step to the next. */
+export interface SolverState<T> {
+  /** The noisy images. */
+  readonly x: T;
+  /** The last denoised estimate, where the solver looks back at it. */
+  readonly denoised?: T;
+}
+
 /** One solver step, written as a coroutine: it yields queries, gets the denoised estimates, returns the next state. */
-export type SolverStep<T> = Generator<Query<T>, T, T>;
+export type SolverStep<T> = Generator<Query<T>, SolverState<T>, T>;
+
+/** A sampling whose steps are fixed. It begins with standard normal latents times `initialScale`. */
+export interface Sampler {
+  /** Noise levels that the steps start from, before rounding to those of the denoiser, descending. */
+  readonly sigmas: Float64Array;
+  /** Times t_0 > … > t_n = 0 in the sampler's own schedule; there are n steps. */
+  readonly times: Float64Array;
+  readonly initialScale: number;
+  /** Whether the steps want fresh noise. If so, every step does, which keeps random streams aligned. */
+  readonly needsNoise: boolean;
+  /**
+   * Step i, from times[i] to times[i + 1].
+   * @param noise standard normal draws shaped like x, or null where `needsNoise` is false
+   */
+  step<T>(math: ArrayMath<T>, i: number, state: SolverState<T>, noise: T | null): SolverStep<T>;
+}
 
 /** The noise levels that a denoiser can handle. */
 export interface SigmaRange {
@@ -25,7 +49,7 @@ export interface SigmaRange {
 }
 
 /** Runs a step with a denoiser that answers at once. */
-export function runStep<T>(step: SolverStep<T>, denoise: (query: Query<T>) => T): T {
+export function runStep<T>(step: SolverStep<T>, denoise: (query: Query<T>) => T): SolverState<T> {
   let next = step.next();
   while (!next.done) next = step.next(denoise(next.value));
   return next.value;

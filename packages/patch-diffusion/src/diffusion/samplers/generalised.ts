@@ -4,8 +4,8 @@
  * Written over {@link ArrayMath}, without Node or native imports.
  */
 import { iddpmSigmas, vpSigma, vpSigmaInverse } from '../noise-levels.js';
-import type { ArrayMath, SigmaRange, SolverStep } from './array-math.js';
-import { type EdmSamplerOptions, edmAddsNoise } from './edm.js';
+import type { ArrayMath, Sampler, SigmaRange, SolverState, SolverStep } from './array-math.js';
+import { churnFactor, type EdmSamplerOptions, edmNoiseLevels } from './edm.js';
 
 export interface GeneralisedSamplerOptions extends EdmSamplerOptions {
   /** Which noise levels the steps visit. Default `edm`. */
@@ -30,12 +30,8 @@ export interface GeneralisedSamplerOptions extends EdmSamplerOptions {
 const VP_BETA_D = 19.9;
 const VP_BETA_MIN = 0.1;
 
-/** Everything that the solver steps need, as functions of time. */
-export interface GeneralisedPlan {
-  /** Noise levels before rounding, descending. */
-  readonly sigmas: Float64Array;
-  /** Times t_0 > … > t_n = 0. */
-  readonly times: Float64Array;
+/** σ(t), s(t) and their derivatives. */
+interface Curve {
   readonly sigma: (t: number) => number;
   readonly sigmaDerivative: (t: number) => number;
   readonly sigmaInverse: (sigma: number) => number;
@@ -43,8 +39,53 @@ export interface GeneralisedPlan {
   readonly scaleDerivative: (t: number) => number;
 }
 
-/** Fixes the steps of a sampling; the state starts as latents · sigma(times[0]) · scale(times[0]). */
-export function planGeneralised(options: GeneralisedSamplerOptions, range: SigmaRange): GeneralisedPlan {
+/** Fixes the steps of a sampling. */
+export function planGeneralised(options: GeneralisedSamplerOptions, range: SigmaRange): Sampler {
+  const { solver = 'heun', alpha = 1, sChurn = 0, sNoise = 1 } = options;
+  const { sigmas, curve } = noiseLevelsAndCurve(options, range);
+  const { sigma, sigmaInverse, scale } = curve;
+  const numSteps = sigmas.length;
+  const times = Float64Array.of(...sigmas.map((level) => sigmaInverse(range.roundSigma(level))), 0);
+
+  function* step<T>(math: ArrayMath<T>, i: number, { x }: SolverState<T>, noise: T | null): SolverStep<T> {
+    const [tCur, tNext] = [times[i], times[i + 1]];
+
+    // Raise the noise level for a moment.
+    const gamma = churnFactor(options, numSteps, sigma(tCur));
+    const tHat = sigmaInverse(range.roundSigma(sigma(tCur) + gamma * sigma(tCur)));
+    const ratio = scale(tHat) / scale(tCur);
+    const added = Math.sqrt(Math.max(sigma(tHat) ** 2 - sigma(tCur) ** 2, 0)) * scale(tHat) * sNoise;
+    const xHat = noise ? math.combine([ratio, x], [added, noise]) : math.combine([ratio, x]);
+
+    // First-order step.
+    const h = tNext - tHat;
+    const denoised = yield { x: math.combine([1 / scale(tHat), xHat]), sigma: sigma(tHat) };
+    const d = slope(math, curve, tHat, xHat, denoised);
+    if (solver === 'euler' || i === numSteps - 1) return { x: math.combine([1, xHat], [h, d]) };
+
+    // Second-order correction with the slope at t′ = t̂ + αh.
+    const tPrime = tHat + alpha * h;
+    const xPrime = math.combine([1, xHat], [alpha * h, d]);
+    const denoisedPrime = yield { x: math.combine([1 / scale(tPrime), xPrime]), sigma: sigma(tPrime) };
+    const dPrime = slope(math, curve, tPrime, xPrime, denoisedPrime);
+    const weight = 1 / (2 * alpha);
+    return { x: math.combine([1, xHat], [h * (1 - weight), d], [h * weight, dPrime]) };
+  }
+
+  return { sigmas, times, initialScale: sigma(times[0]) * scale(times[0]), needsNoise: sChurn > 0, step };
+}
+
+/** dx/dt = (σ′/σ + s′/s)·x − (σ′·s/σ)·D (equation 81 of the paper's appendix). */
+function slope<T>(math: ArrayMath<T>, curve: Curve, t: number, x: T, denoised: T): T {
+  const { sigma, sigmaDerivative, scale, scaleDerivative } = curve;
+  const rate = sigmaDerivative(t) / sigma(t);
+  return math.combine([rate + scaleDerivative(t) / scale(t), x], [-rate * scale(t), denoised]);
+}
+
+function noiseLevelsAndCurve(
+  options: GeneralisedSamplerOptions,
+  range: SigmaRange,
+): { sigmas: Float64Array; curve: Curve } {
   const { discretization = 'edm', schedule = 'linear', scaling = 'none', epsilonS = 1e-3 } = options;
   const [defaultMin, defaultMax] = {
     vp: [vpSigma(VP_BETA_D, VP_BETA_MIN)(epsilonS), vpSigma(VP_BETA_D, VP_BETA_MIN)(1)],
@@ -60,8 +101,8 @@ export function planGeneralised(options: GeneralisedSamplerOptions, range: Sigma
   const betaD = (2 * (logVariance(sigmaMin) / epsilonS - logVariance(sigmaMax))) / (epsilonS - 1);
   const betaMin = logVariance(sigmaMax) - 0.5 * betaD;
 
-  const sigmas = noiseLevels(options, sigmaMin, sigmaMax, vpSigma(betaD, betaMin));
-  const curve = {
+  const sigmas = noiseLevels(options, { sigmaMin, sigmaMax }, vpSigma(betaD, betaMin));
+  const process = {
     vp: {
       sigma: vpSigma(betaD, betaMin),
       sigmaDerivative: (t: number) => {
@@ -70,26 +111,36 @@ export function planGeneralised(options: GeneralisedSamplerOptions, range: Sigma
       },
       sigmaInverse: vpSigmaInverse(betaD, betaMin),
     },
-    ve: { sigma: Math.sqrt, sigmaDerivative: (t: number) => 0.5 / Math.sqrt(t), sigmaInverse: (s: number) => s ** 2 },
+    ve: {
+      sigma: Math.sqrt,
+      sigmaDerivative: (t: number) => 0.5 / Math.sqrt(t),
+      sigmaInverse: (s: number) => s ** 2,
+    },
     linear: { sigma: (t: number) => t, sigmaDerivative: () => 1, sigmaInverse: (s: number) => s },
   }[schedule];
-  const scale = scaling === 'vp' ? (t: number) => 1 / Math.sqrt(1 + curve.sigma(t) ** 2) : () => 1;
+  const { sigma, sigmaDerivative } = process;
+  const scale = scaling === 'vp' ? (t: number) => 1 / Math.sqrt(1 + sigma(t) ** 2) : () => 1;
   const scaleDerivative =
-    scaling === 'vp' ? (t: number) => -curve.sigma(t) * curve.sigmaDerivative(t) * scale(t) ** 3 : () => 0;
-
-  const times = new Float64Array(sigmas.length + 1);
-  for (const [i, sigma] of sigmas.entries()) times[i] = curve.sigmaInverse(range.roundSigma(sigma));
-  return { sigmas, times, ...curve, scale, scaleDerivative };
+    scaling === 'vp' ? (t: number) => -sigma(t) * sigmaDerivative(t) * scale(t) ** 3 : () => 0;
+  return { sigmas, curve: { ...process, scale, scaleDerivative } };
 }
 
 function noiseLevels(
   options: GeneralisedSamplerOptions,
-  sigmaMin: number,
-  sigmaMax: number,
+  { sigmaMin, sigmaMax }: { sigmaMin: number; sigmaMax: number },
   impliedVp: (t: number) => number,
 ): Float64Array {
-  const { numSteps = 18, discretization = 'edm', rho = 7, epsilonS = 1e-3, C1 = 0.001, C2 = 0.008, M = 1000 } = options;
-  const fractions = Float64Array.from({ length: numSteps }, (_, i) => (numSteps > 1 ? i / (numSteps - 1) : 0));
+  const {
+    numSteps = 18,
+    discretization = 'edm',
+    epsilonS = 1e-3,
+    C1 = 0.001,
+    C2 = 0.008,
+    M = 1000,
+  } = options;
+  const fractions = Float64Array.from({ length: numSteps }, (_, i) =>
+    numSteps > 1 ? i / (numSteps - 1) : 0,
+  );
   switch (discretization) {
     case 'vp':
       return fractions.map((f) => impliedVp(1 + f * (epsilonS - 1)));
@@ -97,12 +148,14 @@ function noiseLevels(
       return fractions.map((f) => Math.sqrt(sigmaMax ** 2 * (sigmaMin ** 2 / sigmaMax ** 2) ** f));
     case 'iddpm': {
       const kept = iddpmSigmas(M, C1, C2, (x) => x).filter((u) => u >= sigmaMin && u <= sigmaMax);
+      if (!kept.length)
+        throw new RangeError(
+          `iDDPM has no noise level between ${sigmaMin} and ${sigmaMax}; widen the range.`,
+        );
       return fractions.map((f) => kept[roundHalfEven((kept.length - 1) * f)]);
     }
-    case 'edm': {
-      const [high, low] = [sigmaMax ** (1 / rho), sigmaMin ** (1 / rho)];
-      return fractions.map((f) => (high + f * (low - high)) ** rho);
-    }
+    case 'edm':
+      return edmNoiseLevels({ ...options, sigmaMin, sigmaMax });
   }
 }
 
@@ -111,52 +164,4 @@ function roundHalfEven(x: number): number {
   const rest = x - down;
   if (rest !== 0.5) return Math.round(x);
   return down % 2 === 0 ? down : down + 1;
-}
-
-/**
- * Step i of the sampler, from times[i] to times[i + 1].
- * @param noise standard normal draws shaped like x, or null where the step adds none
- */
-export function* generalisedStep<T>(
-  math: ArrayMath<T>,
-  options: GeneralisedSamplerOptions,
-  range: SigmaRange,
-  plan: GeneralisedPlan,
-  i: number,
-  x: T,
-  noise: T | null,
-): SolverStep<T> {
-  const { solver = 'heun', alpha = 1, sChurn = 0, sNoise = 1 } = options;
-  const { times, sigma, sigmaInverse, scale } = plan;
-  const numSteps = times.length - 1;
-  const [tCur, tNext] = [times[i], times[i + 1]];
-
-  // Raise the noise level for a moment.
-  const churns = noise && edmAddsNoise(options, sigma(tCur));
-  const gamma = churns ? Math.min(sChurn / numSteps, Math.SQRT2 - 1) : 0;
-  const tHat = sigmaInverse(range.roundSigma(sigma(tCur) + gamma * sigma(tCur)));
-  const ratio = scale(tHat) / scale(tCur);
-  const added = Math.sqrt(Math.max(sigma(tHat) ** 2 - sigma(tCur) ** 2, 0)) * scale(tHat) * sNoise;
-  const xHat = noise ? math.combine([ratio, x], [added, noise]) : math.combine([ratio, x]);
-
-  // First-order step.
-  const h = tNext - tHat;
-  const denoised = yield { x: math.combine([1 / scale(tHat), xHat]), sigma: sigma(tHat) };
-  const d = slope(math, plan, tHat, xHat, denoised);
-  if (solver === 'euler' || i === numSteps - 1) return math.combine([1, xHat], [h, d]);
-
-  // Second-order correction with the slope at t′ = t̂ + αh.
-  const tPrime = tHat + alpha * h;
-  const xPrime = math.combine([1, xHat], [alpha * h, d]);
-  const denoisedPrime = yield { x: math.combine([1 / scale(tPrime), xPrime]), sigma: sigma(tPrime) };
-  const dPrime = slope(math, plan, tPrime, xPrime, denoisedPrime);
-  const weight = 1 / (2 * alpha);
-  return math.combine([1, xHat], [h * (1 - weight), d], [h * weight, dPrime]);
-}
-
-/** dx/dt = (σ′/σ + s′/s)·x − (σ′·s/σ)·D (equation 81 of the paper's appendix). */
-function slope<T>(math: ArrayMath<T>, plan: GeneralisedPlan, t: number, x: T, denoised: T): T {
-  const { sigma, sigmaDerivative, scale, scaleDerivative } = plan;
-  const rate = sigmaDerivative(t) / sigma(t);
-  return math.combine([rate + scaleDerivative(t) / scale(t), x], [-rate * scale(t), denoised]);
 }

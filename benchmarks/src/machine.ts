@@ -1,0 +1,32 @@
+/** Where the figures come from: without it they mean nothing. */
+import { cpus, loadavg } from 'node:os';
+import * as torch from '@patch-diffusion/torch';
+
+export interface Machine {
+  readonly cpu: string;
+  readonly cores: number;
+  readonly threads: number;
+  readonly gpu: string | null;
+  readonly node: string;
+  readonly libtorch: string;
+  /** libtorch's widest vector instructions in use. */
+  readonly cpuCapability: string | null;
+  /** One-minute load average when the benchmark began. */
+  readonly loadBefore: number;
+  readonly date: string;
+}
+
+export function describeMachine(device: string): Machine {
+  const { torch: libtorch, cpuCapability } = torch.version();
+  return {
+    cpu: cpus()[0]?.model ?? 'unknown CPU',
+    cores: cpus().length,
+    threads: torch.getNumThreads(),
+    gpu: device.startsWith('cuda') ? torch.cudaDeviceInfo(0).name : null,
+    node: process.version,
+    libtorch,
+    cpuCapability,
+    loadBefore: loadavg()[0] ?? 0,
+    date: new Date().toISOString(),
+  };
+}

@@ -1,0 +1,85 @@
+/**
+ * What a call from JavaScript costs beyond libtorch's own time. The list operators (`_foreach_add_`) run the very
+ * same single-tensor operator in a C++ loop, so their time per tensor is libtorch's share; the rest is the binding.
+ */
+
+import type { Tensor } from '@patch-diffusion/torch';
+import * as torch from '@patch-diffusion/torch';
+import { median } from './timing.js';
+
+export interface CallCost {
+  readonly operator: string;
+  /** Microseconds per call from JavaScript, in all. */
+  readonly callUs: number;
+  /** Microseconds that libtorch itself takes. */
+  readonly libtorchUs: number;
+  readonly beyondUs: number;
+}
+
+const CALLS = 1000;
+
+/**
+ * Time of a call that makes a tensor: libtorch's work, a handle, and freeing it with its scope. Its share of
+ * libtorch cannot be told apart, since a list operator's results are handles, too.
+ */
+export function measureNewTensorUs(rounds: number): number {
+  return torch.noGrad(() =>
+    torch.scope(() => {
+      const [x, y] = [torch.zeros([1]), torch.ones([1])];
+      const times = Array.from({ length: rounds }, () => {
+        const start = performance.now();
+        torch.scope(() => {
+          for (let i = 0; i < CALLS; i++) x.add(y);
+        });
+        return ((performance.now() - start) * 1000) / CALLS;
+      });
+      return median(times);
+    }),
+  );
+}
+
+/** Measures calls on one-element CPU tensors, in place: both sides then do exactly the same work in libtorch. */
+export function measureCalls(rounds: number): CallCost[] {
+  return torch.noGrad(() =>
+    torch.scope(() => {
+      const a = Array.from({ length: CALLS }, () => torch.zeros([1]));
+      const b = Array.from({ length: CALLS }, () => torch.ones([1]));
+      const each = (fn: (x: Tensor, y: Tensor) => Tensor) => () => {
+        for (let i = 0; i < CALLS; i++) fn(a[i]!, b[i]!);
+      };
+      return [
+        cost(
+          'add_(tensor)',
+          each((x, y) => x.add_(y)),
+          () => torch._foreachAdd_(a, b),
+        ),
+        cost(
+          'mul_(number)',
+          each((x) => x.mul_(0.5)),
+          () => torch._foreachMul_(a, 0.5),
+        ),
+        cost(
+          'addcmul_(tensor, tensor)',
+          each((x, y) => x.addcmul_(y, y)),
+          () => torch._foreachAddcmul_(a, b, b),
+        ),
+      ];
+    }),
+  );
+
+  function microseconds(fn: () => void): number {
+    const start = performance.now();
+    torch.scope(fn);
+    return ((performance.now() - start) * 1000) / CALLS;
+  }
+
+  function medians(calls: () => void, list: () => void): [number, number] {
+    const times = Array.from({ length: rounds }, () => [microseconds(calls), microseconds(list)] as const);
+    return [median(times.map(([call]) => call)), median(times.map(([, own]) => own))];
+  }
+
+  function cost(operator: string, calls: () => void, list: () => void): CallCost {
+    const [callUs, libtorchUs] = medians(calls, list);
+    return { operator, callUs, libtorchUs, beyondUs: callUs - libtorchUs };
+  }
+}

@@ -1,0 +1,116 @@
+/**
+ * The peer: the same network and training step in eager PyTorch (peer/train_step.py), in a process of its own that
+ * answers JSON lines, so that its steps alternate with ours.
+ */
+import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import * as torch from '@patch-diffusion/torch';
+
+const SCRIPT = fileURLToPath(new URL('../peer/train_step.py', import.meta.url));
+
+/** Why there is no peer. */
+export class NoPeer extends Error {}
+
+/** Seconds per step, one entry per step. */
+export interface PeerTimes {
+  readonly total: number[];
+  readonly forward: number[];
+  readonly backward: number[];
+  readonly update: number[];
+  readonly cpu: number[];
+}
+
+/** First line of the conversation. */
+export interface PeerSetup {
+  readonly config: Record<string, unknown>;
+  /** safetensors file of our network's weights. */
+  readonly weights: string;
+  readonly threads: number;
+  readonly device: string;
+  readonly channels_last: boolean;
+  readonly adam: 'fused' | 'foreach' | 'plain';
+}
+
+/**
+ * A Python whose torch is the very build that this process has loaded.
+ *
+ * @throws NoPeer saying which Pythons were tried and what was wrong with each.
+ */
+export function findPython(): string {
+  const { libraryFolder, config } = torch.version();
+  // …/lib/python3.x/site-packages/torch/lib, in a virtual environment
+  const environment = join(libraryFolder, '../../../../..', 'bin', 'python');
+  const candidates = process.env.PYTHON
+    ? [process.env.PYTHON]
+    : [...(existsSync(environment) ? [environment] : []), 'python3', 'python'];
+  const reasons: string[] = [];
+  for (const python of candidates) {
+    try {
+      const program = 'import torch; print(torch.__version__); print(torch.__config__.show())';
+      const stdio: ('ignore' | 'pipe')[] = ['ignore', 'pipe', 'ignore'];
+      const [version, ...built] = execFileSync(python, ['-c', program], { encoding: 'utf8', stdio }).split(
+        '\n',
+      );
+      if (sameText(built.join('\n'), config)) return python;
+      reasons.push(
+        `${python} has torch ${version}, another build than the libtorch in use (${torch.version().torch})`,
+      );
+    } catch {
+      reasons.push(`${python} has no torch`);
+    }
+  }
+  throw new NoPeer(`${reasons.join('; ')}; set PYTHON to one that has this build of torch`);
+}
+
+function sameText(a: string, b: string): boolean {
+  return a.replace(/\s+/g, ' ').trim() === b.replace(/\s+/g, ' ').trim();
+}
+
+export class Peer {
+  private constructor(
+    private readonly process: ChildProcessWithoutNullStreams,
+    private readonly lines: AsyncIterator<string>,
+    private readonly errors: string[],
+  ) {}
+
+  /** Parameters of the peer's network, as it counts them. */
+  parameters = 0;
+
+  static async start(python: string, setup: PeerSetup): Promise<Peer> {
+    const child = spawn(python, [SCRIPT], { cwd: dirname(SCRIPT) });
+    const errors: string[] = [];
+    child.stderr.setEncoding('utf8').on('data', (text: string) => errors.push(text));
+    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+    const peer = new Peer(child, lines, errors);
+    const hello = await peer.ask<{ parameters: number }>(setup);
+    peer.parameters = hello.parameters;
+    return peer;
+  }
+
+  /** Summed loss and gradient norm of stored inputs. */
+  loss(batch: string): Promise<{ loss: number; grad_norm: number }> {
+    return this.ask({ op: 'loss', batch });
+  }
+
+  steps(batch: string, count: number): Promise<PeerTimes> {
+    return this.ask({ op: 'steps', batch, count });
+  }
+
+  calls(count: number): Promise<{ call_us: number }> {
+    return this.ask({ op: 'calls', count });
+  }
+
+  close(): void {
+    this.process.stdin.end();
+  }
+
+  private async ask<T>(message: object): Promise<T> {
+    this.process.stdin.write(`${JSON.stringify(message)}\n`);
+    const answer = await this.lines.next();
+    if (answer.done) throw new Error(`the PyTorch peer stopped:\n${this.errors.join('').trim()}`);
+    return JSON.parse(answer.value) as T;
+  }
+}

@@ -1,0 +1,199 @@
+/**
+ * Our training step under the clock: the very function that the training loop calls, on random images. The phases
+ * are told apart by clocks in what is passed to it (batch, optimiser) and around `backward`.
+ */
+import * as torch from '@patch-diffusion/torch';
+import { Adam, type Tensor } from '@patch-diffusion/torch';
+import { createDenoiser, type Denoiser, type ImageSet } from 'patch-diffusion';
+import { denoisingLoss } from '../../packages/patch-diffusion/dist/diffusion/losses.js';
+import type { PatchSize } from '../../packages/patch-diffusion/dist/patches/schedule.js';
+import { type RandomSource, TorchRandom } from '../../packages/patch-diffusion/dist/random-source.js';
+import { describeDenoiser, describePatches } from '../../packages/patch-diffusion/dist/training/model.js';
+import { makePatchBatch } from '../../packages/patch-diffusion/dist/training/rounds.js';
+import {
+  type StepOptions,
+  type TrainingState,
+  trainStep,
+} from '../../packages/patch-diffusion/dist/training/step.js';
+import type { BenchOptions } from './options.js';
+import { now } from './timing.js';
+
+/**
+ * Seconds of one step. `batch` is cutting and converting the patches, `update` all that follows `backward`,
+ * `cpu` the processor time of all threads.
+ */
+export interface StepTimes {
+  readonly total: number;
+  readonly batch: number;
+  readonly forward: number;
+  readonly backward: number;
+  readonly update: number;
+  readonly cpu: number;
+}
+
+/** Fixed inputs of a loss, for comparing two implementations. */
+export interface ProbeBatch {
+  readonly images: Tensor;
+  readonly coords: Tensor;
+  readonly normal: Tensor;
+  readonly noise: Tensor;
+}
+
+export class TrainingStep {
+  readonly denoiser: Denoiser;
+  readonly sizes: readonly PatchSize[];
+  readonly #state: TrainingState;
+  readonly #images: ImageSet;
+  readonly #options: StepOptions;
+
+  constructor(private readonly bench: BenchOptions) {
+    const side = bench.train.resolution ?? 64;
+    const image = { height: side, width: side };
+    const shape = { ...image, channels: 3, labelDim: 0, latents: null, std: null };
+    this.#images = randomImages(side, 64);
+    const spec = describeDenoiser(bench.train, shape);
+    torch.manualSeed(0);
+    const make = (): Denoiser => {
+      const memoryFormat = bench.channelsLast ? 'channelsLast' : 'preserve';
+      return createDenoiser(spec).to({ device: bench.device, memoryFormat });
+    };
+    this.denoiser = make();
+    spreadWeights(this.denoiser);
+    const ema = make().requiresGrad(false);
+    ema.loadStateDict(this.denoiser.stateDict());
+    this.sizes = describePatches(bench.train, shape);
+    const { lossScaling, lossNorm, emaHalflifeKimg, emaRampupRatio } = bench.train;
+    this.#options = {
+      ...{ lr: 1e-4, lrRampupKimg: 0, lossScaling, lossNorm, emaHalflifeKimg, emaRampupRatio },
+      ...{ image, loss: { type: 'edm' } },
+    };
+    const optimizer = new Adam(this.denoiser.namedParameters(), { lr: 1e-4 });
+    this.#state = { denoiser: this.denoiser, ema, optimizer, nimg: 0, step: 0 };
+  }
+
+  /** Images of one step at a patch size. */
+  count(patch: PatchSize): number {
+    return this.bench.batch * patch.multiplier;
+  }
+
+  /** One whole training step. */
+  run(patch: PatchSize): StepTimes {
+    const { device } = this.bench;
+    const indices = Array.from({ length: this.count(patch) }, (_, i) => i % this.#images.length);
+    const random = new TorchRandom(device);
+    let batchEnd = 0;
+    const round = {
+      ...{ patch, count: indices.length, weight: 1, random },
+      makeBatch: () => {
+        const batch = makePatchBatch(this.#images, indices, patch, random, device);
+        batchEnd = now(device);
+        return batch;
+      },
+    };
+    this.denoiser.train();
+    const cpuBefore = process.cpuUsage();
+    const start = now(device);
+    const backward = timedBackward(device, () =>
+      trainStep(this.#state, { rounds: [round], images: indices.length }, this.#options),
+    );
+    const end = now(device);
+    const cpu = process.cpuUsage(cpuBefore);
+    return {
+      total: end - start,
+      batch: batchEnd - start,
+      forward: backward.start - batchEnd,
+      backward: backward.end - backward.start,
+      update: end - backward.end,
+      cpu: (cpu.user + cpu.system) / 1e6,
+    };
+  }
+
+  /** Inputs for {@link loss} at a patch size; the caller disposes them. */
+  probe(patch: PatchSize): ProbeBatch {
+    const { device } = this.bench;
+    return torch.scope(() => {
+      const indices = Array.from({ length: 4 }, (_, i) => i);
+      const { images, positions } = makePatchBatch(
+        this.#images,
+        indices,
+        patch,
+        new TorchRandom(device),
+        device,
+      );
+      const normal = torch.randn([4, 1, 1, 1], { device });
+      return { images, coords: positions!, normal, noise: torch.randn(images.shape, { device }) };
+    });
+  }
+
+  /** The summed loss of given inputs and draws, in evaluation mode, and the norm of the gradient of its mean. */
+  loss({ images, coords, normal, noise }: ProbeBatch): { loss: number; gradNorm: number } {
+    const draws: Record<string, Tensor> = { rnd_normal: normal, noise };
+    const given = (name: string): Tensor => draws[name]!;
+    const random: RandomSource = { rand: given, randn: given, randint: given };
+    this.denoiser.eval().zeroGrad();
+    return torch.scope(() => {
+      const loss = denoisingLoss(this.denoiser, { images, positions: coords }, random).sum();
+      loss.div(images.shape[0]!).backward();
+      const norms = this.denoiser.parameters().map(({ grad }) => grad!.norm());
+      const result = { loss: loss.item(), gradNorm: torch.stack(norms).norm().item() };
+      this.denoiser.zeroGrad();
+      return result;
+    });
+  }
+}
+
+/** A fresh network's output is almost zero whatever its body computes: a comparison needs weights that matter. */
+function spreadWeights(denoiser: Denoiser): void {
+  torch.noGrad(() =>
+    torch.scope(() => {
+      for (const parameter of denoiser.parameters())
+        parameter.add_(torch.randnLike(parameter), { alpha: 0.02 });
+    }),
+  );
+}
+
+/** Runs `fn` and notes when its one `backward` begins and ends. */
+function timedBackward(device: string, fn: () => void): { start: number; end: number } {
+  const original = torch.Tensor.prototype.backward;
+  const times = { start: 0, end: 0 };
+  torch.Tensor.prototype.backward = function (...args) {
+    times.start = now(device);
+    original.apply(this, args);
+    times.end = now(device);
+  };
+  try {
+    fn();
+  } finally {
+    torch.Tensor.prototype.backward = original;
+  }
+  return times;
+}
+
+/** Decoded images in memory, as after the first pass over a real set. */
+function randomImages(side: number, length: number): ImageSet {
+  const [channels, plane] = [3, side * side];
+  const pixels = torch.scope(
+    () => torch.randint(0, 256, [length * channels * plane], { dtype: 'uint8' }).toTypedArray() as Uint8Array,
+  );
+  return {
+    ...{ name: 'random', path: '', length, baseLength: length, channels, height: side, width: side },
+    ...{ labelDim: 0, classNames: null, latents: null, std: null, report: { used: length, skipped: [] } },
+    ready: async () => {},
+    labels: () => new Float32Array(0),
+    close: async () => {},
+    gather(indices, { size, rows, cols }, out) {
+      const { height, width } = typeof size === 'number' ? { height: size, width: size } : size;
+      const result = out ?? new Uint8Array(indices.length * channels * height * width);
+      let at = 0;
+      for (let n = 0; n < indices.length; n++) {
+        for (let c = 0; c < channels; c++) {
+          for (let y = 0; y < height; y++, at += width) {
+            const from = (indices[n]! * channels + c) * plane + (rows[n]! + y) * side + cols[n]!;
+            result.set(pixels.subarray(from, from + width), at);
+          }
+        }
+      }
+      return result;
+    },
+  };
+}

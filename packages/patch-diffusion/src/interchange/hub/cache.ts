@@ -1,0 +1,113 @@
+/** The download cache: finished files with a record of where they came from and their checksum, and unfinished ones. */
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { basename, join } from 'node:path';
+import { writeFileAtomic } from '@patch-diffusion/torch/atomic-file';
+
+/** What is known of a finished download; beside the file, as JSON. */
+export interface CacheRecord {
+  readonly url: string;
+  /** The server's version of the file; null where it gave none. */
+  readonly etag: string | null;
+  readonly sha256: string;
+  readonly bytes: number;
+}
+
+/** Of this user: `PATCH_DIFFUSION_CACHE`, `XDG_CACHE_HOME`, or the system's usual place. */
+export function cacheFolder(
+  env: NodeJS.ProcessEnv = process.env,
+  platform: string = process.platform,
+): string {
+  if (env.PATCH_DIFFUSION_CACHE) return env.PATCH_DIFFUSION_CACHE;
+  if (env.XDG_CACHE_HOME) return join(env.XDG_CACHE_HOME, 'patch-diffusion');
+  if (platform === 'darwin') return join(homedir(), 'Library', 'Caches', 'patch-diffusion');
+  if (platform === 'win32' && env.LOCALAPPDATA) return join(env.LOCALAPPDATA, 'patch-diffusion', 'cache');
+  return join(homedir(), '.cache', 'patch-diffusion');
+}
+
+/** The place of one address in the cache. */
+export class CacheEntry {
+  /** The finished file. Its name keeps the address's last part, which tells the training progress. */
+  readonly file: string;
+  readonly #folder: string;
+
+  constructor(url: URL, folder: string) {
+    this.#folder = join(folder, 'downloads');
+    const key = createHash('sha256').update(url.href).digest('hex').slice(0, 16);
+    const name =
+      basename(decodeURIComponent(url.pathname))
+        .replace(/[^\w.-]+/g, '_')
+        .slice(-100) || 'file';
+    this.file = join(this.#folder, `${key}_${name}`);
+  }
+
+  get #recordFile(): string {
+    return `${this.file}.json`;
+  }
+
+  /** The record of a finished file that is still what it was; null otherwise. */
+  async verified(): Promise<CacheRecord | null> {
+    const record = await readJson<CacheRecord>(this.#recordFile);
+    const info = await stat(this.file).catch(() => null);
+    if (record === null || info?.size !== record.bytes) return null;
+    return (await sha256Of(this.file)) === record.sha256 ? record : null;
+  }
+
+  /** Turns a finished part into the cached file. The record is written last: without it the file does not count. */
+  async finish(part: string, record: CacheRecord): Promise<void> {
+    await rm(this.#recordFile, { force: true });
+    await rename(part, this.file);
+    await writeFileAtomic(this.#recordFile, `${JSON.stringify(record, null, 2)}\n`);
+    await rm(`${part}.json`, { force: true });
+  }
+
+  /**
+   * A file to download into, belonging to this process alone: the part that an earlier, dead process left, or a new
+   * name. Two processes that fetch the same address do not disturb each other.
+   */
+  async claimPart(): Promise<{ file: string; etag: string | null }> {
+    await mkdir(this.#folder, { recursive: true });
+    const mine = `${this.file}.part-${process.pid}`;
+    const prefix = `${basename(this.file)}.part-`;
+    for (const name of await readdir(this.#folder)) {
+      const pid = Number(name.startsWith(prefix) ? name.slice(prefix.length) : Number.NaN);
+      if (!Number.isInteger(pid) || (pid !== process.pid && isAlive(pid))) continue;
+      const left = join(this.#folder, name);
+      try {
+        if (left !== mine) await rename(left, mine);
+        const record = await readJson<{ etag: string | null }>(`${left}.json`);
+        if (left !== mine) await rm(`${left}.json`, { force: true });
+        return { file: mine, etag: record?.etag ?? null };
+      } catch {
+        // Another process was quicker.
+      }
+    }
+    return { file: mine, etag: null };
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
+
+async function readJson<T>(file: string): Promise<T | null> {
+  try {
+    return JSON.parse(await readFile(file, 'utf8')) as T;
+  } catch {
+    return null;
+  }
+}
+
+/** SHA-256 of a file, in hex. */
+export async function sha256Of(file: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
+  return hash.digest('hex');
+}

@@ -1,0 +1,52 @@
+/** Opens what a run trains on: images of any kind, or latents that `prepare --latents` made. */
+import type { TrainOptions } from '../config/train-options.js';
+import { isLatentPath, openLatents } from '../data/latents.js';
+import { openImages } from '../data/open-images.js';
+import type { DataSet, Progress } from '../data/types.js';
+import { UserError } from '../errors.js';
+
+/**
+ * Opens the data of a run as its options say.
+ *
+ * @throws UserError when there is no usable data, or it is not of the kind that the options name
+ */
+export async function openTrainingData(
+  options: TrainOptions,
+  listeners: { readonly signal?: AbortSignal | undefined; readonly onProgress?: Progress } = {},
+): Promise<DataSet> {
+  const { data, seed } = options;
+  const common = {
+    labels: options.cond,
+    xflip: options.xflip,
+    seed,
+    ...(options.maxImages === null ? {} : { maxImages: options.maxImages }),
+  };
+  if (isLatentPath(data)) {
+    if (options.latents === false)
+      throw wrongKind(`--latents false, but ${data} holds latents; give images, or leave the option out`);
+    const latents = await openLatents(data, common);
+    const side = Math.max(latents.height, latents.width) * latents.latents.downFactor;
+    if (options.resolution === null || options.resolution === side) return latents;
+    await latents.close();
+    throw wrongKind(
+      `--resolution ${options.resolution}: the latents in ${data} are of images of ${side} px; leave it out, or prepare them again`,
+    );
+  }
+  if (options.latents === true) {
+    throw wrongKind(
+      `--latents: ${data} holds images; encode them once with: patch-diffusion prepare ${data} --latents --autoencoder FOLDER --out latents.safetensors`,
+    );
+  }
+  return openImages(data, {
+    ...common,
+    ...(options.resolution === null ? {} : { resolution: options.resolution }),
+    ...(options.channels === null ? {} : { channels: options.channels }),
+    strict: options.strict,
+    ...(listeners.signal ? { signal: listeners.signal } : {}),
+    ...(listeners.onProgress ? { onProgress: listeners.onProgress } : {}),
+  });
+}
+
+function wrongKind(message: string): UserError {
+  return new UserError('WRONG_DATA', message, { exitCode: 2 });
+}

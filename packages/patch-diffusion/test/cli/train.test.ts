@@ -1,0 +1,113 @@
+/** The built command line trains a very small network: interrupt, resume, sample. */
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import sharp from 'sharp';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { readRunJson } from '../../src/training/run-folder.js';
+
+const bin = fileURLToPath(new URL('../../bin/patch-diffusion.js', import.meta.url));
+const SIDE = 16;
+const NETWORK = '--model-channels 8 --channel-mult 1,1 --num-blocks 1 --batch 4'.split(' ');
+const OUTPUT = '--tick 0.04 --samples 2 --sample-steps 1 --seed 1 --out runs'.split(' ');
+
+let dir = '';
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'cli-train-'));
+  await mkdir(join(dir, 'photos'));
+  for (let i = 0; i < 12; i++) {
+    const background = { r: 20 * i, g: 255 - 20 * i, b: 128 };
+    const image = sharp({ create: { width: SIDE, height: SIDE, channels: 3, background } });
+    await image.png().toFile(join(dir, 'photos', `${i}.png`));
+  }
+});
+afterAll(() => rm(dir, { recursive: true, force: true }));
+
+interface Running {
+  readonly child: ChildProcess;
+  /** Resolves when this text has been printed. */
+  until(text: string): Promise<void>;
+  readonly end: Promise<{ code: number | null; stdout: string; stderr: string }>;
+}
+
+function start(...args: string[]): Running {
+  const child = spawn(process.execPath, [bin, ...args], { cwd: dir, stdio: ['ignore', 'pipe', 'pipe'] });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.setEncoding('utf8').on('data', (part: string) => (stdout += part));
+  child.stderr.setEncoding('utf8').on('data', (part: string) => (stderr += part));
+  const end = once(child, 'close').then(([code]) => ({ code: code as number | null, stdout, stderr }));
+  const until = async (text: string): Promise<void> => {
+    while (!(stdout + stderr).includes(text)) {
+      const ended = await Promise.race([once(child.stderr, 'data').then(() => false), end.then(() => true)]);
+      if (ended && !(stdout + stderr).includes(text)) throw new Error(`ended without "${text}": ${stderr}`);
+    }
+  };
+  return { child, until, end };
+}
+
+it('saves when it is interrupted, goes on, and draws images', async () => {
+  const first = start(
+    'train',
+    '--data',
+    'photos',
+    '--preset',
+    'tiny',
+    '--resolution',
+    `${SIDE}`,
+    ...NETWORK,
+    ...OUTPUT,
+  );
+  await first.until('tick 1');
+  first.child.kill('SIGINT');
+  const { code, stderr } = await first.end;
+  expect({ code, stderr: stderr.includes('error') }, stderr).toEqual({ code: 130, stderr: false });
+  expect(stderr).toContain('Go on with: patch-diffusion train --resume runs/00000-photos');
+  const run = join(dir, 'runs', '00000-photos');
+  const interrupted = await readRunJson(run);
+  expect(interrupted).toMatchObject({ status: 'interrupted', config: { resolution: SIDE, seed: 1 } });
+
+  const kimg = (interrupted!.nimg + 60) / 1000;
+  const second = start('train', '--resume', 'runs/00000-photos', '--duration-kimg', `${kimg}`);
+  await second.until('tick');
+  // While one process trains, another may not.
+  const third = await start('train', '--resume', 'runs/00000-photos', '--duration-kimg', '1').end;
+  const resumed = await second.end;
+  expect(resumed).toMatchObject({ code: 0, stdout: 'runs/00000-photos\n' });
+  const done = await readRunJson(run);
+  if (third.code !== 0)
+    expect(third.stderr).toMatch(/already in use by process \d+; wait for it or stop it first\n$/);
+  else expect(done!.status).toBe('done');
+  expect(done!.nimg).toBeGreaterThan(interrupted!.nimg);
+  expect((await readdir(run)).includes('lock')).toBe(false);
+
+  const generated = await start('generate', '--run', 'runs/00000-photos', '--seeds', '3,5', '--steps', '2')
+    .end;
+  expect(generated).toMatchObject({
+    code: 0,
+    stdout: 'runs/00000-photos/generated/000003.png\nruns/00000-photos/generated/000005.png\n',
+  });
+  const info = await start('info', 'runs/00000-photos', '--json').end;
+  expect(JSON.parse(info.stdout)).toMatchObject({ kind: 'run', status: 'done', nimg: done!.nimg });
+});
+
+it('describes a run without doing it', async () => {
+  const { code, stdout } = await start(
+    'train',
+    '--data',
+    'photos',
+    '--preset',
+    'tiny',
+    ...NETWORK,
+    '--out',
+    'dry',
+    '-n',
+  ).end;
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/Parameters +[\d,]+\n/);
+  expect(await readdir(dir)).not.toContain('dry');
+});

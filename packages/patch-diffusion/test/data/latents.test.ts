@@ -1,0 +1,240 @@
+/** Files of latents: what `prepare --latents` writes is what training reads. */
+import { readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import * as torch from '@patch-diffusion/torch';
+import { SafetensorsFile } from '@patch-diffusion/torch';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { isLatentPath, type LatentSet, openLatents } from '../../src/data/latents.js';
+import { openImages } from '../../src/data/open-images.js';
+import { prepare } from '../../src/data/prepare.js';
+import type { Crop } from '../../src/data/types.js';
+import { holdOut } from '../../src/data/views.js';
+import { loadAutoencoder } from '../../src/interchange/autoencoder-folder.js';
+import { fromUint8, makePatchBatch } from '../../src/training/rounds.js';
+import { expectClose } from '../helpers/golden.js';
+import { writeRamps, writeTinyAutoencoder } from '../helpers/tiny-autoencoder.js';
+import { temporaryFolder } from '../helpers/tiny-run.js';
+
+const range = (n: number) => Array.from({ length: n }, (_, i) => i);
+const COUNT = 10;
+/** Images of 48×32 pixels, latents of 12×8. */
+const [WIDTH, HEIGHT, FACTOR] = [48, 32, 4];
+
+let dir: string;
+let source: string;
+let autoencoder: string;
+
+beforeAll(async () => {
+  dir = await temporaryFolder();
+  source = await writeRamps(join(dir, 'photos'), COUNT, { width: WIDTH, height: HEIGHT, classes: 2 });
+  autoencoder = await writeTinyAutoencoder(join(dir, 'vae'));
+});
+
+const encode = (name: string, options: Partial<Parameters<typeof prepare>[0]> = {}) =>
+  prepare({
+    source,
+    out: join(dir, name),
+    latents: true,
+    autoencoder,
+    xflip: true,
+    device: 'cpu',
+    ...options,
+  });
+
+const crop = (n: number, size: Crop['size'], row = 0, col = 0): Crop => ({
+  size,
+  rows: range(n).map(() => row),
+  cols: range(n).map(() => col),
+});
+
+const whole = (set: LatentSet, indices = range(set.length)) =>
+  torch.tensor(set.gather(indices, crop(indices.length, { height: set.height, width: set.width })), {
+    shape: [2, indices.length, set.channels, set.height, set.width],
+  });
+
+/** Mean and standard deviation of the codes of the source's images, straight from the autoencoder. */
+async function reference(): Promise<torch.Tensor> {
+  const images = await openImages(source, { xflip: true });
+  const model = await loadAutoencoder(autoencoder);
+  const all = range(images.length);
+  await images.ready(all);
+  const pixels = images.gather(all, crop(all.length, { height: HEIGHT, width: WIDTH }));
+  const result = torch.scope(() => {
+    const { mean, logvar } = model.encode(fromUint8(pixels, [all.length, 3, HEIGHT, WIDTH], 'cpu'));
+    return torch.stack([mean, logvar.mul(0.5).exp()], 0);
+  });
+  model.dispose();
+  await images.close();
+  return result;
+}
+
+describe('prepare --latents', () => {
+  it('stores the distributions of all images and their mirrored copies', async () => {
+    const report = await encode('full.safetensors', { latentDtype: 'float32', encodeBatch: 3 });
+    expect(report).toMatchObject({
+      used: COUNT,
+      width: 12,
+      height: 8,
+      channels: 4,
+      labelDim: 2,
+      skipped: [],
+    });
+    expect(report.bytes).toBe((await stat(join(dir, 'full.safetensors'))).size);
+    const set = await openLatents(join(dir, 'full.safetensors'), { xflip: true });
+    expect(set).toMatchObject({
+      name: 'full',
+      length: 2 * COUNT,
+      baseLength: COUNT,
+      channels: 4,
+      height: 8,
+      width: 12,
+    });
+    expect(set).toMatchObject({ labelDim: 2, classNames: ['class-0', 'class-1'] });
+    expect(set.latents).toMatchObject({ scale: 0.18215, shift: 0, downFactor: FACTOR });
+    await set.ready(range(set.length));
+    using wanted = await reference();
+    using stored = whole(set);
+    expectClose(stored, wanted, 1e-5);
+    torch.scope(() => {
+      const [mean, std] = wanted.narrow(1, 0, COUNT).unbind(0);
+      const mirrored = wanted.narrow(1, COUNT, COUNT).unbind(0);
+      const means = torch.cat([mean!, mirrored[0]!]);
+      const variance =
+        torch.cat([std!, mirrored[1]!]).square().mean().item() +
+        means.var(undefined, { correction: 0 }).item();
+      expect(set.std).toBeCloseTo(0.18215 * Math.sqrt(variance), 5);
+    });
+    expect([...set.labels([0, 1, COUNT + 1])]).toEqual([1, 0, 1, 0, 1, 0]);
+    expect([...set.labels([COUNT - 1])]).toEqual([0, 1]);
+    await set.close();
+  });
+
+  it('stores float16 by default, and reads any crop of it', async () => {
+    await encode('half.safetensors');
+    const set = await openLatents(join(dir, 'half.safetensors'), { xflip: true });
+    using wanted = await reference();
+    using stored = whole(set);
+    expectClose(stored, wanted, 2 ** -11);
+    const indices = [3, COUNT + 7, 0];
+    const cut = set.gather(indices, { size: { height: 2, width: 5 }, rows: [6, 0, 3], cols: [7, 2, 0] });
+    torch.scope(() => {
+      const parts = torch.tensor(cut, { shape: [2, 3, 4, 2, 5] }).unbind(1);
+      for (const [n, [row, col]] of [
+        [6, 7],
+        [0, 2],
+        [3, 0],
+      ].entries()) {
+        const expected = stored.select(1, indices[n]!).narrow(2, row!, 2).narrow(3, col!, 5);
+        expectClose(parts[n]!, expected, 0, 0, `crop ${n}`);
+      }
+    });
+    expect(() => set.gather([0], crop(1, 4, 5))).toThrow(/leaves latents/);
+    expect(() => set.gather([2 * COUNT], crop(1, 4))).toThrow(/does not exist/);
+    await set.close();
+  });
+
+  it('makes a file that other programs read', async () => {
+    await encode('plain.safetensors', { xflip: false, labels: false });
+    const file = SafetensorsFile.openSync(join(dir, 'plain.safetensors'));
+    expect(file.names).toEqual(['moments']);
+    expect(file.info('moments')).toEqual({ dtype: 'float16', shape: [COUNT, 1, 2, 4, 8, 12] });
+    await file.close();
+    await expect(openLatents(join(dir, 'plain.safetensors'), { xflip: true })).rejects.toThrow(
+      /--xflip.*prepare it again/,
+    );
+    await expect(openLatents(join(dir, 'plain.safetensors'), { labels: true })).rejects.toThrow(/no labels/);
+  });
+
+  it('gives subsets and held-out parts the right images', async () => {
+    const path = join(dir, 'half.safetensors');
+    const all = await openLatents(path, { xflip: true });
+    const some = await openLatents(path, { xflip: true, maxImages: 4, seed: 9 });
+    expect([some.length, some.baseLength]).toEqual([8, 4]);
+    using everything = whole(all);
+    using chosen = whole(some);
+    const rows = torch.scope(() =>
+      range(8).map((k) =>
+        range(2 * COUNT).filter(
+          (n) => chosen.select(1, k).sub(everything.select(1, n)).abs().max().item() === 0,
+        ),
+      ),
+    );
+    // Each is found, and the mirrored copy of item k is the mirrored copy of its image.
+    for (const k of range(4)) expect(rows[k + 4]).toEqual(rows[k]!.map((n) => n + COUNT));
+    const { train, heldOut } = holdOut(all, 3, 1);
+    expect([train.length, heldOut.length]).toEqual([2 * (COUNT - 3), 3]);
+    expect(train.latents).toEqual(all.latents);
+    expect(train.gather([0], crop(1, 4))).toBeInstanceOf(Float32Array);
+    await Promise.all([all.close(), some.close()]);
+  });
+
+  it('draws a fresh code for the pixels of the patch only', async () => {
+    const set = await openLatents(join(dir, 'half.safetensors'));
+    const asked: [string, readonly number[]][] = [];
+    const fixed = (value: number) => (name: string, shape: readonly number[]) => {
+      asked.push([name, shape]);
+      return torch.full([...shape], value);
+    };
+    const random = {
+      rand: fixed(0),
+      randn: fixed(2),
+      randint: (name: string, low: number, high: number, shape: readonly number[]) => {
+        asked.push([name, [low, high]]);
+        return torch.full([...shape], 3, { dtype: 'int64' });
+      },
+    };
+    const patch = { height: 4, width: 8, probability: 1, multiplier: 1 };
+    torch.scope(() => {
+      const { images, positions, labels } = makePatchBatch(set, [5, 2], patch, random, 'cpu');
+      const [mean, std] = torch
+        .tensor(set.gather([5, 2], crop(2, patch, 3, 3)), { shape: [2, 2, 4, 4, 8] })
+        .unbind(0);
+      expectClose(images, mean!.add(std!.mul(2)).mul(0.18215), 1e-6);
+      expect(asked.find(([name]) => name === 'posterior')).toEqual(['posterior', [2, 4, 4, 8]]);
+      expect(positions!.shape).toEqual([2, 2, 4, 8]);
+      expect(positions!.select(0, 0).select(0, 0).select(0, 0).select(0, 0).item()).toBeCloseTo(
+        (3 / 11 - 0.5) * 2,
+        6,
+      );
+      expect(labels!.shape).toEqual([2, 2]);
+    });
+    await set.close();
+  });
+
+  it('leaves out what it cannot read, and nothing behind when it fails', async () => {
+    const broken = await writeRamps(join(dir, 'broken'), 4, { width: 16, height: 16 });
+    await writeFile(join(broken, 'class-0/002b.png'), Buffer.from('no picture'));
+    const report = await encode('broken.safetensors', { source: broken, resolution: 16 });
+    expect(report).toMatchObject({ used: 4, skipped: [{ file: 'class-0/002b.png' }] });
+    const set = await openLatents(join(dir, 'broken.safetensors'));
+    expect(set.length).toBe(4);
+    expect(set.report.skipped).toHaveLength(1);
+    await set.close();
+
+    const before = await readdir(dir);
+    await expect(encode('broken.safetensors')).rejects.toThrow(/exists already.*--force/);
+    await expect(encode('x.zip')).rejects.toThrow(/\.safetensors file; call it so/);
+    await expect(encode('x.safetensors', { autoencoder: undefined })).rejects.toThrow(/needs --autoencoder/);
+    await expect(encode('x.safetensors', { autoencoder: dir })).rejects.toThrow(/no autoencoder in/);
+    await expect(encode('x.safetensors', { resolution: 30 })).rejects.toThrow(
+      /divides both sides by 4.*--resolution 32/,
+    );
+    await expect(encode('x.zip', { latents: false })).rejects.toThrow(/--xflip is for --latents/);
+    const abort = new AbortController();
+    const onProgress = (done: number) => done >= 2 && abort.abort();
+    const aborted = prepare(
+      { source, out: join(dir, 'x.safetensors'), latents: true, autoencoder, encodeBatch: 1, device: 'cpu' },
+      { signal: abort.signal, onProgress },
+    );
+    await expect(aborted).rejects.toThrow(/abort/i);
+    expect(await readdir(dir)).toEqual(before);
+  });
+
+  it('says what a file that does not fit is', async () => {
+    const weights = join(autoencoder, 'diffusion_pytorch_model.safetensors');
+    await expect(openLatents(weights)).rejects.toThrow(/does not hold latents.*prepare --latents/);
+    await expect(openLatents(join(dir, 'none.safetensors'))).rejects.toThrow(/no such file/);
+    expect([isLatentPath('a.safetensors'), isLatentPath('a.zip')]).toEqual([true, false]);
+    await rm(join(dir, 'x.safetensors'), { force: true });
+  });
+});

@@ -1,0 +1,70 @@
+import fc from 'fast-check';
+import sharp from 'sharp';
+import { describe, expect, it } from 'vitest';
+import { decodeStoredPng, encodePng } from '../../src/data/png.js';
+
+const images = fc
+  .record({
+    width: fc.integer({ min: 1, max: 40 }),
+    height: fc.integer({ min: 1, max: 40 }),
+    channels: fc.constantFrom(1, 3),
+  })
+  .chain(({ width, height, channels }) => {
+    const length = width * height * channels;
+    const data = fc.uint8Array({ minLength: length, maxLength: length });
+    return fc.record({
+      data,
+      width: fc.constant(width),
+      height: fc.constant(height),
+      channels: fc.constant(channels),
+    });
+  });
+
+describe('PNGs of prepared datasets', () => {
+  it('decode to what was encoded, here and in libvips', async () => {
+    await fc.assert(
+      fc.asyncProperty(images, async (image) => {
+        const png = encodePng(image);
+        expect(decodeStoredPng(png)).toEqual(image);
+        const { data, info } = await sharp(png)
+          .toColourspace(image.channels === 1 ? 'b-w' : 'srgb')
+          .raw()
+          .toBuffer({ resolveWithObject: true });
+        expect([info.width, info.height, info.channels]).toEqual([image.width, image.height, image.channels]);
+        expect(new Uint8Array(data)).toEqual(image.data);
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  it('decode with any row filter, as libpng chooses them', async () => {
+    await fc.assert(
+      fc.asyncProperty(images, fc.boolean(), async (image, adaptiveFiltering) => {
+        const { data, width, height, channels } = image;
+        const png = await sharp(data, { raw: { width, height, channels: channels as 1 | 3 } })
+          .toColourspace(channels === 1 ? 'b-w' : 'srgb')
+          .png({ compressionLevel: 0, adaptiveFiltering })
+          .toBuffer();
+        const decoded = decodeStoredPng(png);
+        if (decoded !== null) expect(decoded).toEqual(image);
+        else expect(png.includes('pHYs') || png.includes('iCCP')).toBe(true);
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  it('are left alone when damaged, compressed or of another kind', async () => {
+    const image = { data: new Uint8Array(300).fill(7), width: 10, height: 10, channels: 3 };
+    const png = encodePng(image);
+    for (let cut = 0; cut < png.length; cut++) expect(decodeStoredPng(png.subarray(0, cut))).toBeNull();
+    for (let at = 8; at < png.length; at++) {
+      const damaged = Buffer.from(png);
+      damaged[at]! ^= 1;
+      expect(decodeStoredPng(damaged)).toBeNull();
+    }
+    const make = () => sharp(image.data, { raw: { width: 10, height: 10, channels: 3 } });
+    expect(decodeStoredPng(await make().png().toBuffer())).toBeNull();
+    expect(decodeStoredPng(await make().jpeg().toBuffer())).toBeNull();
+    expect(decodeStoredPng(await make().png({ compressionLevel: 0, palette: true }).toBuffer())).toBeNull();
+  });
+});

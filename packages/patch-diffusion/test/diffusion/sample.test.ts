@@ -1,0 +1,79 @@
+import * as torch from '@patch-diffusion/torch';
+import fc from 'fast-check';
+import { afterAll, describe, expect, it } from 'vitest';
+import { PerSampleRandom, type SampleOptions, sampleImages } from '../../src/diffusion/sample.js';
+import { SAMPLERS } from '../../src/diffusion/samplers/index.js';
+import { expectClose } from '../helpers/golden.js';
+import { tinyDenoiser } from '../helpers/tiny-denoiser.js';
+
+const denoiser = tinyDenoiser(1, 3);
+afterAll(() => denoiser.dispose());
+
+const seedLists = fc.uniqueArray(fc.integer({ min: 0, max: 2 ** 40 }), { minLength: 1, maxLength: 4 });
+
+describe('one random stream per sample', () => {
+  it('gives a seed the same numbers whatever its neighbours are', () => {
+    fc.assert(
+      fc.property(seedLists, fc.integer({ min: 0, max: 2 ** 40 }), fc.nat(3), (others, seed, at) => {
+        const place = Math.min(at, others.length);
+        const seeds = [...others.slice(0, place), seed, ...others.slice(place)];
+        torch.scope(() => {
+          const [together, alone] = [new PerSampleRandom(seeds), new PerSampleRandom([seed])];
+          for (const draw of [0, 1, 2]) {
+            const [a, b] = [together.randn([2, 3]), alone.randn([2, 3])];
+            expectClose(a.narrow(0, place, 1), b, 0, 0, `draw ${draw}`);
+            expect(together.integers(10)[place]).toBe(alone.integers(10)[0]);
+          }
+        });
+      }),
+    );
+  });
+
+  it('gives a seed the same picture whatever its neighbours are', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        seedLists,
+        fc.constantFrom(...SAMPLERS),
+        fc.constantFrom(0, 20),
+        async (seeds, sampler, churn) => {
+          const options = { numSteps: 3, sampler, sChurn: churn } satisfies Partial<SampleOptions>;
+          const together = await sampleImages(denoiser, { ...options, seeds });
+          for (const [n, seed] of seeds.entries()) {
+            const alone = await sampleImages(denoiser, { ...options, seeds: [seed] });
+            expectClose(together.narrow(0, n, 1), alone, 1e-5, 0, `seed ${seed}`);
+            alone.dispose();
+          }
+          together.dispose();
+        },
+      ),
+      { numRuns: 15 },
+    );
+  });
+});
+
+describe('sampleImages', () => {
+  it.each(SAMPLERS)('%s leaves no tensor behind', async (sampler) => {
+    const before = torch.liveTensors();
+    const guide = { scale: 2, interval: [0.1, 10] as [number, number] };
+    const images = await sampleImages(denoiser, { seeds: [1, 2], numSteps: 3, sampler, guidance: guide });
+    expect(images.shape).toEqual([2, 3, 8, 8]);
+    expect(images.toFloat32Array().every(Number.isFinite)).toBe(true);
+    images.dispose();
+    expect(torch.liveTensors()).toBe(before);
+  });
+
+  it('frees everything when it is stopped', async () => {
+    const before = torch.liveTensors();
+    const controller = new AbortController();
+    const stop = (step: number) => step === 2 && controller.abort(new Error('enough'));
+    const options = {
+      seeds: [1],
+      numSteps: 4,
+      sampler: 'dpmpp-2m',
+      signal: controller.signal,
+      onStep: stop,
+    } as const;
+    await expect(sampleImages(denoiser, options as unknown as SampleOptions)).rejects.toThrow('enough');
+    expect(torch.liveTensors()).toBe(before);
+  });
+});

@@ -1,0 +1,212 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import * as torch from '../src/index.js';
+import {
+  Adam,
+  type AdamOptions,
+  type AdamPath,
+  AdamW,
+  liveTensors,
+  StateDictError,
+  type Tensor,
+} from '../src/index.js';
+import './close.js';
+
+/** A path runs where this libtorch has its operators. */
+const paths: AdamPath[] = (['plain', 'foreach', 'fused'] as const).filter(
+  (path) => path !== 'fused' || (torch.hasOp('_fused_adam_', 'cpu') && torch.hasOp('_fused_adamw_', 'cpu')),
+);
+if (!paths.includes('fused'))
+  console.warn('this libtorch has no fused Adam for the CPU: that path is not tested');
+
+// torch.optim of PyTorch 2.13 (foreach=False): three steps with lr 0, 0.1, 0.05 from [0.5, -1, 2, 0], the gradient of
+// step t being [0.1, -0.2, 0.3, 0]·t + [0, 0.5, -0.1, 1e-4]; betas (0.8, 0.95), eps 1e-6.
+const OPTIONS: AdamOptions = { lr: 0.1, betas: [0.8, 0.95], eps: 1e-6 };
+const RATES = [0, 0.1, 0.05];
+const START = [0.5, -1, 2, 0];
+const gradient = (t: number): number[] => [0.1 * t, -0.2 * t + 0.5, 0.3 * t - 0.1, 1e-4];
+const MOMENTS = {
+  expAvg: [0.10480000823736191, 0.03439999744296074, 0.2655999958515167, 4.879999687545933e-5],
+  expAvgSq: [0.006851250771433115, 0.005036250222474337, 0.045680005103349686, 1.4262498959638492e-9],
+};
+const CASES = {
+  Adam: {
+    make: (params: [string, Tensor][], path: AdamPath) => new Adam(params, { ...OPTIONS, path }),
+    param: [0.3533751368522644, -1.1041096448898315, 1.856505274772644, -0.14851483702659607],
+    ...MOMENTS,
+  },
+  'Adam with L2 penalty': {
+    make: (params: [string, Tensor][], path: AdamPath) =>
+      new Adam(params, { ...OPTIONS, path, weightDecay: 0.1 }),
+    param: [0.3510781228542328, -1.0540063381195068, 1.8516721725463867, -0.06491823494434357],
+    expAvg: [0.12721775472164154, -0.015673507004976273, 0.36122483015060425, -0.0019313979428261518],
+    expAvgSq: [0.009767080657184124, 0.003934378270059824, 0.07951229065656662, 4.80389599033515e-6],
+  },
+  AdamW: {
+    make: (params: [string, Tensor][], path: AdamPath) =>
+      new AdamW(params, { ...OPTIONS, path, weightDecay: 0.1 }),
+    param: [0.3463883101940155, -1.0887328386306763, 1.8270823955535889, -0.14801979064941406],
+    ...MOMENTS,
+  },
+};
+
+const parameter = (values: number[]): Tensor => torch.keep(torch.tensor(values)).setRequiresGrad();
+const setGrad = (param: Tensor, values: number[]): void => {
+  torch.scope(() => {
+    param.grad = torch.tensor(values);
+  });
+};
+
+describe.each(Object.entries(CASES))('%s', (_, { make, ...expected }) => {
+  it.each(paths)("agrees with PyTorch's numbers on the %s path", (path) => {
+    const param = parameter(START);
+    const optimizer = make([['w', param]], path);
+    expect(optimizer.path).toBe(path);
+    RATES.forEach((lr, t) => {
+      setGrad(param, gradient(t + 1));
+      optimizer.step(lr);
+      // A learning rate of 0 moves the moments only.
+      if (t === 0) expect(param).toBeCloseToTensor(START, { atol: 0 });
+    });
+    const state = optimizer.stateDict();
+    expect(param).toBeCloseToTensor(expected.param, { atol: 1e-6 });
+    expect(state.get('exp_avg.w')!).toBeCloseToTensor(expected.expAvg, { atol: 1e-9, rtol: 1e-6 });
+    expect(state.get('exp_avg_sq.w')!).toBeCloseToTensor(expected.expAvgSq, { atol: 1e-9, rtol: 1e-6 });
+    expect(state.get('step')!).toBeCloseToTensor([3]);
+    expect(optimizer.stepCount).toBe(3);
+    optimizer.dispose();
+    param.dispose();
+  });
+});
+
+describe('the paths', () => {
+  it('agree with each other to rounding', () => {
+    const value = fc.float({ min: -10, max: 10, noNaN: true, noDefaultInfinity: true });
+    const values = fc.array(value, { minLength: 3, maxLength: 3 });
+    const rates = fc.array(fc.double({ min: 0, max: 0.1, noNaN: true }), { minLength: 1, maxLength: 4 });
+    fc.assert(
+      fc.property(values, values, rates, fc.boolean(), (start, grad, lrs, decoupled) => {
+        const [first, ...others] = paths.map((path) => {
+          const param = parameter(start);
+          const optimizer = new (decoupled ? AdamW : Adam)([['w', param]], { path, weightDecay: 0.01 });
+          for (const lr of lrs) {
+            setGrad(param, grad);
+            optimizer.step(lr);
+          }
+          optimizer.dispose();
+          const result = param.toFloat32Array();
+          param.dispose();
+          return result;
+        });
+        for (const other of others) {
+          for (const [i, x] of other.entries()) expect(Math.abs(x - first![i]!)).toBeLessThan(2e-5);
+        }
+      }),
+      { numRuns: 50 },
+    );
+  });
+});
+
+describe('Adam', () => {
+  it('takes the fused path where libtorch has it', () => {
+    const param = parameter([1]);
+    const optimizer = new Adam([['w', param]]);
+    expect(optimizer.path).toBe(torch.hasOp('_fused_adam_', 'cpu') ? 'fused' : 'plain');
+    optimizer.dispose();
+    param.dispose();
+  });
+
+  it('skips parameters without a gradient and leaks nothing', () => {
+    const [a, b] = [parameter([1]), parameter([1])];
+    for (const path of paths) {
+      const optimizer = new Adam(
+        [
+          ['a', a],
+          ['b', b],
+        ],
+        { lr: 0.5, path },
+      );
+      setGrad(a, [1]);
+      optimizer.step();
+      const live = liveTensors();
+      for (let i = 0; i < 10; i++) optimizer.step();
+      expect(liveTensors()).toBe(live);
+      expect(b).toBeCloseToTensor([1], { atol: 0 });
+      optimizer.zeroGrad();
+      expect(a.grad).toBeNull();
+      optimizer.dispose();
+    }
+    a.dispose();
+    b.dispose();
+  });
+
+  it('cleans gradients on request, and otherwise passes NaN on as PyTorch does', () => {
+    for (const path of paths) {
+      const param = parameter([1, 1, 1]);
+      const clean = new Adam([['w', param]], { path, nonFiniteGrads: { nan: 0, posInf: 1e5, negInf: -1e5 } });
+      setGrad(param, [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]);
+      clean.step(0.5);
+      expect(param).toBeCloseToTensor([1, 0.5, 1.5]);
+      const raw = new Adam([['w', param]], { path });
+      setGrad(param, [Number.NaN, 1, 1]);
+      raw.step(0.5);
+      expect(param).toBeCloseToTensor([Number.NaN, 0, 1]);
+      clean.dispose();
+      raw.dispose();
+      param.dispose();
+    }
+  });
+
+  it('resumes from its state exactly', () => {
+    for (const path of paths) {
+      const run = (resume: boolean): Float32Array => {
+        const param = parameter(START);
+        let optimizer = new Adam([['w', param]], { ...OPTIONS, path });
+        for (let t = 1; t <= 4; t++) {
+          setGrad(param, gradient(t));
+          optimizer.step();
+          if (resume && t === 2) {
+            const next = new Adam([['w', param]], { ...OPTIONS, path });
+            next.loadStateDict(optimizer.stateDict());
+            optimizer.dispose();
+            optimizer = next;
+          }
+        }
+        expect(optimizer.stepCount).toBe(4);
+        optimizer.dispose();
+        return param.toFloat32Array();
+      };
+      expect(run(true)).toEqual(run(false));
+    }
+  });
+
+  it('refuses states and settings that make no sense, and says which', () => {
+    const param = parameter(START);
+    const optimizer = new Adam([['w', param]]);
+    using zero = torch.zeros([4]);
+    using step = torch.tensor([-1], { shape: [] });
+    const state = new Map([
+      ['exp_avg.w', zero],
+      ['exp_avg_sq.w', zero],
+      ['step', step],
+    ]);
+    expect(() => optimizer.loadStateDict(state)).toThrow(/step -1, not a count/);
+    state.delete('exp_avg.w');
+    expect(() => optimizer.loadStateDict(state)).toThrow(StateDictError);
+    expect(() => optimizer.step(Number.NaN)).toThrow(/lr is NaN; it must be at least 0/);
+    expect(optimizer.stepCount).toBe(0);
+    expect(() => new Adam([['w', param]], { betas: [0.9, 1] })).toThrow(
+      /betas\[1\] is 1; it must be in \[0, 1\)/,
+    );
+    expect(() => new Adam([])).toThrow(/no parameters/);
+    expect(
+      () =>
+        new Adam([
+          ['w', param],
+          ['w', param],
+        ]),
+    ).toThrow(/two parameters are named "w"/);
+    optimizer.dispose();
+    param.dispose();
+  });
+});
