@@ -158,7 +158,7 @@ export const presets = {
     values: { ...celeba, dropout: 0.25, durationKimg: 75_000 },
   },
   'lsun-256': {
-    summary: '256 px in latents of 32×32, 296 M weights: published LSUN configuration',
+    summary: '256 px in latents of 32×32, 280 M weights: published LSUN configuration',
     sidePx: 256,
     values: lsun,
   },

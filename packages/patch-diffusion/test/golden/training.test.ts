@@ -52,7 +52,6 @@ describeGolden<TrainingConfig>('training', (golden) => {
     emaHalflifeKimg: config.ema_halflife_kimg,
     emaRampupRatio: config.ema_rampup_ratio,
     lossScaling: config.loss_scaling,
-    batch: config.batch_size,
     lossNorm: 'sum',
     image,
     loss: { type: 'edm', pMean: config.loss_kwargs.P_mean, pStd: config.loss_kwargs.P_std },
