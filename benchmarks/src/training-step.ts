@@ -47,12 +47,12 @@ export class TrainingStep {
   readonly #options: StepOptions;
 
   constructor(private readonly bench: BenchOptions) {
+    torch.manualSeed(0);
     const side = bench.train.resolution ?? 64;
     const image = { height: side, width: side };
     const shape = { ...image, channels: 3, labelDim: 0, latents: null, std: null };
     this.#images = randomImages(side, 64);
     const spec = describeDenoiser(bench.train, shape);
-    torch.manualSeed(0);
     const make = (): Denoiser => {
       const memoryFormat = bench.channelsLast ? 'channelsLast' : 'preserve';
       return createDenoiser(spec).to({ device: bench.device, memoryFormat });
@@ -147,7 +147,7 @@ function spreadWeights(denoiser: Denoiser): void {
   torch.noGrad(() =>
     torch.scope(() => {
       for (const parameter of denoiser.parameters())
-        parameter.add_(torch.randnLike(parameter), { alpha: 0.02 });
+        parameter.add_(torch.randn(parameter.shape, { device: parameter.device }), { alpha: 0.02 });
     }),
   );
 }

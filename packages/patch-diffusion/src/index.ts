@@ -62,6 +62,9 @@ export { type SampleOptions, sampleImages, toUint8 } from './diffusion/sample.js
 export type { SamplerName, SamplerOptions } from './diffusion/samplers/index.js';
 export { UserError } from './errors.js';
 export { loadAutoencoder, saveAutoencoder } from './interchange/autoencoder-folder.js';
+export { type ExportOptions, type ExportResult, exportSnapshot } from './interchange/export.js';
+export { type ImportResult, importCheckpoint } from './interchange/import.js';
+export { type LoadedSnapshot, type LoadOptions, loadAnySnapshot } from './interchange/load-snapshot.js';
 export {
   type AutoencoderConfig,
   AutoencoderKL,

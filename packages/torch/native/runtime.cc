@@ -6,7 +6,11 @@
 #include <ATen/Version.h>
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <dlfcn.h>
+#if defined(__linux__)
+#include <sys/resource.h>
+#endif
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
@@ -128,6 +132,20 @@ napi_value set_threads(Call& call) {
   return nullptr;
 }
 
+// RLIMIT_DATA counts private writable memory, not what V8 only reserves. Past it an allocation fails with an
+// exception, where the kernel would otherwise kill the process without a word.
+napi_value limit_memory(Call& call) {
+#if defined(__linux__)
+  const int64_t bytes = get_int(call.env, call.args[0]);
+  rlimit limit;
+  if (bytes <= 0 || getrlimit(RLIMIT_DATA, &limit) != 0) return make_bool(call.env, false);
+  limit.rlim_cur = std::min(limit.rlim_max, static_cast<rlim_t>(bytes));
+  return make_bool(call.env, setrlimit(RLIMIT_DATA, &limit) == 0);
+#else
+  return make_bool(call.env, false);
+#endif
+}
+
 int cuda_count() { return at::detail::getCUDAHooks().hasCUDA() ? at::detail::getCUDAHooks().getNumGPUs() : 0; }
 
 napi_value cuda_device_count(Call& call) { return make_int(call.env, cuda_count()); }
@@ -226,6 +244,7 @@ void define_runtime(State& state, napi_value exports) {
          {{"version", entry<version>},
           {"getNumThreads", entry<get_threads>},
           {"setNumThreads", entry<set_threads>},
+          {"limitMemory", entry<limit_memory>},
           {"cudaDeviceCount", entry<cuda_device_count>},
           {"cudaDeviceInfo", entry<cuda_device_info>},
           {"cudaMemory", entry<cuda_memory>},

@@ -90,6 +90,7 @@ export interface NativeAddon {
   version(): NativeVersion;
   getNumThreads(): number;
   setNumThreads(threads: number): void;
+  limitMemory(bytes: number): boolean;
   cudaDeviceCount(): number;
   cudaDeviceInfo(index: number): { name: string; totalBytes: number };
   cudaMemory(

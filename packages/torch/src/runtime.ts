@@ -22,6 +22,15 @@ export function setNumThreads(threads: number): void {
   native().setNumThreads(threads);
 }
 
+/**
+ * Limits the writable memory of this process, so that asking for more throws an error instead of having the system
+ * end the process. Linux only.
+ * @returns whether the limit was set
+ */
+export function limitMemory(bytes: number): boolean {
+  return native().limitMemory(bytes);
+}
+
 /** Number of usable CUDA (or ROCm) devices. */
 export function cudaDeviceCount(): number {
   return native().cudaDeviceCount();

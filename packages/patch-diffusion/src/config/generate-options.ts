@@ -20,7 +20,10 @@ const MACHINE = 'Machine';
 /** Field schemas of {@link GenerateOptions}, in the order of the help page. */
 export const generateFields = {
   run: f.pathOrNull('Run folder; its newest snapshot is used', { group: NETWORK, nullWord: 'none' }),
-  network: f.pathOrNull('Snapshot file (.safetensors)', { group: NETWORK, nullWord: 'none' }),
+  network: f.pathOrNull('Snapshot: .safetensors, official .pkl, an address, or hf:owner/repository/file', {
+    group: NETWORK,
+    nullWord: 'none',
+  }),
 
   autoencoder: f.pathOrNull('Folder of the autoencoder, for a network that was trained on latents', {
     group: NETWORK,

@@ -179,12 +179,18 @@ export const trainFields = {
     min: 0,
     max: 2 ** 31 - 1,
   }),
-  resume: f.pathOrNull('Go on from a run folder or a state file; alone: the newest run in --out', {
-    group: TRAINING,
-    nullWord: 'none',
-    bare: 'newest',
-  }),
-  transfer: f.pathOrNull('Start from the weights of a snapshot', { group: TRAINING, nullWord: 'none' }),
+  resume: f.pathOrNull(
+    'Go on from a run folder or a state file (also an official .pt); alone: the newest run in --out',
+    {
+      group: TRAINING,
+      nullWord: 'none',
+      bare: 'newest',
+    },
+  ),
+  transfer: f.pathOrNull(
+    'Start from the weights of a snapshot: .safetensors, official .pkl, an address, or hf:owner/repository/file',
+    { group: TRAINING, nullWord: 'none' },
+  ),
 
   out: f.path('Folder that holds the run folders', { group: OUTPUT, aliases: [{ name: 'outdir' }] }),
   desc: f.stringOrNull('Appended to the name of the run folder', { group: OUTPUT, nullWord: 'none' }),

@@ -5,7 +5,7 @@
  */
 
 import * as torch from '@patch-diffusion/torch';
-import { Module, type Tensor } from '@patch-diffusion/torch';
+import { type DType, Module, type Tensor } from '@patch-diffusion/torch';
 import { createNetwork, type NetworkSpec } from '../networks/index.js';
 import type { Conditioning, UNet } from '../networks/unet.js';
 import type { Extent } from '../patches/extent.js';
@@ -59,6 +59,11 @@ export abstract class Denoiser extends Module {
   abstract readonly sigmaMin: number;
   abstract readonly sigmaMax: number;
   readonly model: UNet;
+  /**
+   * Precision of the network's activations. The weights stay float32, as do noise and class embeddings, attention
+   * scores, and everything outside of the network: D is float32 whatever stands here.
+   */
+  computeDtype: Extract<DType, 'float32' | 'float16' | 'bfloat16'> = 'float32';
 
   constructor(readonly spec: PrecondSpec) {
     super();
@@ -109,7 +114,9 @@ export abstract class Denoiser extends Module {
       const { cSkip, cOut, cIn, cNoise } = this.coefficients(s);
       const scaled = cIn === 1 ? x32 : x32.mul(cIn);
       const positions = this.hasPositions ? inputs.positions : null;
-      const f = this.model.forward(withPositions(scaled, positions), cNoise.flatten(), {
+      // Pixels and coordinates are cast together.
+      const x0 = withPositions(scaled, positions).to({ dtype: this.computeDtype });
+      const f = this.model.forward(x0, cNoise.flatten(), {
         ...inputs,
         classLabels: this.#labels(inputs.classLabels, x.device),
       });

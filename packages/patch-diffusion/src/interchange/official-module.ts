@@ -1,6 +1,6 @@
 /** From the module records of an official checkpoint to named tensors and constructor arguments. */
 import { UserError } from '../errors.js';
-import { ModuleRecord, StorageRef, TensorRef } from './torch-file/index.js';
+import { ModuleRecord, TensorRef } from './torch-file/index.js';
 
 /** Modules deeper than this, or more tensors, are not of these networks; a memo can also make them circular. */
 const MAX_DEPTH = 16;
@@ -66,9 +66,8 @@ export function mapOf(value: unknown): ReadonlyMap<unknown, unknown> {
   return value instanceof Map ? value : new Map();
 }
 
-/** Is this a tensor, or a bare storage? */
+/** Is this a tensor? */
 export const isTensor = (value: unknown): value is TensorRef => value instanceof TensorRef;
-export const isStorage = (value: unknown): value is StorageRef => value instanceof StorageRef;
 
 export function broken(file: string, what: string): UserError {
   return new UserError(

@@ -1,4 +1,5 @@
 /** Which device a run uses. */
+import { readFileSync } from 'node:fs';
 import type { Device, MemoryFormat } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import { UserError } from '../errors.js';
@@ -29,4 +30,18 @@ export function resolveDevice(name: string): Device {
 /** Where a network's weights lie, and how: on a CPU, channels-last convolutions are up to twice as fast. */
 export function placement(device: Device): { device: Device; memoryFormat?: MemoryFormat } {
   return device === 'cpu' ? { device, memoryFormat: 'channelsLast' } : { device };
+}
+
+/** What stays free for everything else on the machine. */
+const MEMORY_MARGIN_BYTES = 256 * 2 ** 20;
+
+/**
+ * Makes running out of memory an error with a message: without a limit, Linux ends the process instead. Does nothing
+ * on other systems.
+ */
+export function guardMemory(): void {
+  if (process.platform !== 'linux') return;
+  const used = /^VmData:\s+(\d+) kB/m.exec(readFileSync('/proc/self/status', 'utf8'));
+  if (!used) return;
+  torch.limitMemory(Number(used[1]) * 1024 + process.availableMemory() - MEMORY_MARGIN_BYTES);
 }

@@ -19,7 +19,7 @@ import { importedNetwork, restoreImported } from '../interchange/imported-state.
 import type { PatchSize } from '../patches/schedule.js';
 import { version } from '../version.js';
 import { type LoopCounters, type Resumable, readTrainingState, writeTrainingState } from './checkpoint.js';
-import { placement, resolveDevice } from './device.js';
+import { guardMemory, placement, resolveDevice } from './device.js';
 import { copyWeights } from './ema.js';
 import type { TrainEventListener, TrainProgress } from './events.js';
 import {
@@ -170,6 +170,7 @@ export async function openSession(
   emit: TrainEventListener,
 ): Promise<Session> {
   validateAgainstData(options, images);
+  guardMemory();
   const device = resolveDevice(options.device);
   if (options.threads !== null) torch.setNumThreads(options.threads);
   const batchGpu = Math.min(options.batchGpu ?? options.batch, options.batch);
@@ -227,6 +228,7 @@ export async function openSession(
   };
   const session = new Session(options, images, folder, resumable, sizes, heldOut, rounds, step, decoder);
   warnAboutMemory(session, emit);
+  warnAboutSkipped(images, emit);
   const { name, path, length, channels, height, width, labelDim } = images;
   emit({
     type: 'start',
@@ -284,4 +286,15 @@ function warnAboutMemory({ state, device }: Session, emit: TrainEventListener): 
     code: 'LOW_MEMORY',
     message: `weights and optimiser need ${gib(weightBytes)} GiB and ${gib(freemem())} GiB are free; lower --model-channels if the run is killed`,
   });
+}
+
+/** How many skipped files a warning names. */
+const SKIPPED_SHOWN = 10;
+
+function warnAboutSkipped({ report: { skipped }, path }: DataSet, emit: TrainEventListener): void {
+  if (!skipped.length) return;
+  const shown = skipped.slice(0, SKIPPED_SHOWN).map(({ file, reason }) => `${file} (${reason})`);
+  const more = skipped.length - shown.length;
+  const rest = more > 0 ? `, and ${more} more; \`patch-diffusion info ${path} --verify\` lists all` : '';
+  emit({ type: 'warning', code: 'SKIPPED', message: `skipped ${skipped.length} files: ${shown.join(', ')}${rest}` });
 }

@@ -4,7 +4,8 @@ import { UserError } from '../../src/errors.js';
 import { readCheckpoint } from '../../src/interchange/official-checkpoint.js';
 import { Budget } from '../../src/interchange/pickle/budget.js';
 import { type ByteSlice, MemorySource } from '../../src/interchange/pickle/byte-source.js';
-import { defineGlobal, type PickleHost, readPickle } from '../../src/interchange/pickle/pickle.js';
+import { defineGlobal } from '../../src/interchange/pickle/names.js';
+import { type PickleHost, readPickle } from '../../src/interchange/pickle/pickle.js';
 import { readTorchFile, type TensorRef } from '../../src/interchange/torch-file/index.js';
 import {
   bytes,

@@ -9,16 +9,10 @@
  */
 import type { Budget } from './budget.js';
 import { show } from './budget.js';
-import { ByteSlice, type ByteSource, MemorySource } from './byte-source.js';
+import type { ByteSource } from './byte-source.js';
 import { PickleInput } from './input.js';
-
-/** A Python name that the allow-list knows. */
-export interface PickleGlobal {
-  /** `module.name` */
-  readonly name: string;
-  /** What calling it gives; absent where it is not callable. */
-  readonly call?: (args: readonly unknown[]) => unknown;
-}
+import { describe, isGlobal, type PickleGlobal } from './names.js';
+import { PickleStack } from './stack.js';
 
 /** Gives meaning to what a pickle refers to. */
 export interface PickleHost {
@@ -31,7 +25,7 @@ export interface PickleHost {
 }
 
 /** Estimated heap bytes of values, for the budget. */
-const COST = { container: 200, item: 40, text: 48, memo: 40 } as const;
+const COST = { container: 200, item: 40, text: 48 } as const;
 
 const MAX_LINE = 4096;
 const MAX_INT_BYTES = 255;
@@ -39,16 +33,16 @@ const MAX_PROTOCOL = 5;
 /** Characters of a dotted Python name. */
 const MAX_NAME = 200;
 
-const REFUSED: Readonly<Record<number, string>> = {
-  105: 'INST',
-  111: 'OBJ',
-  80: 'PERSID',
-  130: 'EXT1',
-  131: 'EXT2',
-  132: 'EXT4',
-  151: 'NEXT_BUFFER',
-  152: 'READONLY_BUFFER',
-};
+const REFUSED: ReadonlyMap<number, string> = new Map([
+  [0x69, 'INST'],
+  [0x6f, 'OBJ'],
+  [0x50, 'PERSID'],
+  [0x82, 'EXT1'],
+  [0x83, 'EXT2'],
+  [0x84, 'EXT4'],
+  [0x97, 'NEXT_BUFFER'],
+  [0x98, 'READONLY_BUFFER'],
+]);
 
 /** A value and the position behind its pickle. */
 export interface Unpickled {
@@ -70,15 +64,15 @@ class Machine {
     [
       [0x80 /* PROTO */, (m) => m.#protocol(m.input.uint8())],
       [0x95 /* FRAME */, (m) => m.#frame(m.input.length64())],
-      [0x28 /* MARK */, (m) => m.#marks.push(m.#stack.length)],
+      [0x28 /* MARK */, (m) => m.stack.mark()],
 
-      [0x4e /* NONE */, (m) => m.#push(null)],
-      [0x88 /* NEWTRUE */, (m) => m.#push(true)],
-      [0x89 /* NEWFALSE */, (m) => m.#push(false)],
-      [0x4b /* BININT1 */, (m) => m.#push(m.input.uint8())],
-      [0x4d /* BININT2 */, (m) => m.#push(m.input.uint16())],
-      [0x4a /* BININT */, (m) => m.#push(m.input.int32())],
-      [0x47 /* BINFLOAT */, (m) => m.#push(m.input.float64())],
+      [0x4e /* NONE */, (m) => m.stack.push(null)],
+      [0x88 /* NEWTRUE */, (m) => m.stack.push(true)],
+      [0x89 /* NEWFALSE */, (m) => m.stack.push(false)],
+      [0x4b /* BININT1 */, (m) => m.stack.push(m.input.uint8())],
+      [0x4d /* BININT2 */, (m) => m.stack.push(m.input.uint16())],
+      [0x4a /* BININT */, (m) => m.stack.push(m.input.int32())],
+      [0x47 /* BINFLOAT */, (m) => m.stack.push(m.input.float64())],
       [0x8a /* LONG1 */, (m) => m.#long(m.input.uint8())],
       [0x8b /* LONG4 */, (m) => m.#long(m.input.uint32())],
       [0x49 /* INT */, (m) => m.#textInteger(m.input.line(MAX_LINE))],
@@ -98,56 +92,55 @@ class Machine {
       [0x8e /* BINBYTES8 */, (m) => m.#bytes(m.input.length64())],
       [0x96 /* BYTEARRAY8 */, (m) => m.#bytes(m.input.length64())],
 
-      [0x29 /* EMPTY_TUPLE */, (m) => m.#push(m.#array([]))],
-      [0x85 /* TUPLE1 */, (m) => m.#push(m.#array(m.#popMany(1)))],
-      [0x86 /* TUPLE2 */, (m) => m.#push(m.#array(m.#popMany(2)))],
-      [0x87 /* TUPLE3 */, (m) => m.#push(m.#array(m.#popMany(3)))],
-      [0x74 /* TUPLE */, (m) => m.#push(m.#array(m.#popMark()))],
-      [0x6c /* LIST */, (m) => m.#push(m.#array(m.#popMark()))],
-      [0x5d /* EMPTY_LIST */, (m) => m.#push(m.#array([]))],
-      [0x61 /* APPEND */, (m) => m.#append(m.#popMany(1))],
-      [0x65 /* APPENDS */, (m) => m.#append(m.#popMark())],
+      [0x29 /* EMPTY_TUPLE */, (m) => m.stack.push(m.#array([]))],
+      [0x85 /* TUPLE1 */, (m) => m.stack.push(m.#array(m.stack.popMany(1)))],
+      [0x86 /* TUPLE2 */, (m) => m.stack.push(m.#array(m.stack.popMany(2)))],
+      [0x87 /* TUPLE3 */, (m) => m.stack.push(m.#array(m.stack.popMany(3)))],
+      [0x74 /* TUPLE */, (m) => m.stack.push(m.#array(m.stack.popMark()))],
+      [0x6c /* LIST */, (m) => m.stack.push(m.#array(m.stack.popMark()))],
+      [0x5d /* EMPTY_LIST */, (m) => m.stack.push(m.#array([]))],
+      [0x61 /* APPEND */, (m) => m.#append(m.stack.popMany(1))],
+      [0x65 /* APPENDS */, (m) => m.#append(m.stack.popMark())],
       [0x7d /* EMPTY_DICT */, (m) => m.#newDict([])],
-      [0x64 /* DICT */, (m) => m.#newDict(m.#popMark())],
-      [0x73 /* SETITEM */, (m) => m.#setItems(m.#popMany(2))],
-      [0x75 /* SETITEMS */, (m) => m.#setItems(m.#popMark())],
+      [0x64 /* DICT */, (m) => m.#newDict(m.stack.popMark())],
+      [0x73 /* SETITEM */, (m) => m.#setItems(m.stack.popMany(2))],
+      [0x75 /* SETITEMS */, (m) => m.#setItems(m.stack.popMark())],
       [0x8f /* EMPTY_SET */, (m) => m.#newSet([])],
-      [0x91 /* FROZENSET */, (m) => m.#newSet(m.#popMark())],
-      [0x90 /* ADDITEMS */, (m) => m.#addItems(m.#popMark())],
+      [0x91 /* FROZENSET */, (m) => m.#newSet(m.stack.popMark())],
+      [0x90 /* ADDITEMS */, (m) => m.#addItems(m.stack.popMark())],
 
-      [0x30 /* POP */, (m) => m.#drop()],
-      [0x31 /* POP_MARK */, (m) => m.#popMark()],
-      [0x32 /* DUP */, (m) => m.#push(m.#top())],
+      [0x30 /* POP */, (m) => m.stack.drop()],
+      [0x31 /* POP_MARK */, (m) => m.stack.popMark()],
+      [0x32 /* DUP */, (m) => m.stack.push(m.stack.top())],
 
-      [0x94 /* MEMOIZE */, (m) => m.#remember(m.#memo.size)],
-      [0x71 /* BINPUT */, (m) => m.#remember(m.input.uint8())],
-      [0x72 /* LONG_BINPUT */, (m) => m.#remember(m.input.uint32())],
-      [0x70 /* PUT */, (m) => m.#remember(m.#index(m.input.line(MAX_LINE)))],
-      [0x68 /* BINGET */, (m) => m.#recall(m.input.uint8())],
-      [0x6a /* LONG_BINGET */, (m) => m.#recall(m.input.uint32())],
-      [0x67 /* GET */, (m) => m.#recall(m.#index(m.input.line(MAX_LINE)))],
+      [0x94 /* MEMOIZE */, (m) => m.stack.remember()],
+      [0x71 /* BINPUT */, (m) => m.stack.remember(m.input.uint8())],
+      [0x72 /* LONG_BINPUT */, (m) => m.stack.remember(m.input.uint32())],
+      [0x70 /* PUT */, (m) => m.stack.remember(m.stack.index(m.input.line(MAX_LINE)))],
+      [0x68 /* BINGET */, (m) => m.stack.recall(m.input.uint8())],
+      [0x6a /* LONG_BINGET */, (m) => m.stack.recall(m.input.uint32())],
+      [0x67 /* GET */, (m) => m.stack.recall(m.stack.index(m.input.line(MAX_LINE)))],
 
       [0x63 /* GLOBAL */, (m) => m.#global(m.input.line(MAX_LINE), m.input.line(MAX_LINE))],
-      [0x93 /* STACK_GLOBAL */, (m) => m.#global(...(m.#popMany(2) as [unknown, unknown]))],
-      [0x52 /* REDUCE */, (m) => m.#call(...(m.#popMany(2) as [unknown, unknown]))],
-      [0x81 /* NEWOBJ */, (m) => m.#call(...(m.#popMany(2) as [unknown, unknown]))],
-      [0x92 /* NEWOBJ_EX */, (m) => m.#call(...(m.#popMany(3) as [unknown, unknown, unknown]))],
-      [0x62 /* BUILD */, (m) => m.#build(m.#pop())],
-      [0x51 /* BINPERSID */, (m) => m.#push(m.host.persistent(m.#pop()))],
+      [0x93 /* STACK_GLOBAL */, (m) => m.#global(...(m.stack.popMany(2) as [unknown, unknown]))],
+      [0x52 /* REDUCE */, (m) => m.#call(...(m.stack.popMany(2) as [unknown, unknown]))],
+      [0x81 /* NEWOBJ */, (m) => m.#call(...(m.stack.popMany(2) as [unknown, unknown]))],
+      [0x92 /* NEWOBJ_EX */, (m) => m.#call(...(m.stack.popMany(3) as [unknown, unknown, unknown]))],
+      [0x62 /* BUILD */, (m) => m.#build(m.stack.pop())],
+      [0x51 /* BINPERSID */, (m) => m.stack.push(m.host.persistent(m.stack.pop()))],
     ],
   );
 
-  readonly #stack: unknown[] = [];
-  /** Stack heights at the open MARKs. */
-  readonly #marks: number[] = [];
-  readonly #memo = new Map<number, unknown>();
+  readonly stack: PickleStack;
   readonly #utf8 = new TextDecoder('utf-8');
 
   constructor(
     readonly input: PickleInput,
     readonly host: PickleHost,
     readonly budget: Budget,
-  ) {}
+  ) {
+    this.stack = new PickleStack(budget);
+  }
 
   run(): Unpickled {
     const { input, budget } = this;
@@ -155,7 +148,7 @@ class Machine {
       budget.steps(1);
       const opcode = input.uint8();
       if (opcode === 0x2e /* STOP */) {
-        const value = this.#pop();
+        const value = this.stack.pop();
         return { value, end: input.at };
       }
       this.#step(opcode);
@@ -168,69 +161,13 @@ class Machine {
       run(this);
       return;
     }
-    const refused = REFUSED[opcode];
+    const refused = REFUSED.get(opcode);
     if (refused !== undefined) this.budget.refuse(`it uses the pickle instruction ${refused}`);
     this.#fail(`there is no pickle instruction 0x${opcode.toString(16)}`);
   }
 
   #fail(what: string): never {
     this.budget.fail(`${what} (byte ${this.input.at})`);
-  }
-
-  // ---- stack ----
-
-  #push(value: unknown): void {
-    this.#stack.push(value);
-  }
-
-  /** Values above the last MARK only: an honest pickle never reaches below it. */
-  #floor(): number {
-    return this.#marks.at(-1) ?? 0;
-  }
-
-  #pop(): unknown {
-    if (this.#stack.length <= this.#floor()) this.#fail('it takes a value where there is none');
-    return this.#stack.pop();
-  }
-
-  #top(): unknown {
-    if (this.#stack.length <= this.#floor()) this.#fail('it takes a value where there is none');
-    return this.#stack[this.#stack.length - 1];
-  }
-
-  /** Drops a value, or a MARK that is on top. */
-  #drop(): void {
-    if (this.#marks.at(-1) === this.#stack.length) this.#marks.pop();
-    else this.#pop();
-  }
-
-  #popMany(count: number): unknown[] {
-    if (this.#stack.length - count < this.#floor()) this.#fail('it takes a value where there is none');
-    return this.#stack.splice(this.#stack.length - count, count);
-  }
-
-  #popMark(): unknown[] {
-    const mark = this.#marks.pop();
-    if (mark === undefined) this.#fail('it takes a group of values where there is none');
-    return this.#stack.splice(mark);
-  }
-
-  // ---- memo ----
-
-  #remember(index: number): void {
-    this.budget.memory(COST.memo);
-    this.#memo.set(index, this.#top());
-  }
-
-  #recall(index: number): void {
-    const value = this.#memo.get(index);
-    if (value === undefined) this.#fail(`it refers to value ${index}, which was not stored`);
-    this.#push(value);
-  }
-
-  #index(line: string): number {
-    if (!/^\d{1,10}$/.test(line)) this.#fail(`${show(line)} is no index`);
-    return Number(line);
   }
 
   // ---- scalars ----
@@ -258,7 +195,7 @@ class Machine {
   #textInteger(line: string): void {
     // Protocol 0 writes booleans as integers of two digits.
     if (line === '00' || line === '01') {
-      this.#push(line === '01');
+      this.stack.push(line === '01');
       return;
     }
     if (!/^[+-]?\d{1,600}L?$/.test(line)) this.#fail(`${show(line)} is no integer`);
@@ -268,32 +205,32 @@ class Machine {
   #integer(value: bigint): void {
     const number = Number(value);
     this.budget.memory(COST.item);
-    this.#push(Number.isSafeInteger(number) ? number : value);
+    this.stack.push(Number.isSafeInteger(number) ? number : value);
   }
 
   #textFloat(line: string): void {
     const special: Record<string, number> = { inf: Infinity, '-inf': -Infinity, nan: Number.NaN };
     const value = special[line] ?? (/^[+-]?[\d.]+(e[+-]?\d+)?$/i.test(line) ? Number(line) : undefined);
     if (value === undefined) this.#fail(`${show(line)} is no number`);
-    this.#push(value);
+    this.stack.push(value);
   }
 
   // ---- text and bytes ----
 
   #text(count: number): void {
     this.#chargeText(count);
-    this.#push(this.#utf8.decode(this.input.take(count)));
+    this.stack.push(this.#utf8.decode(this.input.take(count)));
   }
 
   #latin1(count: number): void {
     this.#chargeText(count);
     const bytes = this.input.take(count);
-    this.#push(Buffer.from(bytes.buffer, bytes.byteOffset, count).toString('latin1'));
+    this.stack.push(Buffer.from(bytes.buffer, bytes.byteOffset, count).toString('latin1'));
   }
 
   #pushText(text: string): void {
     this.#chargeText(text.length);
-    this.#push(text);
+    this.stack.push(text);
   }
 
   /** One byte per character and a little more. Checked before anything is read. */
@@ -312,7 +249,7 @@ class Machine {
 
   #bytes(count: number): void {
     this.budget.memory(COST.text);
-    this.#push(this.input.skip(count));
+    this.stack.push(this.input.skip(count));
   }
 
   // ---- containers ----
@@ -323,14 +260,14 @@ class Machine {
   }
 
   #append(items: unknown[]): void {
-    const target = this.#top();
+    const target = this.stack.top();
     if (!Array.isArray(target)) this.#fail('it appends to something that is no list');
     this.budget.memory(16 * items.length);
     for (const item of items) target.push(item);
   }
 
   #setItems(items: unknown[]): void {
-    const target = this.#top();
+    const target = this.stack.top();
     if (!(target instanceof Map)) this.#fail('it sets an item of something that is no dictionary');
     if (items.length % 2) this.#fail('a dictionary entry without a value');
     this.budget.memory(COST.item * items.length);
@@ -339,18 +276,18 @@ class Machine {
 
   #newDict(items: unknown[]): void {
     this.budget.memory(COST.container);
-    this.#push(new Map());
+    this.stack.push(new Map());
     this.#setItems(items);
   }
 
   #newSet(items: unknown[]): void {
     this.budget.memory(COST.container);
-    this.#push(new Set());
+    this.stack.push(new Set());
     this.#addItems(items);
   }
 
   #addItems(items: unknown[]): void {
-    const target = this.#top();
+    const target = this.stack.top();
     if (!(target instanceof Set)) this.#fail('it adds to something that is no set');
     this.budget.memory(COST.item * items.length);
     for (const item of items) target.add(item);
@@ -363,7 +300,7 @@ class Machine {
     const full = `${module}.${name}`;
     const found = full.length > MAX_NAME ? undefined : this.host.find(full);
     if (found === undefined) this.budget.refuse(`it names the Python object ${show(full)}`);
-    this.#push(found);
+    this.stack.push(found);
   }
 
   #call(callee: unknown, args: unknown, keywords: unknown = null): void {
@@ -373,33 +310,13 @@ class Machine {
       this.budget.refuse(`it creates ${callee.name} with keyword arguments`);
     }
     this.budget.memory(COST.container);
-    this.#push(callee.call(args));
+    this.stack.push(callee.call(args));
   }
 
   #build(state: unknown): void {
-    const target = this.#top();
+    const target = this.stack.top();
     if (!this.host.build(target, state)) this.budget.refuse(`it sets the state of ${describe(target)}`);
   }
-}
-
-/** Is this a name from the allow-list? */
-export function isGlobal(value: unknown): value is PickleGlobal {
-  return typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === globalPrototype;
-}
-
-const globalPrototype = Object.freeze({});
-
-/** An entry of an allow-list. Its prototype marks it, so that no value of a pickle can pass for one. */
-export function defineGlobal(name: string, call?: (args: readonly unknown[]) => unknown): PickleGlobal {
-  const own = { name, ...(call ? { call } : {}) };
-  return Object.freeze(Object.assign(Object.create(globalPrototype) as object, own)) as PickleGlobal;
-}
-
-/** Kinds of values, for messages. */
-function describe(value: unknown): string {
-  if (isGlobal(value)) return value.name;
-  if (value instanceof ByteSlice) return 'bytes';
-  return value === null ? 'None' : `a value of type ${value?.constructor?.name ?? typeof value}`;
 }
 
 /** Escapes of protocol-0 text that are needed for plain names; others stay as they are. */
@@ -410,11 +327,4 @@ function unescaped(text: string): string {
     )
     .replace(/\\n/g, '\n')
     .replace(/\\(['"\\])/g, '$1');
-}
-
-/** Bytes made of text, for hosts: characters are their codes. */
-export function latin1Bytes(text: string, budget: Budget): ByteSlice {
-  budget.memory(text.length);
-  budget.steps(Math.ceil(text.length / 16));
-  return new ByteSlice(new MemorySource(Buffer.from(text, 'latin1')), 0, text.length);
 }

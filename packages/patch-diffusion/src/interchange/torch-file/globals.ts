@@ -3,8 +3,8 @@
  * Nothing on it runs code; the source text that official pickles carry with every class is dropped unread.
  */
 import type { Budget } from '../pickle/budget.js';
-import { ByteSlice } from '../pickle/byte-source.js';
-import { defineGlobal, latin1Bytes, type PickleGlobal } from '../pickle/pickle.js';
+import { ByteSlice, MemorySource } from '../pickle/byte-source.js';
+import { defineGlobal, type PickleGlobal } from '../pickle/names.js';
 import { ModuleRecord, NumpyType } from './records.js';
 import { checkedTensor, elementTypes, StorageRef, TensorRef } from './tensors.js';
 
@@ -122,7 +122,9 @@ function encode([text, encoding]: readonly unknown[], budget: Budget): ByteSlice
   if (typeof text !== 'string' || (encoding !== undefined && encoding !== 'latin1')) {
     budget.refuse('it encodes text in another way than as Latin-1');
   }
-  return latin1Bytes(text, budget);
+  budget.memory(text.length);
+  budget.steps(Math.ceil(text.length / 16));
+  return new ByteSlice(new MemorySource(Buffer.from(text, 'latin1')), 0, text.length);
 }
 
 function numpyType([code]: readonly unknown[], budget: Budget): NumpyType {

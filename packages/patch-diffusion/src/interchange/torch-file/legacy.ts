@@ -5,7 +5,8 @@
 import type { Budget } from '../pickle/budget.js';
 import { show } from '../pickle/budget.js';
 import { ByteSlice, type ByteSource } from '../pickle/byte-source.js';
-import { isGlobal, type PickleGlobal, readPickle } from '../pickle/pickle.js';
+import { isGlobal, type PickleGlobal } from '../pickle/names.js';
+import { readPickle } from '../pickle/pickle.js';
 import { setState, storageOf, torchGlobals } from './globals.js';
 import { StorageRef } from './tensors.js';
 

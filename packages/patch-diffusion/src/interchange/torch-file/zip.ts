@@ -7,7 +7,8 @@ import yauzl, { type Entry } from 'yauzl';
 import type { Budget } from '../pickle/budget.js';
 import { show } from '../pickle/budget.js';
 import { ByteSlice, type ByteSource } from '../pickle/byte-source.js';
-import { isGlobal, readPickle } from '../pickle/pickle.js';
+import { isGlobal } from '../pickle/names.js';
+import { readPickle } from '../pickle/pickle.js';
 import { setState, storageOf, torchGlobals } from './globals.js';
 import type { StorageRef } from './tensors.js';
 
