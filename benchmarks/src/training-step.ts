@@ -48,10 +48,11 @@ export class TrainingStep {
 
   constructor(private readonly bench: BenchOptions) {
     torch.manualSeed(0);
-    const side = bench.train.resolution ?? 64;
+    const { resolution } = bench.train;
+    const side = typeof resolution === 'number' ? resolution : 64;
     const image = { height: side, width: side };
     const shape = { ...image, channels: 3, labelDim: 0, latents: null, std: null };
-    this.#images = randomImages(side, 64);
+    this.#images = randomImages(image, 64);
     const spec = describeDenoiser(bench.train, shape);
     const make = (): Denoiser => {
       const memoryFormat = bench.channelsLast ? 'channelsLast' : 'preserve';
@@ -62,9 +63,9 @@ export class TrainingStep {
     const ema = make().requiresGrad(false);
     ema.loadStateDict(this.denoiser.stateDict());
     this.sizes = describePatches(bench.train, shape);
-    const { lossScaling, lossNorm, emaHalflifeKimg, emaRampupRatio } = bench.train;
+    const { lossNorm, emaHalflifeKimg, emaRampupRatio } = bench.train;
     this.#options = {
-      ...{ lr: 1e-4, lrRampupKimg: 0, lossScaling, lossNorm, emaHalflifeKimg, emaRampupRatio },
+      ...{ lr: 1e-4, lrRampupKimg: 0, lossScaling: 1, lossNorm, emaHalflifeKimg, emaRampupRatio },
       ...{ image, loss: { type: 'edm' } },
     };
     const optimizer = new Adam(this.denoiser.namedParameters(), { lr: 1e-4 });
@@ -170,13 +171,13 @@ function timedBackward(device: string, fn: () => void): { start: number; end: nu
 }
 
 /** Decoded images in memory, as after the first pass over a real set. */
-function randomImages(side: number, length: number): ImageSet {
-  const [channels, plane] = [3, side * side];
+function randomImages(image: { height: number; width: number }, length: number): ImageSet {
+  const [channels, plane] = [3, image.height * image.width];
   const pixels = torch.scope(
     () => torch.randint(0, 256, [length * channels * plane], { dtype: 'uint8' }).toTypedArray() as Uint8Array,
   );
   return {
-    ...{ name: 'random', path: '', length, baseLength: length, channels, height: side, width: side },
+    ...{ name: 'random', path: '', length, baseLength: length, channels, ...image },
     ...{ labelDim: 0, classNames: null, latents: null, std: null, report: { used: length, skipped: [] } },
     ready: async () => {},
     labels: () => new Float32Array(0),
@@ -188,7 +189,7 @@ function randomImages(side: number, length: number): ImageSet {
       for (let n = 0; n < indices.length; n++) {
         for (let c = 0; c < channels; c++) {
           for (let y = 0; y < height; y++, at += width) {
-            const from = (indices[n]! * channels + c) * plane + (rows[n]! + y) * side + cols[n]!;
+            const from = (indices[n]! * channels + c) * plane + (rows[n]! + y) * image.width + cols[n]!;
             result.set(pixels.subarray(from, from + width), at);
           }
         }

@@ -1,7 +1,7 @@
 /** Turns parsed operators into the text of src/ops/generated.ts. */
 import { camelCase } from './schema.mjs';
 
-/** Arguments that TypeScript does not offer: they keep their defaults. */
+/** Arguments that TypeScript does not offer where they have a default. */
 const HIDDEN = new Set(['layout', 'pin_memory', 'cudnn_enabled', 'cudnn_enable', 'implicit', 'is_coalesced']);
 /** Names that cannot be JavaScript bindings. */
 const RESERVED = new Set(['var', 'default', 'function', 'in', 'is', 'new', 'with']);
@@ -84,7 +84,7 @@ function prepare(operator) {
   );
   return operator.variants.map((variant) => {
     const args = variant.args
-      .filter((arg) => !HIDDEN.has(arg.name))
+      .filter((arg) => !(HIDDEN.has(arg.name) && arg.hasDefault))
       .map((arg) => ({ ...arg, keyword: arg.keyword || keywords.has(arg.name), js: jsArgument(arg) }));
     const positional = args.filter((arg) => !arg.keyword);
     const keyword = args.filter((arg) => arg.keyword);

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { encodeHeader } from '../src/safetensors/encode-header.js';
 import { SafetensorsError } from '../src/safetensors/error.js';
-import { encodeHeader, headerLength, MAX_HEADER_BYTES, parseHeader } from '../src/safetensors/header.js';
+import { headerLength, MAX_HEADER_BYTES, parseHeader } from '../src/safetensors/header.js';
 
 const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
 const parse = (json: string, dataBytes = 0) => parseHeader(encode(json), dataBytes, 'x.safetensors');

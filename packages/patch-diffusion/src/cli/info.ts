@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { DatasetInfo } from '../data/dataset-info.js';
 import type { LatentFileInfo } from '../data/latents.js';
 import { UserError } from '../errors.js';
+import type { Extent } from '../patches/extent.js';
 import {
   listRuns,
   listSnapshots,
@@ -169,7 +170,7 @@ function runText(r: RunDescription): string {
 function tensorText(t: TensorFileDescription): string {
   const d = t.description as {
     train?: { preset?: string; data?: string };
-    precond?: { network?: { type?: string; imgResolution?: number } };
+    precond?: { image?: Extent; network?: { type?: string; imgResolution?: number } };
     nimg?: number;
     step?: number;
   } | null;
@@ -180,8 +181,11 @@ function tensorText(t: TensorFileDescription): string {
   ];
   if (t.kind === 'latents') rows.push(...latentRows(t.description as unknown as LatentFileInfo));
   const network = d?.precond?.network;
-  if (network?.type !== undefined)
-    rows.push(['Network', `${network.type}, ${network.imgResolution ?? '?'} px`]);
+  if (network?.type !== undefined) {
+    const side = network.imgResolution ?? 0;
+    const { width, height } = d?.precond?.image ?? { width: side, height: side };
+    rows.push(['Network', `${network.type}, ${width}×${height} px`]);
+  }
   if (d?.train?.preset !== undefined) rows.push(['Preset', d.train.preset]);
   if (d?.train?.data !== undefined) rows.push(['Trained on', d.train.data]);
   if (d?.nimg !== undefined)
@@ -218,7 +222,10 @@ function dataText({ data: d }: DataDescription): string {
   const classes = d.labels?.classes?.map((c) => `${c.name ?? c.index} (${formatCount(c.count)})`);
   const rows: [string, string][] = [
     ['Data', `${d.path} (${d.kind}${d.isPrepared ? ', prepared' : ''})`],
-    ['Images', `${formatCount(d.count)}, ${d.channels === 1 ? 'grey' : 'colour'}`],
+    [
+      'Images',
+      `${formatCount(d.count)}, ${{ 1: 'grey', 3: 'colour', 4: 'colour with transparency' }[d.channels]}`,
+    ],
     ['Sizes in px', list(sizes)],
     [
       'Labels',

@@ -60,7 +60,7 @@ export function countLine(what: string, done: number, total: number): string {
 
 /** One line per tick, after the official trainer's status line. */
 export function tickLine(e: TickEvent): string {
-  const patches = Object.entries(e.lossPerPatch).map(([side, loss]) => `p${side} ${loss.toFixed(4)}`);
+  const patches = Object.entries(e.lossPerPatch).map(([size, loss]) => `p${size} ${loss.toFixed(4)}`);
   const parts = [
     `tick ${String(e.tick).padEnd(5)}`,
     `kimg ${e.kimg.toFixed(1).padEnd(9)}`,

@@ -156,6 +156,22 @@ export function number(description: string, text: Text): z.ZodNumber {
   return define(limited(z.number(), range), description, rest, numberMeta(range, text.unit));
 }
 
+/** A number, or one word with a meaning of its own, such as "dynamic". */
+export function numberOrWord<const W extends string>(
+  description: string,
+  word: W,
+  text: Text,
+): z.ZodType<number | W> {
+  const [range, rest] = split(text);
+  const { kind, allowed, placeholder } = numberMeta(range, text.unit);
+  return define(
+    z.union([limited(z.number(), range), z.literal(word)]) as z.ZodType<number | W>,
+    description,
+    rest,
+    { kind, allowed: `${allowed}, or "${word}"`, placeholder: `${placeholder}|${word}`, choices: [word] },
+  );
+}
+
 export function numberOrNull(
   description: string,
   text: Text & { nullWord: string },

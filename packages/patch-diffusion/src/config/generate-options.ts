@@ -6,6 +6,7 @@
 
 import { join } from 'node:path';
 import { z } from 'zod';
+import { PRECISIONS } from '../diffusion/precision.js';
 import { SAMPLERS } from '../diffusion/samplers/index.js';
 import * as f from './fields.js';
 import { type Origin, readValues, usageError } from './read-values.js';
@@ -43,13 +44,16 @@ export const generateFields = {
     min: 0,
     nullWord: 'random',
   }),
-  imageSize: f.intOrNull('Side of the generated window; larger than the training images extrapolates', {
-    group: WHAT,
-    unit: 'px',
-    min: 1,
-    max: 16_384,
-    nullWord: 'auto',
-  }),
+  imageSize: f.sizeOrNull(
+    'Side, or width and height, of the generated window; larger than the training images extrapolates',
+    {
+      group: WHAT,
+      unit: 'px',
+      min: 1,
+      max: 16_384,
+      nullWord: 'auto',
+    },
+  ),
   xStart: f.int('Left edge of the window', { group: WHAT, unit: 'px', min: -16_384, max: 16_384 }),
   yStart: f.int('Top edge of the window', { group: WHAT, unit: 'px', min: -16_384, max: 16_384 }),
 
@@ -123,7 +127,7 @@ export const generateFields = {
     },
   ),
   stateDtype: f.choice(
-    'Precision of the sampler state; the network runs in float32',
+    'Precision of the sampler state; that of the network is --precision',
     ['float64', 'float32'],
     {
       group: SAMPLER,
@@ -143,6 +147,9 @@ export const generateFields = {
 
   batch: f.int('Images at a time', { group: MACHINE, unit: 'images', min: 1, max: 1_000_000 }),
   device: f.string('auto, cpu, cuda, cuda:1 or mps', { group: MACHINE, placeholder: 'name' }),
+  precision: f.choice('Precision of the network body; bf16 is fast where the hardware has it', PRECISIONS, {
+    group: MACHINE,
+  }),
   threads: f.intOrNull('CPU threads', { group: MACHINE, min: 1, max: 4096, nullWord: 'auto' }),
 };
 
@@ -189,6 +196,7 @@ export const generateDefaults: GenerateOptions = {
   subdirs: false,
   batch: 64,
   device: 'auto',
+  precision: 'fp32',
   threads: null,
 };
 

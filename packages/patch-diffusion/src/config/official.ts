@@ -20,7 +20,12 @@ interface OfficialOption {
 const OFF = ['0', 'false', 'no', 'off', '0.0'];
 
 export const officialTrainOptions: readonly OfficialOption[] = [
-  { name: 'fp16', placeholder: 'bool', accepts: OFF, text: 'training runs in float32; leave it out' },
+  {
+    name: 'fp16',
+    placeholder: 'bool',
+    text: 'use --precision',
+    means: ['precision', 'fp16', 'fp32'],
+  },
   {
     name: 'progressive',
     placeholder: 'bool',
@@ -60,6 +65,12 @@ export function takeOfficialOptions(
     if (option === undefined) rest[name] = value;
     else if (option.means !== undefined) {
       const [key, whenTrue, whenFalse] = option.means;
+      if (Object.keys(flags).some((other) => foldName(other) === foldName(key))) {
+        throw usageError(
+          'OPTION_GIVEN_TWICE',
+          `--${folded} and --${foldName(key)} are the same option; give one of them`,
+        );
+      }
       rest[key] = OFF.includes(String(value).toLowerCase()) ? whenFalse : whenTrue;
     } else if (option.accepts === undefined) notes.push(`--${folded} ${option.text}`);
     else if (!option.accepts.includes(String(value).toLowerCase())) {

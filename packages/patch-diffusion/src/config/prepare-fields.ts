@@ -32,7 +32,7 @@ export const prepareFields = {
     nullWord: 'auto',
   }),
   transform: f.choice('How images of other proportions are fitted', TRANSFORMS, { group: IMAGES }),
-  channels: f.numberChoiceOrNull('Colour channels: 1 grey, 3 RGB', [1, 3], {
+  channels: f.numberChoiceOrNull('Colour channels: 1 grey, 3 RGB, 4 RGB and transparency', [1, 3, 4], {
     group: IMAGES,
     nullWord: 'auto',
   }),

@@ -54,6 +54,7 @@ const common = {
   nosubdir: false,
   sampleSec: null,
   device: 'auto',
+  precision: 'fp32',
   threads: null,
 } satisfies Partial<Defaults>;
 

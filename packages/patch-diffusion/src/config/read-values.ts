@@ -129,7 +129,7 @@ function convert(value: unknown, info: FieldInfo): unknown {
   switch (info.kind) {
     case 'int':
     case 'number':
-      return toNumber(text);
+      return info.choices?.includes(text) ? text : toNumber(text);
     case 'boolean':
       return BOOLEANS.get(text.toLowerCase()) ?? text;
     case 'ints':

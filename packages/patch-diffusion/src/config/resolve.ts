@@ -5,7 +5,8 @@
 
 import { randomInt } from 'node:crypto';
 import { UserError } from '../errors.js';
-import type { PatchSide } from './fields.js';
+import { type Extent, extentName } from '../patches/extent.js';
+import type { PatchSide, SizePx } from './fields.js';
 import { defaultPreset, getPreset } from './presets.js';
 import { type Origin, readValues, usageError } from './read-values.js';
 import { type TrainOptions, TrainOptionsSchema, trainFields } from './train-options.js';
@@ -43,7 +44,9 @@ export function resolveTrainOptions(sources: TrainSources): TrainOptions {
     sources.preset ?? (given.preset as string | undefined) ?? sources.base?.preset ?? defaultPreset;
   const presetValues = getPreset(preset).values;
   const merged: Record<string, unknown> = {
-    ...(sources.base !== undefined && preset === sources.base.preset ? sources.base : presetValues),
+    // The preset first: an earlier version may have recorded fewer options.
+    ...presetValues,
+    ...(sources.base !== undefined && preset === sources.base.preset ? sources.base : {}),
     ...given,
     preset,
   };
@@ -54,12 +57,16 @@ export function resolveTrainOptions(sources: TrainSources): TrainOptions {
     );
   }
   if (merged.precond !== 'pedm') Object.assign(merged, wholeImages(merged.precond, given));
+  // Without it gradients underflow in float16 (the official trainer leaves it to --ls).
+  if (merged.precision === 'fp16' && given.lossScaling === undefined && merged.lossScaling === 1)
+    merged.lossScaling = 'dynamic';
   merged.seed ??= randomInt(2 ** 31 - 1);
   const parsed = TrainOptionsSchema.safeParse(merged);
   if (!parsed.success) {
     const issue = parsed.error.issues[0]!;
     throw usageError('BAD_OPTION', `option "${issue.path.join('.')}": ${issue.message}`);
   }
+  parsed.data.resolution = normalSize(parsed.data.resolution);
   crossCheck(parsed.data);
   return parsed.data;
 }
@@ -101,7 +108,10 @@ function crossCheck(o: TrainOptions): void {
   if (o.labelDropout > 0 && o.cond === false) {
     throw usageError('BAD_OPTION', '--label-dropout needs class labels; add --cond');
   }
-  if (o.resolution !== null) checkSides(o, o.resolution, o.resolution);
+  if (o.resolution !== null) {
+    const { height, width } = toExtent(o.resolution);
+    checkSides(o, height, width);
+  }
 }
 
 /** Each side once, and probabilities for all that sum to 1, or for none. */
@@ -116,6 +126,16 @@ function checkPatchSizes(sizes: readonly PatchSide[]): void {
   const sum = given.reduce((a, b) => a + b, 0);
   if (Math.abs(sum - 1) > 1e-6)
     throw problem(`the probabilities sum to ${Number(sum.toFixed(6))}; they must sum to 1`);
+}
+
+/** 96x64 stays as it is, 64x64 is 64: one way to write a size, so that sizes can be compared. */
+function normalSize(size: number | SizePx | null): number | SizePx | null {
+  return size !== null && typeof size === 'object' && size.width === size.height ? size.width : size;
+}
+
+/** Width and height of a size option. */
+export function toExtent(size: number | SizePx): Extent {
+  return typeof size === 'number' ? { width: size, height: size } : size;
 }
 
 /** The largest divisor of `n` that is at most `limit`. */
@@ -133,10 +153,12 @@ function checkSides(o: TrainOptions, height: number, width: number): void {
   const levels = `a network of ${o.channelMult.length} levels (--channel-mult ${o.channelMult.join(',')})`;
   const must = `sides must be divisible by ${divisor}`;
   if (height % divisor !== 0 || width % divisor !== 0) {
-    const side = Math.min(height, width);
-    const up = Math.max(16, Math.ceil(side / divisor) * divisor);
-    const down = Math.max(16, Math.floor(side / divisor) * divisor);
-    const remedy = up === down ? `${up}` : `${down} or ${up}`;
+    const rounded = (round: (n: number) => number) => {
+      const [w, h] = [width, height].map((side) => Math.max(16, divisor, round(side / divisor) * divisor));
+      return extentName({ width: w!, height: h! });
+    };
+    const [down, up] = [rounded(Math.floor), rounded(Math.ceil)];
+    const remedy = up === down ? up : `${down} or ${up}`;
     throw usageError(
       'BAD_RESOLUTION',
       `images of ${width}×${height} px do not fit ${levels}: ${must}; use --resolution ${remedy}, or fewer levels`,
@@ -207,10 +229,12 @@ const fixedOnResume = [
 export function checkResumeOptions(before: TrainOptions, now: TrainOptions): void {
   for (const key of fixedOnResume) {
     if (JSON.stringify(before[key]) === JSON.stringify(now[key])) continue;
+    const show = (value: unknown) =>
+      key === 'resolution' && value !== null ? extentName(toExtent(value as number | SizePx)) : String(value);
     const flag = `--${key.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}`;
     throw new UserError(
       'RESUME_MISMATCH',
-      `${flag} ${String(now[key])} differs from the resumed run (${String(before[key])}); leave it out, or start a new run with --transfer`,
+      `${flag} ${show(now[key])} differs from the resumed run (${show(before[key])}); leave it out, or start a new run with --transfer`,
       { exitCode: 2 },
     );
   }

@@ -5,6 +5,7 @@
  */
 
 import { z } from 'zod';
+import { PRECISIONS } from '../diffusion/precision.js';
 import { SCHEDULES } from '../patches/schedule.js';
 import * as f from './fields.js';
 
@@ -18,8 +19,8 @@ const MACHINE = 'Machine';
 /** Field schemas of {@link TrainOptions}, in the order of the help page. */
 export const trainFields = {
   data: f.path('Folder or zip of images', { group: DATA }),
-  resolution: f.intOrNull(
-    'Side to which images are cropped and resized; auto: as prepared, else that of the preset',
+  resolution: f.sizeOrNull(
+    'Side, or width and height, to which images are cropped and resized; auto: as prepared, else that of the preset',
     {
       group: DATA,
       unit: 'px',
@@ -28,7 +29,10 @@ export const trainFields = {
       nullWord: 'auto',
     },
   ),
-  channels: f.numberChoiceOrNull('Colour channels: 1 grey, 3 RGB', [1, 3], { group: DATA, nullWord: 'auto' }),
+  channels: f.numberChoiceOrNull('Colour channels: 1 grey, 3 RGB, 4 RGB and transparency', [1, 3, 4], {
+    group: DATA,
+    nullWord: 'auto',
+  }),
   cond: f.boolOrAuto('Train on class labels; auto: where the data has them', {
     group: DATA,
   }),
@@ -169,11 +173,15 @@ export const trainFields = {
     above: 0,
     nullWord: 'none',
   }),
-  lossScaling: f.number('Factor on the loss before back-propagation', {
-    group: TRAINING,
-    above: 0,
-    aliases: [{ name: 'ls' }],
-  }),
+  lossScaling: f.numberOrWord(
+    'Factor on the loss before back-propagation; dynamic: as large as float16 bears, the default with --precision fp16',
+    'dynamic',
+    {
+      group: TRAINING,
+      above: 0,
+      aliases: [{ name: 'ls' }],
+    },
+  ),
   seed: f.int('Random seed; drawn and recorded when not given', {
     group: TRAINING,
     min: 0,
@@ -236,6 +244,11 @@ export const trainFields = {
   }),
 
   device: f.string('auto, cpu, cuda, cuda:1 or mps', { group: MACHINE, placeholder: 'name' }),
+  precision: f.choice(
+    'Precision of the network body; bf16 is about twice as fast where the hardware has it, fp16 needs a GPU',
+    PRECISIONS,
+    { group: MACHINE },
+  ),
   threads: f.intOrNull('CPU threads', { group: MACHINE, min: 1, max: 4096, nullWord: 'auto' }),
 };
 

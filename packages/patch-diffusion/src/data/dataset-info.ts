@@ -5,7 +5,7 @@ import { type LabelTable, resolveLabels } from './labels.js';
 import { sortSkipped } from './names.js';
 import { datasetName, isUniform, nothingUsable, scanHeaders } from './open-images.js';
 import { openSource } from './source.js';
-import type { Progress, SkippedFile } from './types.js';
+import type { ImageChannels, Progress, SkippedFile } from './types.js';
 
 export interface DatasetInfo {
   readonly path: string;
@@ -15,8 +15,8 @@ export interface DatasetInfo {
   readonly isPrepared: boolean;
   /** Images that can be used. */
   readonly count: number;
-  /** 1 if all are grey, else 3. */
-  readonly channels: 1 | 3;
+  /** 1 if all are grey, 4 in a prepared dataset with transparency, else 3. */
+  readonly channels: ImageChannels;
   /** The sizes that occur, the most frequent first. */
   readonly sizes: { width: number; height: number; count: number }[];
   /** Null without labels; `classes` is null for label vectors. */
@@ -76,7 +76,7 @@ export async function datasetInfo(
       kind: source.kind,
       isPrepared,
       count: vouched ? all.length : headers.size,
-      channels: [...headers.values()].every((header) => header.isGrey) ? 1 : 3,
+      channels: channelsOf([...headers.values()], isPrepared),
       sizes: vouched ? [{ ...sizeOf(headers.get(0)!), count: all.length }] : countSizes(headers),
       labels: summarise(labelsOrWarning(source, warnings), vouched ? all : [...headers.keys()]),
       skipped: sortSkipped(skipped),
@@ -86,6 +86,11 @@ export async function datasetInfo(
   } finally {
     await source.close();
   }
+}
+
+function channelsOf(headers: readonly ImageHeader[], isPrepared: boolean): ImageChannels {
+  if (headers.every((header) => header.isGrey)) return 1;
+  return isPrepared && headers[0]!.hasAlpha ? 4 : 3;
 }
 
 /** `info` shows what is there even where training would ask for better labels. */

@@ -3,7 +3,7 @@
  *
  * Everything that files in the wild bring along is converted explicitly: EXIF orientation is applied, animations give
  * their first frame, palettes, CMYK and 16-bit samples become 8-bit sRGB (embedded colour profiles are honoured),
- * transparency is laid over white. Files that cannot be used raise an {@link UnusableImage} whose message is a short
+ * transparency is laid over white or kept. Files that cannot be used raise an {@link UnusableImage} whose message is a short
  * phrase for a report; it is the caller's business whether that skips a file or stops.
  */
 import sharp, { type Metadata, type SharpOptions } from 'sharp';
@@ -29,6 +29,7 @@ export interface ImageHeader {
   readonly width: number;
   readonly height: number;
   readonly isGrey: boolean;
+  readonly hasAlpha?: boolean;
 }
 
 const OPTIONS: SharpOptions = {
@@ -53,39 +54,42 @@ export async function readImageHeader(input: string | Uint8Array): Promise<Image
 /**
  * Decodes an image to 8-bit pixels [H, W, C], with 1 channel for grey images, else 3.
  *
+ * @param alpha keeps the transparency of images that have some: 4 channels, colours as stored
  * @throws UnusableImage
  */
-export async function decodeImage(bytes: Uint8Array): Promise<RawImage> {
+export async function decodeImage(bytes: Uint8Array, alpha = false): Promise<RawImage> {
   if (bytes.length === 0) throw new UnusableImage('empty file');
   const plain = decodeStoredPng(bytes);
-  if (plain !== null && plain.width * plain.height <= MAX_PIXELS) return plain;
+  if (plain !== null && (alpha || plain.channels < 4) && plain.width * plain.height <= MAX_PIXELS)
+    return plain;
   try {
-    return await decodeByVips(bytes, false);
+    return await decodeByVips(bytes, alpha, false);
   } catch (error) {
     if (error instanceof UnusableImage) throw error;
   }
   // libvips keeps its error messages in one place for all threads, where others overwrite them: only alone does a
   // file get its own.
   try {
-    return await decodeByVips(bytes, true);
+    return await decodeByVips(bytes, alpha, true);
   } catch (error) {
     throw asUnusable(error);
   }
 }
 
-async function decodeByVips(bytes: Uint8Array, alone: boolean): Promise<RawImage> {
+async function decodeByVips(bytes: Uint8Array, alpha: boolean, alone: boolean): Promise<RawImage> {
   const image = sharp(bytes, OPTIONS);
   const metadata = await image.metadata();
   const { width, height, isGrey } = headerOf(metadata);
   return pixelBudget.use(alone ? Number.MAX_SAFE_INTEGER : width * height, async () => {
-    if (metadata.hasAlpha) image.flatten({ background: 'white' });
+    const keepsAlpha = alpha && metadata.hasAlpha;
+    if (metadata.hasAlpha && !alpha) image.flatten({ background: 'white' });
     // 16-bit grey goes by way of sRGB: libvips' direct way to 8-bit grey is off by one level here and there.
     const { data, info } = await image
-      .toColourspace(metadata.space === 'b-w' ? 'b-w' : 'srgb')
+      .toColourspace(metadata.space === 'b-w' && !keepsAlpha ? 'b-w' : 'srgb')
       .raw({ depth: 'uchar' })
       .toBuffer({ resolveWithObject: true });
     const decoded = { data, width: info.width, height: info.height, channels: info.channels };
-    return isGrey ? firstChannel(decoded) : decoded;
+    return isGrey && !keepsAlpha ? firstChannel(decoded) : decoded;
   });
 }
 
@@ -104,7 +108,7 @@ function headerOf(metadata: Metadata): ImageHeader {
       `${width} × ${height} pixels, more than the limit of ${MAX_PIXELS / 1e6} million`,
     );
   }
-  return { width, height, isGrey: space === 'b-w' || space === 'grey16' };
+  return { width, height, isGrey: space === 'b-w' || space === 'grey16', hasAlpha: metadata.hasAlpha };
 }
 
 function asUnusable(error: unknown): UnusableImage {

@@ -15,13 +15,21 @@ import type { RawImage } from './resize.js';
 import { type ImageSource, openSource } from './source.js';
 import { chooseSubset } from './subset.js';
 import { hasSize, toChannels, transformImage } from './transform.js';
-import type { ImageReport, ImageSet, LabelMode, Progress, Size, SkippedFile } from './types.js';
+import type {
+  ImageChannels,
+  ImageReport,
+  ImageSet,
+  LabelMode,
+  Progress,
+  Size,
+  SkippedFile,
+} from './types.js';
 
 export interface OpenImagesOptions {
   /** Side, or width and height, in pixels; images of other sizes are centre-cropped and resized. */
   resolution?: number | Size;
-  /** Default: 1 if all images are grey, else 3. */
-  channels?: 1 | 3;
+  /** Default: those of a prepared dataset; else 1 if all images are grey, else 3, with transparency laid over white. */
+  channels?: ImageChannels;
   /** Default `auto`: use class labels if there are any. */
   labels?: LabelMode;
   /** Adds a mirrored copy of every image. */
@@ -63,7 +71,7 @@ async function openUniform(source: ImageSource, options: OpenImagesOptions): Pro
     throw damaged(source, 0, error);
   });
   const size = toSize(options.resolution) ?? first;
-  const channels = options.channels ?? (first.isGrey ? 1 : 3);
+  const channels = options.channels ?? (first.isGrey ? 1 : first.hasAlpha ? 4 : 3);
   const entries = chooseSubset(
     source.names.length,
     options.maxImages ?? source.names.length,
@@ -71,7 +79,7 @@ async function openUniform(source: ImageSource, options: OpenImagesOptions): Pro
   );
   const load = async (entry: number): Promise<RawImage> => {
     try {
-      const image = await source.decode(entry);
+      const image = await source.decode(entry, channels === 4);
       if (!hasSize(image, first)) throw new UnusableImage(otherSize(image, first));
       if (options.channels === undefined && image.channels > channels) {
         throw new UnusableImage('in colour, where the first image is grey');
@@ -131,7 +139,7 @@ async function openAny(source: ImageSource, options: OpenImagesOptions): Promise
     labels,
     count: entries.length,
     entries,
-    load: async (entry) => fit(await source.decode(entry), size, channels),
+    load: async (entry) => fit(await source.decode(entry, channels === 4), size, channels),
   });
   await images.loadAll(
     (entry) => source.names[entry]!,
@@ -146,7 +154,7 @@ async function openAny(source: ImageSource, options: OpenImagesOptions): Promise
 }
 
 /** Centre crop and Lanczos to `size` if needed, then to `channels`: in the order in which `prepare` does it. */
-function fit(image: RawImage, size: Size, channels: 1 | 3): RawImage {
+function fit(image: RawImage, size: Size, channels: ImageChannels): RawImage {
   const resized = hasSize(image, size) ? image : transformImage(image, 'center-crop', size);
   return toChannels(resized, channels);
 }
@@ -223,7 +231,7 @@ function common(
   source: ImageSource,
   options: OpenImagesOptions,
   size: Size,
-  channels: 1 | 3,
+  channels: ImageChannels,
   report: ImageReport,
 ) {
   return {

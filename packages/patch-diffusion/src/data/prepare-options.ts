@@ -13,8 +13,8 @@ export const prepareOptionsSchema = z.strictObject({
   resolution: z.union([side, z.object({ width: side, height: side })]).optional(),
   /** Default `center-crop`. */
   transform: z.enum(TRANSFORMS).default('center-crop'),
-  /** 1 (grey) or 3 (RGB). Default: 1 if all images are grey, else 3. */
-  channels: z.union([z.literal(1), z.literal(3)]).optional(),
+  /** 1 (grey), 3 (RGB, transparency laid over white) or 4 (RGB and alpha). Default: 1 if all images are grey, else 3. */
+  channels: z.union([z.literal(1), z.literal(3), z.literal(4)]).optional(),
   /** Only the first so many images. */
   maxImages: z.number().int().min(1).optional(),
   /** Default `auto`: keep labels if every image has one. */

@@ -12,7 +12,7 @@ import type { PrepareSettings } from './prepare-options.js';
 import type { RawImage } from './resize.js';
 import type { ImageSource } from './source.js';
 import { hasSize, toChannels, transformImage } from './transform.js';
-import type { Progress, Size, SkippedFile } from './types.js';
+import type { ImageChannels, Progress, Size, SkippedFile } from './types.js';
 
 export interface Listeners {
   onProgress?: Progress | undefined;
@@ -25,7 +25,7 @@ export interface Plan {
   /** Indices in the source, in the order of the output. */
   entries: number[];
   size: Size;
-  channels: 1 | 3;
+  channels: ImageChannels;
   labels: LabelTable | null;
   skip: (file: string, error: Error) => void;
   skipped: SkippedFile[];
@@ -124,7 +124,7 @@ export async function* preparedImages<T>(
   let count = 0;
   let enlarged = 0;
   const make = async (entry: number): Promise<{ value: T; isEnlarged: boolean }> => {
-    const image = await source.decode(entry);
+    const image = await source.decode(entry, plan.channels === 4);
     const resized = hasSize(image, size) ? image : transformImage(image, settings.transform, size);
     const isEnlarged = image.width < size.width || image.height < size.height;
     return { value: await finish(toChannels(resized, plan.channels)), isEnlarged };

@@ -109,7 +109,7 @@ class FolderSource implements ImageSource {
     return readImageHeader(file);
   }
 
-  async decode(index: number): Promise<RawImage> {
+  async decode(index: number, alpha = false): Promise<RawImage> {
     let bytes: Uint8Array;
     if (this.files[index]!.bytes > MAX_FILE_BYTES)
       throw new UnusableImage(`larger than ${MAX_FILE_BYTES / 2 ** 20} MiB`);
@@ -118,7 +118,7 @@ class FolderSource implements ImageSource {
     } catch (error) {
       throw new UnusableImage(why(error));
     }
-    return decodeImage(bytes);
+    return decodeImage(bytes, alpha);
   }
 
   async close(): Promise<void> {}

@@ -139,8 +139,8 @@ class ZipSource implements ImageSource {
     return readImageHeader(bytes);
   }
 
-  async decode(index: number): Promise<RawImage> {
-    return decodeImage(await readEntry(this.handle, this.entries[index]!));
+  async decode(index: number, alpha = false): Promise<RawImage> {
+    return decodeImage(await readEntry(this.handle, this.entries[index]!), alpha);
   }
 
   close(): Promise<void> {

@@ -27,8 +27,13 @@ export interface ImageSource {
   readonly classes: ArrayLike<number> | null;
   /** Size of an image without decoding it. @throws UnusableImage */
   header(index: number): Promise<ImageHeader>;
-  /** Pixels [H, W, C] of an image, C = 1 for grey ones, else 3. @throws UnusableImage */
-  decode(index: number): Promise<RawImage>;
+  /**
+   * Pixels [H, W, C] of an image, C = 1 for grey ones, else 3, with transparency laid over white.
+   *
+   * @param alpha keeps transparency as a fourth channel (images without it may have fewer)
+   * @throws UnusableImage
+   */
+  decode(index: number, alpha?: boolean): Promise<RawImage>;
   close(): Promise<void>;
 }
 

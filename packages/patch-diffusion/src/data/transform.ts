@@ -5,7 +5,7 @@
 import { UnusableImage } from './decode.js';
 import { type RawImage, resizeLanczos } from './resize.js';
 import { roundHalfEven } from './sampler.js';
-import type { Size } from './types.js';
+import type { ImageChannels, Size } from './types.js';
 
 export const TRANSFORMS = ['center-crop', 'center-crop-wide', 'stretch', 'none'] as const;
 export type Transform = (typeof TRANSFORMS)[number];
@@ -20,10 +20,33 @@ export type Transform = (typeof TRANSFORMS)[number];
  * @throws UnusableImage if the image is too small (`center-crop-wide` only)
  */
 export function transformImage(image: RawImage, transform: Transform, size: Size): RawImage {
+  if (image.channels !== 4) return fitTo(image, transform, size);
+  // What is behind transparent pixels must not bleed into others: as in Pillow, colours are weighted by alpha.
+  return divideByAlpha(fitTo(multiplyByAlpha(image), transform, size));
+}
+
+function fitTo(image: RawImage, transform: Transform, size: Size): RawImage {
   const { width, height } = size;
   if (transform === 'center-crop') return centreCrop(image, size);
   if (transform === 'center-crop-wide') return centreCropWide(image, size);
   return resizeLanczos(image, width, height);
+}
+
+function multiplyByAlpha(image: RawImage): RawImage {
+  const data = image.data.slice();
+  for (let i = 0; i < data.length; i += 4) {
+    for (let c = i; c < i + 3; c++) data[c] = Math.round((data[c]! * data[i + 3]!) / 255);
+  }
+  return { ...image, data };
+}
+
+function divideByAlpha(image: RawImage): RawImage {
+  const data = image.data.slice();
+  for (let i = 0; i < data.length; i += 4) {
+    const alpha = data[i + 3]!;
+    for (let c = i; c < i + 3; c++) data[c] = alpha ? Math.min(255, Math.round((data[c]! * 255) / alpha)) : 0;
+  }
+  return { ...image, data };
 }
 
 /** Size of the images that {@link transformImage} makes. */
@@ -63,13 +86,19 @@ function centreCropWide(image: RawImage, { width, height }: Size): RawImage {
   return { data, width, height: width, channels: image.channels };
 }
 
-/** Grey to RGB by repetition; RGB to grey by luma (ITU-R 601, as Pillow's `convert('L')`). */
-export function toChannels(image: RawImage, channels: 1 | 3): RawImage {
+/**
+ * Grey to RGB by repetition; RGB to grey by luma (ITU-R 601, as Pillow's `convert('L')`); images without alpha become
+ * opaque ones.
+ */
+export function toChannels(image: RawImage, channels: ImageChannels): RawImage {
   const { data: source, width, height } = image;
   if (image.channels === channels) return image;
   const data = new Uint8Array(width * height * channels);
   for (let i = 0; i < width * height; i++) {
-    if (channels === 3) {
+    if (channels === 4) {
+      for (let c = 0; c < 3; c++) data[4 * i + c] = source[image.channels === 3 ? 3 * i + c : i]!;
+      data[4 * i + 3] = 255;
+    } else if (channels === 3) {
       data.fill(source[i]!, 3 * i, 3 * i + 3);
     } else {
       const luma = source[3 * i]! * 19595 + source[3 * i + 1]! * 38470 + source[3 * i + 2]! * 7471;

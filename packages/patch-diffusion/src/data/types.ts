@@ -50,7 +50,7 @@ export interface DataSet {
   readonly length: number;
   /** Number of images without mirrored copies; item `k ≥ baseLength` is the mirror of `k − baseLength`. */
   readonly baseLength: number;
-  /** 1 (grey), 3 (RGB), or those of the latents. */
+  /** 1 (grey), 3 (RGB), 4 (RGB and alpha), or those of the latents. */
   readonly channels: number;
   readonly height: number;
   readonly width: number;
@@ -93,6 +93,9 @@ export type Progress = (done: number, total: number, phase: 'scan' | 'decode' | 
 
 /** Which labels to use: those that are there, those that must be there, or none. */
 export type LabelMode = 'auto' | boolean;
+
+/** Channels of images: 1 grey, 3 RGB, 4 RGB and alpha (opacity, not multiplied into the colours). */
+export type ImageChannels = 1 | 3 | 4;
 
 /** Width and height in pixels. */
 export interface Size {

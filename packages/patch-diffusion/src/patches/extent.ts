@@ -3,3 +3,8 @@ export interface Extent {
   readonly height: number;
   readonly width: number;
 }
+
+/** `64`, or `96x64` (width × height) where the sides differ: as options and statistics write it. */
+export function extentName({ height, width }: Extent): string {
+  return height === width ? String(height) : `${width}x${height}`;
+}

@@ -4,13 +4,15 @@ import { join } from 'node:path';
 import * as torch from '@patch-diffusion/torch';
 import { writeFileAtomic } from '@patch-diffusion/torch/atomic-file';
 import type { GenerateOptions } from '../config/generate-options.js';
+import { toExtent } from '../config/resolve.js';
 import type { Guidance } from '../diffusion/guidance.js';
 import { LatentDecoder, toPixels } from '../diffusion/latents.js';
 import type { Denoiser } from '../diffusion/preconditioning.js';
 import { sampleImages } from '../diffusion/sample.js';
 import { UserError } from '../errors.js';
 import { loadAnySnapshot } from '../interchange/load-snapshot.js';
-import { resolveDevice } from '../training/device.js';
+import { extentName } from '../patches/extent.js';
+import { checkPrecision, prepareDenoiser, resolveDevice } from '../training/device.js';
 import { fileError, newestSnapshot } from '../training/run-folder.js';
 import { gridPng } from '../training/sheet.js';
 import type { SnapshotInfo } from '../training/snapshot.js';
@@ -53,6 +55,7 @@ export async function generate(
 ): Promise<GenerateResult> {
   const network = options.network ?? (await snapshotOf(options.run!));
   const device = resolveDevice(options.device);
+  checkPrecision(options.precision, device);
   if (options.threads !== null) torch.setNumThreads(options.threads);
   const { denoiser, info } = await loadAnySnapshot(network, {
     device,
@@ -63,6 +66,7 @@ export async function generate(
   let decoder: LatentDecoder | null = null;
   let guidance: Guidance | null = null;
   try {
+    prepareDenoiser(denoiser, device, options.precision);
     checkAgainstNetwork(options, denoiser, info.latents?.downFactor ?? 1);
     const numSteps = options.steps ?? info.train?.sampleSteps ?? DEFAULT_STEPS;
     decoder = await openDecoder(options, info, denoiser, device);
@@ -109,11 +113,13 @@ function checkAgainstNetwork(options: GenerateOptions, denoiser: Denoiser, downF
     );
   }
   const factor = denoiser.model.sizeFactor * downFactor;
-  if (options.imageSize !== null && options.imageSize % factor) {
-    const near = Math.max(1, Math.round(options.imageSize / factor)) * factor;
+  const size = options.imageSize === null ? null : toExtent(options.imageSize);
+  if (size && (size.width % factor || size.height % factor)) {
+    const near = (side: number) => Math.max(1, Math.round(side / factor)) * factor;
+    const remedy = extentName({ width: near(size.width), height: near(size.height) });
     throw usage(
       'BAD_SIZE',
-      `--image-size ${options.imageSize} cannot be halved by this network; use a multiple of ${factor}, such as ${near}`,
+      `--image-size ${extentName(size)} cannot be halved by this network; use multiples of ${factor}, such as ${remedy}`,
     );
   }
   for (const [name, start] of [
@@ -162,8 +168,10 @@ async function writeImages(
   const { seeds, imageSize } = options;
   // Options count pixels of the images, the network those of the latents.
   const factor = decoder?.downFactor ?? 1;
-  const side = imageSize === null ? null : imageSize / factor;
-  const extent = side === null ? denoiser.imageExtent : { height: side, width: side };
+  const asked = imageSize === null ? null : toExtent(imageSize);
+  const extent = asked
+    ? { height: asked.height / factor, width: asked.width / factor }
+    : denoiser.imageExtent;
   const window = { ...extent, xStart: options.xStart / factor, yStart: options.yStart / factor };
   const files: string[] = [];
   const forGrid: Uint8Array[] = [];

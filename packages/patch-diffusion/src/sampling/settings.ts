@@ -5,6 +5,7 @@ import type { Guidance } from '../diffusion/guidance.js';
 import type { Denoiser } from '../diffusion/preconditioning.js';
 import type { SamplerOptions } from '../diffusion/samplers/index.js';
 import { UserError } from '../errors.js';
+import { prepareDenoiser } from '../training/device.js';
 import { loadSnapshot } from '../training/snapshot.js';
 
 const usage = (code: string, message: string) => new UserError(code, message, { exitCode: 2 });
@@ -47,6 +48,7 @@ export async function guidanceSettings(
     );
   }
   const { denoiser: guide } = await loadSnapshot(options.guide, device);
+  prepareDenoiser(guide, device, options.precision);
   const reason = mismatch(denoiser, guide);
   if (!reason) return { scale: cfg, interval, guide };
   guide.dispose();

@@ -45,6 +45,8 @@ const infoSchema = z.looseObject({
   orderPosition: z.number(),
   orderRngPosition: z.number(),
   patchRngPosition: z.number(),
+  /** Absent without dynamic loss scaling. */
+  lossScale: z.object({ scale: z.number().positive(), goodSteps: z.number() }).optional(),
 });
 
 /** Writes the state; the file appears whole or not at all. */
@@ -66,6 +68,7 @@ export async function writeTrainingState(
     orderPosition: orderState.position,
     orderRngPosition: orderState.rng.position,
     patchRngPosition: patchState.position,
+    ...(state.lossScale ? { lossScale: state.lossScale.state } : {}),
   };
   const small = {
     'random.cpu': torch.tensor(torch.Generator.default('cpu').getState()),
@@ -134,6 +137,7 @@ export async function readTrainingState(
         position: info.patchRngPosition,
       };
     });
+    if (state.lossScale && info.lossScale) state.lossScale.state = info.lossScale;
     state.nimg = info.nimg;
     state.step = info.step;
     Object.assign(counters, info.counters);

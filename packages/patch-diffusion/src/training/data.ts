@@ -1,9 +1,11 @@
 /** Opens what a run trains on: images of any kind, or latents that `prepare --latents` made. */
+import { toExtent } from '../config/resolve.js';
 import type { TrainOptions } from '../config/train-options.js';
 import { isLatentPath, openLatents } from '../data/latents.js';
 import { openImages } from '../data/open-images.js';
 import type { DataSet, Progress } from '../data/types.js';
 import { UserError } from '../errors.js';
+import { extentName } from '../patches/extent.js';
 
 /**
  * Opens the data of a run as its options say.
@@ -25,11 +27,13 @@ export async function openTrainingData(
     if (options.latents === false)
       throw wrongKind(`--latents false, but ${data} holds latents; give images, or leave the option out`);
     const latents = await openLatents(data, common);
-    const side = Math.max(latents.height, latents.width) * latents.latents.downFactor;
-    if (options.resolution === null || options.resolution === side) return latents;
+    const { downFactor } = latents.latents;
+    const size = extentName({ height: latents.height * downFactor, width: latents.width * downFactor });
+    const wanted = options.resolution === null ? null : extentName(toExtent(options.resolution));
+    if (wanted === null || wanted === size) return latents;
     await latents.close();
     throw wrongKind(
-      `--resolution ${options.resolution}: the latents in ${data} are of images of ${side} px; leave it out, or prepare them again`,
+      `--resolution ${wanted}: the latents in ${data} are of images of ${size} px; leave it out, or prepare them again`,
     );
   }
   if (options.latents === true) {

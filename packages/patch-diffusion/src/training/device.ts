@@ -2,6 +2,8 @@
 import { readFileSync } from 'node:fs';
 import type { Device, MemoryFormat } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
+import { activationDtype, type Precision } from '../diffusion/precision.js';
+import type { Denoiser } from '../diffusion/preconditioning.js';
 import { UserError } from '../errors.js';
 
 /**
@@ -27,9 +29,38 @@ export function resolveDevice(name: string): Device {
   return name;
 }
 
-/** Where a network's weights lie, and how: on a CPU, channels-last convolutions are up to twice as fast. */
-export function placement(device: Device): { device: Device; memoryFormat?: MemoryFormat } {
-  return device === 'cpu' ? { device, memoryFormat: 'channelsLast' } : { device };
+/**
+ * Where a network's weights lie, and how. On a CPU, channels-last convolutions are up to twice as fast in float32; in
+ * bfloat16 both layouts convolve alike, and group normalisation is 7 times as fast in the usual one.
+ */
+export function placement(
+  device: Device,
+  precision: Precision = 'fp32',
+): { device: Device; memoryFormat?: MemoryFormat } {
+  if (device !== 'cpu') return { device };
+  return { device, memoryFormat: precision === 'bf16' ? 'contiguous' : 'channelsLast' };
+}
+
+/**
+ * Moves a denoiser to its device and lets it compute in that precision; its weights stay float32.
+ * TF32 is a switch of the whole library: the last call counts.
+ * @throws UserError when the device cannot do it well
+ */
+export function prepareDenoiser<D extends Denoiser>(denoiser: D, device: Device, precision: Precision): D {
+  checkPrecision(precision, device);
+  torch.setFlag('tf32', precision === 'tf32');
+  denoiser.computeDtype = activationDtype(precision);
+  return denoiser.to(placement(device, precision));
+}
+
+/** @throws UserError for float16 on a CPU, which hardly any can multiply (an update takes ten times as long) */
+export function checkPrecision(precision: Precision, device: Device): void {
+  if (precision !== 'fp16' || device !== 'cpu') return;
+  throw new UserError(
+    'BAD_PRECISION',
+    '--precision fp16 needs a GPU; on a CPU use --precision bf16 (fast where the CPU has AVX512-BF16 or AMX) or fp32',
+    { exitCode: 2 },
+  );
 }
 
 /** What stays free for everything else on the machine. */

@@ -75,8 +75,8 @@ export interface TickEvent extends TrainProgress {
   readonly tick: number;
   /** Mean loss over the interval. */
   readonly loss: number;
-  /** Mean loss for each patch side, in pixels, that occurred. */
-  readonly lossPerPatch: Readonly<Record<number, number>>;
+  /** Mean loss for each patch size that occurred, by its side in pixels (`16`) or width × height (`32x16`). */
+  readonly lossPerPatch: Readonly<Record<string, number>>;
   /** Loss on the images of `holdout`. */
   readonly heldOutLoss?: number;
   readonly lr: number;

@@ -89,7 +89,8 @@ async function trainUntilDone(session: Session, { signal }: TrainContext, emit: 
     session.timing.trainSec += (performance.now() - begin) / 1000;
     session.record(result);
 
-    const isBad = !Number.isFinite(result.gradNorm);
+    // Dynamic loss scaling finds its factor by overflows; those at the smallest factor have another cause.
+    const isBad = !Number.isFinite(result.gradNorm) && (!result.skipped || state.lossScale!.isLowest);
     badSteps = isBad ? badSteps + 1 : 0;
     if (isBad) emit({ type: 'warning', code: 'NON_FINITE_GRADIENT', message: nonFiniteMessage(state.step) });
     if (badSteps >= MAX_BAD_STEPS) throw diverged(badSteps);

@@ -19,9 +19,10 @@ import { importedNetwork, restoreImported } from '../interchange/imported-state.
 import type { PatchSize } from '../patches/schedule.js';
 import { version } from '../version.js';
 import { type LoopCounters, type Resumable, readTrainingState, writeTrainingState } from './checkpoint.js';
-import { guardMemory, placement, resolveDevice } from './device.js';
+import { checkPrecision, guardMemory, prepareDenoiser, resolveDevice } from './device.js';
 import { copyWeights } from './ema.js';
 import type { TrainEventListener, TrainProgress } from './events.js';
+import { DynamicLossScale } from './loss-scale.js';
 import {
   describeAugment,
   describeDenoiser,
@@ -118,13 +119,15 @@ export class Session {
   }
 
   /** Adds an update to the statistics of the current tick. */
-  record({ rounds, gradNorm, lr }: StepResult): void {
+  record({ rounds, gradNorm, lr, skipped }: StepResult): void {
     for (const { patch, lossSum, lossMean, lossSquares } of rounds) {
-      this.stats.addLoss(Math.max(patch.height, patch.width), lossSum / lossMean, lossSum, lossSquares);
+      this.stats.addLoss(patch, lossSum / lossMean, lossSum, lossSquares);
     }
     this.stats.add('Progress/lr', lr);
     if (Number.isFinite(gradNorm)) this.stats.add('Progress/grad_norm', gradNorm);
-    else this.nonFiniteSteps += 1;
+    else if (!skipped) this.nonFiniteSteps += 1;
+    const { lossScale } = this.state;
+    if (lossScale) this.stats.add('Progress/loss_scale', lossScale.scale);
   }
 
   /** Writes a snapshot of the averaged weights. */
@@ -172,6 +175,7 @@ export async function openSession(
   validateAgainstData(options, images);
   guardMemory();
   const device = resolveDevice(options.device);
+  checkPrecision(options.precision, device);
   if (options.threads !== null) torch.setNumThreads(options.threads);
   const batchGpu = Math.min(options.batchGpu ?? options.batch, options.batch);
   const sizes = describePatches(options, images);
@@ -187,15 +191,17 @@ export async function openSession(
   const order = new InfiniteSampler({ length: trainImages.length, seed: options.seed });
 
   const spec = describeDenoiser(options, images);
-  const denoiser = createDenoiser(spec).to(placement(device)).train();
-  const ema = createDenoiser(spec).to(placement(device)).requiresGrad(false).eval();
+  const newDenoiser = () => prepareDenoiser(createDenoiser(spec), device, options.precision);
+  const denoiser = newDenoiser().train();
+  const ema = newDenoiser().requiresGrad(false).eval();
   copyWeights(ema, denoiser);
   const optimizer = new Adam(denoiser.namedParameters(), {
     lr: options.lr,
     betas: options.betas,
     eps: options.adamEps,
   });
-  const state: TrainingState = { denoiser, ema, optimizer, nimg: 0, step: 0 };
+  const lossScale = options.lossScaling === 'dynamic' ? new DynamicLossScale() : null;
+  const state: TrainingState = { denoiser, ema, optimizer, lossScale, nimg: 0, step: 0 };
   const counters: LoopCounters = { tick: 0, tickStartNimg: 0, earlierSec: 0 };
   const resumable: Resumable = { state, counters, order, patchRandom, device };
 
@@ -211,6 +217,7 @@ export async function openSession(
   const augment = pipeline && createAugment(pipeline);
   const step: StepOptions = {
     ...options,
+    lossScaling: options.lossScaling === 'dynamic' ? 1 : options.lossScaling,
     emaRampupRatio: options.transfer === null ? options.emaRampupRatio : null,
     image: { height: images.height, width: images.width },
     loss: describeLoss(options, images),
@@ -236,7 +243,7 @@ export async function openSession(
     runDir: folder.dir,
     options,
     dataset: { name, path, length, channels, height, width, labelDim },
-    patches: sizes.map((size) => ({ ...size, size: Math.max(size.height, size.width) })),
+    patches: sizes,
     parameters: denoiser.numParams(),
     device,
     resumedFrom: from?.state ?? (imported ? options.resume : null),
@@ -296,5 +303,9 @@ function warnAboutSkipped({ report: { skipped }, path }: DataSet, emit: TrainEve
   const shown = skipped.slice(0, SKIPPED_SHOWN).map(({ file, reason }) => `${file} (${reason})`);
   const more = skipped.length - shown.length;
   const rest = more > 0 ? `, and ${more} more; \`patch-diffusion info ${path} --verify\` lists all` : '';
-  emit({ type: 'warning', code: 'SKIPPED', message: `skipped ${skipped.length} files: ${shown.join(', ')}${rest}` });
+  emit({
+    type: 'warning',
+    code: 'SKIPPED',
+    message: `skipped ${skipped.length} files: ${shown.join(', ')}${rest}`,
+  });
 }

@@ -1,8 +1,11 @@
 /**
  * Running statistics between two ticks: number, mean and population standard deviation per name, as one JSON
  * line of `stats.jsonl`. Sums are kept in float64. The keys are those of the official trainer (`Loss/loss`,
- * `Progress/kimg`, …) and `Loss/p16`, `Loss/p32`, … for each patch side, whose losses must not be mixed.
+ * `Progress/kimg`, …) and `Loss/p16`, `Loss/p32`, … for each patch size, whose losses must not be mixed; a patch that is
+ * not square is `Loss/p32x16` (width × height).
  */
+
+import { type Extent, extentName } from '../patches/extent.js';
 
 export interface Stat {
   /** Number of values. */
@@ -45,13 +48,13 @@ export class Stats {
   }
 
   /**
-   * Adds the loss of one update under `Loss/loss` and under its patch side.
+   * Adds the loss of one update under `Loss/loss` and under its patch size.
    *
    * @param num number of loss elements (pixels × channels × images)
    */
-  addLoss(patchSizePx: number, num: number, sum: number, sumOfSquares: number): void {
+  addLoss(patch: Extent, num: number, sum: number, sumOfSquares: number): void {
     this.addSums('Loss/loss', num, sum, sumOfSquares);
-    this.addSums(`Loss/p${patchSizePx}`, num, sum, sumOfSquares);
+    this.addSums(`Loss/p${extentName(patch)}`, num, sum, sumOfSquares);
   }
 
   /** Statistic since the last {@link take}; NaN mean when nothing was added. */
@@ -62,12 +65,12 @@ export class Stats {
     return { num, mean, std: Math.sqrt(Math.max(0, sumOfSquares / num - mean * mean)) };
   }
 
-  /** Mean of each patch side that occurred. */
-  lossPerPatch(): Record<number, number> {
-    const out: Record<number, number> = {};
+  /** Mean of each patch size that occurred, by its {@link extentName}. */
+  lossPerPatch(): Record<string, number> {
+    const out: Record<string, number> = {};
     for (const name of this.#sums.keys()) {
-      const side = /^Loss\/p(\d+)$/.exec(name)?.[1];
-      if (side !== undefined) out[Number(side)] = this.get(name).mean;
+      const size = /^Loss\/p(\d+(?:x\d+)?)$/.exec(name)?.[1];
+      if (size !== undefined) out[size] = this.get(name).mean;
     }
     return out;
   }

@@ -10,6 +10,7 @@ import type { Denoiser } from '../diffusion/preconditioning.js';
 import type { Extent } from '../patches/extent.js';
 import type { RandomSource } from '../random-source.js';
 import { emaBeta, updateEma } from './ema.js';
+import type { DynamicLossScale } from './loss-scale.js';
 
 /** What an update changes. */
 export interface TrainingState {
@@ -17,6 +18,8 @@ export interface TrainingState {
   /** Moving average of the denoiser's weights. */
   readonly ema: Denoiser;
   readonly optimizer: Adam;
+  /** Dynamic loss scaling; without it the loss has the constant factor of the options. */
+  readonly lossScale?: DynamicLossScale | null;
   /** Images trained on so far, as the paper counts them: batch · mean multiplier per update. */
   nimg: number;
   /** Updates so far. */
@@ -39,6 +42,7 @@ export interface StepOptions {
   readonly lrRampupKimg: number;
   readonly emaHalflifeKimg: number;
   readonly emaRampupRatio: number | null;
+  /** Constant factor on the loss, as published: it is not divided out of the gradients again. */
   readonly lossScaling: number;
   /** `sum` as published, or `mean`: every patch's sum is scaled to the size of the whole image. */
   readonly lossNorm: 'sum' | 'mean';
@@ -58,8 +62,13 @@ export interface StepResult {
     readonly lossSum: number;
     readonly lossSquares: number;
   }[];
-  /** L2 norm of the accumulated gradient, in scaled units, before sanitising; may be NaN or infinite. */
+  /**
+   * L2 norm of the accumulated gradient before sanitising; may be NaN or infinite. With a constant loss scaling it is
+   * in scaled units.
+   */
   readonly gradNorm: number;
+  /** The gradient overflowed at this dynamic loss scale, which was lowered; the weights were left alone. */
+  readonly skipped: boolean;
 }
 
 /** Learning rate at a point of the run: a linear ramp from 0. */
@@ -80,19 +89,23 @@ export function trainStep(
   options: StepOptions,
 ): StepResult {
   state.optimizer.zeroGrad();
-  const losses = rounds.map((round) => accumulate(state.denoiser, round, options));
+  const { lossScale } = state;
+  const scale = lossScale?.scale ?? options.lossScaling;
+  const losses = rounds.map((round) => accumulate(state.denoiser, round, scale, options));
   const lr = learningRate(options, state.nimg);
-  const gradNorm = sanitiseGradients(state.denoiser.parameters());
-  state.optimizer.step(lr);
+  const gradNorm = sanitiseGradients(state.denoiser.parameters(), lossScale ? scale : 1);
+  const skipped = Boolean(lossScale) && !Number.isFinite(gradNorm);
+  if (!skipped) state.optimizer.step(lr);
+  lossScale?.update(!skipped);
   const beta = emaBeta(options, state.nimg, images);
   updateEma(state.ema, state.denoiser, beta);
   state.nimg += Math.floor(images);
   state.step += 1;
-  return { lr, emaBeta: beta, rounds: losses, gradNorm };
+  return { lr, emaBeta: beta, rounds: losses, gradNorm, skipped };
 }
 
 /** Forward and backward of one round; its gradient is added to the parameters'. */
-function accumulate(denoiser: Denoiser, round: Round, options: StepOptions) {
+function accumulate(denoiser: Denoiser, round: Round, scale: number, options: StepOptions) {
   return torch.scope(() => {
     const loss = denoisingLoss(denoiser, round.makeBatch(), round.random, options.loss, options.augment);
     const sum = loss.sum();
@@ -102,7 +115,7 @@ function accumulate(denoiser: Denoiser, round: Round, options: StepOptions) {
         ? (options.image.height * options.image.width) / (patch.height * patch.width)
         : 1;
     // Mean over the images of the round, sum over pixels.
-    sum.mul((options.lossScaling * pixelScale * weight) / count).backward();
+    sum.mul((scale * pixelScale * weight) / count).backward();
     const lossSum = sum.item();
     return {
       patch,
@@ -115,13 +128,14 @@ function accumulate(denoiser: Denoiser, round: Round, options: StepOptions) {
 }
 
 /**
- * Replaces NaN by 0 and ±∞ by ±10⁵ where there are any.
- * @returns the gradient's L2 norm before that
+ * Divides gradients by `scale`, then replaces NaN by 0 and ±∞ by ±10⁵ where there are any.
+ * @returns the gradient's L2 norm in between
  */
-function sanitiseGradients(parameters: readonly Tensor[]): number {
+function sanitiseGradients(parameters: readonly Tensor[], scale: number): number {
   return torch.noGrad(() =>
     torch.scope(() => {
       const grads = parameters.flatMap(({ grad }) => (grad ? [grad] : []));
+      if (scale !== 1) torch._foreachMul_(grads, 1 / scale);
       const norms = torch._foreachNorm(grads);
       const norm = torch.stack(norms).norm().item();
       if (!Number.isFinite(norm)) for (const grad of grads) grad.nanToNum_(0, 1e5, -1e5);

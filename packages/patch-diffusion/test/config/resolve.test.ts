@@ -143,7 +143,6 @@ describe('official-only options', () => {
 
   it('accepts what asks for what happens anyway, and says what has no effect', () => {
     const { flags, notes } = take({
-      fp16: 'False',
       workers: '4',
       lr: '1e-3',
       progressive: '1',
@@ -153,8 +152,12 @@ describe('official-only options', () => {
     expect(notes[0]).toMatch(/--workers has no effect/);
   });
 
-  it('refuses what it cannot do', () => {
-    expect(() => take({ fp16: '1' })).toThrow('--fp16 1 is not supported');
+  it('reads --fp16 as a precision, but not beside --precision', () => {
+    expect(take({ fp16: '1' }).flags).toEqual({ precision: 'fp16' });
+    expect(take({ fp16: 'False' }).flags).toEqual({ precision: 'fp32' });
+    expect(() => take({ fp16: '1', precision: 'bf16' })).toThrow(
+      '--fp16 and --precision are the same option',
+    );
   });
 });
 

@@ -1,8 +1,6 @@
-import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Mt19937 } from '../../src/data/mt19937.js';
-import { available, goldenDir, readPlainSafetensors } from '../helpers/shared.js';
 
 describe('Mt19937', () => {
   it('draws what numpy.random.RandomState draws', () => {
@@ -61,22 +59,5 @@ describe('Mt19937', () => {
     expect(() => new Mt19937(0).randint(3, 3)).toThrow(RangeError);
     expect(() => new Mt19937(0).choice(2, [0.5, 0.4])).toThrow(/sum to 1/);
     expect(() => Mt19937.fromJSON({ algorithm: 'MT19937', key: [1, 2], position: 0 })).toThrow(RangeError);
-  });
-
-  const orders = join(goldenDir, 'dataset/orders.safetensors');
-  it.skipIf(!available(orders))('draws the reference’s patch sizes', () => {
-    const { tensors } = readPlainSafetensors(orders);
-    for (const seed of [0, 1, 42]) {
-      for (const percent of [30, 50]) {
-        const rng = new Mt19937(seed);
-        expect(rng.randint(0, 2 ** 31)).toBe(
-          tensors.get(`out.patch_choice.seed${seed}_torch_seed`)!.values[0],
-        );
-        const p = percent / 100;
-        const probabilities = [((1 - p) * 2) / 5, ((1 - p) * 3) / 5, p];
-        const sizes = Array.from({ length: 64 }, () => [16, 32, 64][rng.choice(3, probabilities)]);
-        expect(sizes).toEqual(tensors.get(`out.patch_choice.seed${seed}_realp${percent}`)!.values);
-      }
-    }
   });
 });

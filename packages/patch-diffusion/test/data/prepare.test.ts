@@ -7,21 +7,14 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openImages } from '../../src/data/open-images.js';
 import { prepare } from '../../src/data/prepare.js';
 import { openSource } from '../../src/data/source.js';
-import { type Transform, toChannels, transformImage } from '../../src/data/transform.js';
 import type { UserError } from '../../src/errors.js';
-import { available, dataDir, goldenDir, readPlainSafetensors } from '../helpers/shared.js';
+import { available, dataDir } from '../helpers/shared.js';
 
 let scratch: string;
 beforeAll(async () => {
   scratch = await mkdtemp(join(tmpdir(), 'patch-diffusion-prepare-'));
 });
 afterAll(() => rm(scratch, { recursive: true, force: true }));
-
-/** `96x64` (width first) as written in the arguments of the reference's runs. */
-function parseResolution(text: string): { width: number; height: number } {
-  const [width, height] = text.split('x').map(Number);
-  return { width: width!, height: height! };
-}
 
 /** Images [N, H, W, C] of a prepared dataset. */
 async function readAll(
@@ -33,102 +26,6 @@ async function readAll(
   await source.close();
   return { names: source.names, datasetJson: source.datasetJson!, pixels };
 }
-
-function maxDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
-  expect(a.length).toBe(b.length);
-  let max = 0;
-  for (let i = 0; i < a.length; i++) max = Math.max(max, Math.abs(a[i]! - b[i]!));
-  return max;
-}
-
-const golden = join(goldenDir, 'dataset');
-const hasGolden = available(join(golden, 'expected.safetensors'));
-
-describe.skipIf(!hasGolden)('prepare, against the reference’s tool', () => {
-  interface Run {
-    dest: string;
-    source: string;
-    args: string[];
-    names: string[];
-    dataset_json: { labels: [string, number][] | null };
-  }
-  const expected = hasGolden ? readPlainSafetensors(join(golden, 'expected.safetensors')) : null;
-  const runs = hasGolden ? (expected!.config as { runs: Run[] }).runs : [];
-  const argument = (run: Run, name: string) =>
-    run.args.find((arg) => arg.startsWith(`--${name}=`))?.slice(name.length + 3);
-
-  /** How many images of each run were made from PNG files. */
-  const PNG_SOURCES: Record<string, number> = {
-    'classes_crop.zip': 6,
-    'flat_scale.zip': 3,
-    'json_labels_crop.zip': 3,
-    'wide_crop.zip': 2,
-    'from_zip_scale.zip': 5,
-  };
-
-  it.each(runs.map((run) => [run.dest, run] as const))('%s', async (dest, run) => {
-    const out = join(scratch, dest);
-    const transform = (argument(run, 'transform') ?? 'none') as Transform;
-    const resolution = parseResolution(argument(run, 'resolution')!);
-    const maxImages = argument(run, 'max-images');
-    const report = await prepare({
-      source: join(golden, run.source),
-      out,
-      transform,
-      resolution,
-      ...(maxImages === undefined ? {} : { maxImages: Number(maxImages) }),
-    });
-    const { names, datasetJson, pixels } = await readAll(out);
-    expect(names).toEqual(run.names.filter((name) => name !== 'dataset.json'));
-    expect(JSON.parse(datasetJson).labels).toEqual(run.dataset_json.labels);
-    const tensor = expected!.tensors.get(`out.${dest.replace('.zip', '')}.images_nhwc`)!;
-    expect([report.used, report.height, report.width, report.channels]).toEqual(tensor.shape);
-    // The whole way from the files: PNGs must give equal pixels; JPEG decoders may differ by some levels.
-    const exact = pixels.filter((image, i) => {
-      const difference = maxDifference(
-        image,
-        tensor.bytes.subarray(i * image.length, (i + 1) * image.length),
-      );
-      expect(difference).toBeLessThanOrEqual(12);
-      return difference === 0;
-    });
-    expect(exact.length).toBeGreaterThanOrEqual(PNG_SOURCES[dest]!);
-  });
-
-  it.each(runs.filter((run) => !run.source.endsWith('.zip')).map((run) => [run.dest, run] as const))(
-    '%s: crop and resize of Pillow’s decoded pixels are equal',
-    (dest, run) => {
-      const target = parseResolution(argument(run, 'resolution')!);
-      const transform = (argument(run, 'transform') ?? 'none') as Transform;
-      const tensor = expected!.tensors.get(`out.${dest.replace('.zip', '')}.images_nhwc`)!;
-      const [, height, width, channels] = tensor.shape as [number, number, number, number];
-      const prefix = `in.decoded.${run.source}/`;
-      const sources = [...expected!.tensors.keys()]
-        .filter(
-          (name) => name.startsWith(prefix) || name.startsWith(prefix.replace('source_json', 'source_flat')),
-        )
-        .map((name) => ({ name, parts: name.slice(name.indexOf('/') + 1).split('/') }))
-        .sort((a, b) => (a.parts < b.parts ? -1 : 1));
-      let used = 0;
-      for (const { name } of sources) {
-        const { shape, bytes } = expected!.tensors.get(name)!;
-        const image = { data: bytes, height: shape[0]!, width: shape[1]!, channels: shape[2] ?? 1 };
-        let result: Uint8Array;
-        try {
-          result = toChannels(transformImage(image, transform, target), channels as 1 | 3).data;
-        } catch {
-          continue; // too small for center-crop-wide
-        }
-        const start = used++ * height * width * channels;
-        expect(
-          maxDifference(result, tensor.bytes.subarray(start, start + height * width * channels)),
-          name,
-        ).toBe(0);
-      }
-      expect(used).toBe(tensor.shape[0]);
-    },
-  );
-});
 
 /** A small gradient picture. */
 const picture = (width: number, height: number, shift = 0) =>

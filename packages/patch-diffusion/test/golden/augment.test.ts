@@ -9,7 +9,7 @@ interface AugmentConfig {
   draws: { name: string; shape: number[] }[];
 }
 
-describeGolden<AugmentConfig>('augment', ({ config, tensor, has, group }) => {
+describeGolden<AugmentConfig>('augment', ['augment'], ({ config, tensor, has, group }) => {
   const spec = camelCaseKeys(config.pipe);
   const used: string[] = [];
   const trace: AugmentTrace = {};

@@ -66,7 +66,7 @@ function checkOutputs(model: AutoencoderKL, { config, tensor }: Golden<Config>):
   }
 }
 
-describeGolden<Config>('autoencoder', (golden) => {
+describeGolden<Config>('autoencoder', ['vae'], (golden) => {
   const model = new AutoencoderKL(toConfig(golden.config));
   expect(model.numParams()).toBe(golden.config.num_params);
   expect(model.downFactor).toBe(golden.config.downsample_factor);

@@ -65,7 +65,7 @@ function build(
   }
 }
 
-describeGolden<LayerConfig>('layers', ({ config, tensor, has, group }: Golden<LayerConfig>) => {
+describeGolden<LayerConfig>('layers', ['layer'], ({ config, tensor, has, group }: Golden<LayerConfig>) => {
   const layer = build(config.class, config.kwargs).eval();
   layer.loadStateDict(group('param.'));
   const x = tensor('in.x').setRequiresGrad();

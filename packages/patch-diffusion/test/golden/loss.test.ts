@@ -23,7 +23,7 @@ const LOSS_TYPES: Record<string, LossSpec['type']> = {
   VELoss: 've',
 };
 
-describeGolden<LossConfig>('loss', ({ config, tensor, group }) => {
+describeGolden<LossConfig>('loss', ['loss'], ({ config, tensor, group }) => {
   const { class: className, kwargs, model_kwargs } = config.net;
   // Training mode, as in the reference; dropout is off in the vectors.
   const denoiser = createDenoiser(precondFromOfficial(className, kwargs, model_kwargs)).train();

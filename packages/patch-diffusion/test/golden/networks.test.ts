@@ -16,7 +16,7 @@ interface NetworkConfig {
   formula?: Formula;
 }
 
-describeGolden<NetworkConfig>('networks', ({ config, tensor, has, group }) => {
+describeGolden<NetworkConfig>('networks', ['network'], ({ config, tensor, has, group }) => {
   const net = createNetwork(networkFromOfficial(config.net.class, config.net.kwargs));
   expect(net.numParams()).toBe(config.num_params);
   expect([...net.namedBuffers()].map(([name]) => name).sort()).toEqual([...config.buffers].sort());

@@ -8,7 +8,7 @@ interface PatchesConfig {
   padding?: number;
 }
 
-describeGolden<PatchesConfig>('patches', ({ config, tensor, group }) => {
+describeGolden<PatchesConfig>('patches', ['patches'], ({ config, tensor, group }) => {
   const images = tensor('in.images');
   const pad = config.padding ?? 0;
   const padded = pad ? torch.constantPadNd(images, [pad, pad, pad, pad]) : images;

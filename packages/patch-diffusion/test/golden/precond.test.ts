@@ -9,7 +9,7 @@ interface PrecondConfig {
   inputs: string[];
 }
 
-describeGolden<PrecondConfig>('precond', ({ config, tensor, has, group }) => {
+describeGolden<PrecondConfig>('precond', ['precond'], ({ config, tensor, has, group }) => {
   const { class: className, kwargs, model_kwargs } = config.net;
   const denoiser = createDenoiser(precondFromOfficial(className, kwargs, model_kwargs)).eval();
   const params = group('param.');

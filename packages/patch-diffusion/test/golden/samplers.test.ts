@@ -36,7 +36,7 @@ interface SamplerConfig {
   num_freqs: number;
 }
 
-describeGolden<SamplerConfig>('samplers', (golden) => {
+describeGolden<SamplerConfig>('samplers', ['sampler', 't_steps', 'rng_and_output'], (golden) => {
   if (golden.config.kind === 'sampler') checkTrajectories(golden);
   else if (golden.config.kind === 't_steps') checkTimeSteps(golden);
   else checkStreams(golden);

@@ -31,7 +31,7 @@ interface TrainingConfig {
   batch_mul_avg: number;
 }
 
-describeGolden<TrainingConfig>('training', (golden) => {
+describeGolden<TrainingConfig>('training', ['training'], (golden) => {
   const { config, tensor, group } = golden;
   const { class: className, kwargs, model_kwargs } = config.net;
   const spec = precondFromOfficial(className, kwargs, model_kwargs);

@@ -39,38 +39,44 @@ export function openGolden<C>(path: string): Golden<C> {
   };
 }
 
+/** The safetensors files of a folder of vectors; none without the folder. */
+export function goldenFiles(folder: string): string[] {
+  const dir = join(goldenDir, folder);
+  return existsSync(dir) ? readdirSync(dir).filter((name) => name.endsWith('.safetensors')) : [];
+}
+
+/** Stands for the tests of a folder that has none: says so in the report. */
+export function describeAbsent(folder: string, what = 'vectors'): void {
+  describe.skip(`golden/${folder}: skipped, no ${what} in ${join(goldenDir, folder)} (set SHARED_DIR or GOLDEN_DIR)`, () =>
+    it(`needs ${what}`, () => {}));
+}
+
 /**
- * One test for each file of a folder of vectors. Without the folder the suite is skipped and says so.
- * @param pending tells why a file has to wait, or null
+ * One test for each file of a folder of vectors, whatever their names. Without files the suite is skipped and says so.
+ * @param kinds of files that `test` knows; any other fails
  */
 export function describeGolden<C>(
   folder: string,
+  kinds: readonly string[],
   test: (golden: Golden<C>) => void | Promise<void>,
-  pending: (golden: Golden<C>) => string | null = () => null,
 ): void {
-  const dir = join(goldenDir, folder);
-  if (!existsSync(dir)) {
-    describe.skip(`golden/${folder}: skipped, there is no ${dir} (set SHARED_DIR or GOLDEN_DIR)`, () =>
-      it('needs vectors', () => {}));
+  const files = goldenFiles(folder);
+  if (files.length === 0) {
+    describeAbsent(folder);
     return;
   }
-  const files = readdirSync(dir).filter((name) => name.endsWith('.safetensors'));
   describe(`golden/${folder}`, () => {
-    it('has vectors', () => expect(files.length).toBeGreaterThan(0));
-    for (const name of files) {
-      const golden = openGolden<C>(join(dir, name));
-      const reason = pending(golden);
-      if (reason) it.todo(`${golden.name}: ${reason}`);
-      else {
-        it(golden.name, async () => {
-          try {
-            await test(golden);
-          } finally {
-            golden.file.close();
-          }
-        });
+    it.each(files.map((name) => [basename(name, '.safetensors'), name]))('%s', async (_, name) => {
+      const golden = openGolden<C>(join(goldenDir, folder, name));
+      try {
+        expect(kinds, 'kinds of vectors that the tests know').toContain(
+          (golden.config as { kind?: unknown }).kind,
+        );
+        await test(golden);
+      } finally {
+        golden.file.close();
       }
-    }
+    });
   });
 }
 

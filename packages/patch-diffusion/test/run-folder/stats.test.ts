@@ -28,12 +28,14 @@ describe('Stats', () => {
     );
   });
 
-  it('keeps patch sides apart', () => {
+  it('keeps patch sizes apart, also those that are not square', () => {
     const stats = new Stats();
-    stats.addLoss(16, 2, 4, 10);
-    stats.addLoss(64, 8, 8, 8);
-    expect(stats.lossPerPatch()).toEqual({ 16: 2, 64: 1 });
-    expect(stats.get('Loss/loss')).toMatchObject({ num: 10, mean: 1.2 });
+    stats.addLoss({ height: 16, width: 16 }, 2, 4, 10);
+    stats.addLoss({ height: 64, width: 64 }, 8, 8, 8);
+    stats.addLoss({ height: 16, width: 32 }, 1, 3, 9);
+    expect(stats.lossPerPatch()).toEqual({ 16: 2, 64: 1, '32x16': 3 });
+    expect(stats.get('Loss/loss')).toMatchObject({ num: 11, mean: 15 / 11 });
+    expect(Object.keys(stats.take(0))).toContain('Loss/p32x16');
   });
 
   it('orders a line as the official trainer does, and keeps NaN visible', () => {

@@ -2377,7 +2377,11 @@ export function layerNorm(
   return wrap($layer_norm.f(h(input), normalizedShape, h(weight), h(bias), eps));
 }
 
-const $batch_norm = op('batch_norm', '', 'input weight bias running_mean running_var training momentum eps');
+const $batch_norm = op(
+  'batch_norm',
+  '',
+  'input weight bias running_mean running_var training momentum eps cudnn_enabled',
+);
 /** Normalised over all but the channels. */
 export function batchNorm(
   input: Tensor,
@@ -2388,16 +2392,27 @@ export function batchNorm(
   training: boolean,
   momentum: number,
   eps: number,
+  cudnnEnabled: boolean,
 ): Tensor {
   return wrap(
-    $batch_norm.f(h(input), h(weight), h(bias), h(runningMean), h(runningVar), training, momentum, eps),
+    $batch_norm.f(
+      h(input),
+      h(weight),
+      h(bias),
+      h(runningMean),
+      h(runningVar),
+      training,
+      momentum,
+      eps,
+      cudnnEnabled,
+    ),
   );
 }
 
 const $instance_norm = op(
   'instance_norm',
   '',
-  'input weight bias running_mean running_var use_input_stats momentum eps',
+  'input weight bias running_mean running_var use_input_stats momentum eps cudnn_enabled',
 );
 /** Normalised over each channel of each sample. */
 export function instanceNorm(
@@ -2409,6 +2424,7 @@ export function instanceNorm(
   useInputStats: boolean,
   momentum: number,
   eps: number,
+  cudnnEnabled: boolean,
 ): Tensor {
   return wrap(
     $instance_norm.f(
@@ -2420,6 +2436,7 @@ export function instanceNorm(
       useInputStats,
       momentum,
       eps,
+      cudnnEnabled,
     ),
   );
 }

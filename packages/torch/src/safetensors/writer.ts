@@ -5,7 +5,7 @@
 import { writeFileAtomic } from '../atomic-file.js';
 import type { Tensor } from '../tensor.js';
 import { FROM_TORCH } from './dtypes.js';
-import { encodeHeader } from './header.js';
+import { encodeHeader } from './encode-header.js';
 
 /**
  * Writes tensors with their names and optional free-form strings.

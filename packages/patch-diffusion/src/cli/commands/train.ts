@@ -4,7 +4,9 @@ import type { Command } from 'commander';
 import { configLayer } from '../../config/config-file.js';
 import { officialTrainOptions, takeOfficialOptions } from '../../config/official.js';
 import { defaultPreset, presetNames, presets } from '../../config/presets.js';
+import { toExtent } from '../../config/resolve.js';
 import { type TrainOptions, trainFields } from '../../config/train-options.js';
+import { extentName } from '../../patches/extent.js';
 import { addFields, addOfficial, addSwitch, isOn } from '../flags.js';
 import { Exit, INTERRUPTED, interruptible } from '../interrupt.js';
 import { TrainProgressView } from '../progress.js';
@@ -81,9 +83,10 @@ async function runTrain(given: Record<string, unknown>): Promise<void> {
 
 /** The options that decide what a run is, in a few lines. */
 function summary(o: TrainOptions): string {
-  const size = o.resolution === null ? '' : `, ${o.resolution} px`;
+  const size = o.resolution === null ? '' : `, ${extentName(toExtent(o.resolution))} px`;
   const length = `${o.durationKimg} kimg${o.maxSec === null ? '' : `, at most ${formatSec(o.maxSec)}`}`;
-  const network = `${o.arch}, ${o.modelChannels} channels × ${o.channelMult.join(',')}, ${o.numBlocks} blocks`;
+  const precision = o.precision === 'fp32' ? '' : `, ${o.precision}`;
+  const network = `${o.arch}, ${o.modelChannels} channels × ${o.channelMult.join(',')}, ${o.numBlocks} blocks${precision}`;
   return [
     `Training on  ${o.data}${size}, preset ${o.preset}, seed ${o.seed}`,
     `Network:     ${network}`,

@@ -1,0 +1,86 @@
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import * as torch from '@patch-diffusion/torch';
+import { describe, expect, it } from 'vitest';
+import { activationDtype, PRECISIONS } from '../../src/diffusion/precision.js';
+import { networkFromOfficial } from '../../src/interchange/official-config.js';
+import { createNetwork } from '../../src/networks/index.js';
+import { checkPrecision, prepareDenoiser } from '../../src/training/device.js';
+import type { Formula } from '../helpers/formula.js';
+import { difference, goldenDir, openGolden, replay } from '../helpers/golden.js';
+import { tinyDenoiser } from '../helpers/tiny-denoiser.js';
+
+/** Largest |difference| from float32 / largest |value|: a few roundings (2⁻⁹ and 2⁻¹²) on top of each other. */
+const TOLERANCE = { bfloat16: 0.05, float16: 0.007 } as const;
+
+interface NetworkConfig {
+  net: { class: string; kwargs: Record<string, unknown> };
+  inputs: string[];
+  formula?: Formula;
+}
+
+const dir = join(goldenDir, 'networks');
+const files = existsSync(dir) ? readdirSync(dir).filter((name) => name.endsWith('.safetensors')) : [];
+
+describe.skipIf(files.length === 0)('golden networks in half precision', () => {
+  it.each(files)('%s', (name) => {
+    const golden = openGolden<NetworkConfig>(join(dir, name));
+    const { config, tensor, has, group } = golden;
+    // Weights that a formula gives belong to full-size networks, too slow in float16 on a CPU.
+    if (config.formula) {
+      golden.file.close();
+      return;
+    }
+    const net = createNetwork(networkFromOfficial(config.net.class, config.net.kwargs)).eval();
+    net.loadStateDict(group('param.'));
+    const tag = config.inputs[0]!;
+    const at = (kind: string, what: string) => `${kind}.${tag ? `${tag}.` : ''}${what}`;
+    const optional = (what: string) => (has(at('in', what)) ? tensor(at('in', what)) : null);
+    torch.noGrad(() =>
+      torch.scope(() => {
+        const run = (dtype: torch.DType) =>
+          net.forward(tensor(at('in', 'x')).to({ dtype }), tensor(at('in', 'noise_labels')), {
+            classLabels: optional('class_labels'),
+            augmentLabels: optional('augment_labels'),
+            random: replay(group(at('in', 'draw.'))),
+          });
+        const expected = run('float32');
+        for (const dtype of ['bfloat16', 'float16'] as const) {
+          const actual = run(dtype);
+          expect(actual.dtype).toBe(dtype);
+          const { max, scale } = difference(actual, expected);
+          expect(max / scale, dtype).toBeLessThan(TOLERANCE[dtype]);
+          expect(max, `${dtype} differs at all`).toBeGreaterThan(0);
+        }
+      }),
+    );
+    net.dispose();
+    golden.file.close();
+  });
+});
+
+describe('a denoiser', () => {
+  it.each(PRECISIONS)('gives float32 and keeps float32 weights in %s', (precision) => {
+    const denoiser = tinyDenoiser(1);
+    torch.scope(() => {
+      const x = torch.randn([2, 3, 8, 8], { generator: new torch.Generator('cpu', 3) });
+      const positions = torch.zeros([1, 2, 8, 8]);
+      const expected = denoiser.forward(x, 0.5, { positions });
+      denoiser.computeDtype = activationDtype(precision);
+      const D = denoiser.forward(x, 0.5, { positions });
+      expect(D.dtype).toBe('float32');
+      const { max, scale } = difference(D, expected);
+      expect(max / scale).toBeLessThan(0.03);
+      for (const parameter of denoiser.parameters()) expect(parameter.dtype).toBe('float32');
+    });
+    denoiser.dispose();
+  });
+
+  it('is not prepared for float16 on a CPU', () => {
+    const denoiser = tinyDenoiser(1);
+    expect(() => prepareDenoiser(denoiser, 'cpu', 'fp16')).toThrow(/--precision fp16 needs a GPU; .*bf16/);
+    expect(() => checkPrecision('fp16', 'cuda')).not.toThrow();
+    expect(prepareDenoiser(denoiser, 'cpu', 'bf16').computeDtype).toBe('bfloat16');
+    denoiser.dispose();
+  });
+});
