@@ -1,40 +1,31 @@
 /**
- * What a training run would be: network size, updates, memory. For `--dry-run`; opens the data, builds the
- * network once, trains nothing.
+ * What a training run would be: network size, updates, memory, time. For `--dry-run`; opens the data, builds the
+ * network and times it on a few random images.
  */
 
 import type { TrainOptions } from '../config/train-options.js';
-import { formatBytes, formatCount, table } from './terminal.js';
-
-/** float32 copies of every weight while training: weights, gradient, two Adam moments, average. */
-const WEIGHT_COPIES = 5;
+import { formatBytes, formatCount, formatSec, table } from './terminal.js';
 
 /** Rows for people. */
 export async function describePlan(options: TrainOptions): Promise<string> {
-  const [{ createDenoiser }, { describeDenoiser, describePatches }, { meanMultiplier }, torch, resolve] =
-    await Promise.all([
-      import('../diffusion/preconditioning.js'),
-      import('../training/model.js'),
-      import('../patches/schedule.js'),
-      import('@patch-diffusion/torch'),
-      import('../config/resolve.js'),
-    ]);
+  const [{ estimateStep }, { describePatches }, { meanMultiplier }, resolve] = await Promise.all([
+    import('../training/estimate.js'),
+    import('../training/model.js'),
+    import('../patches/schedule.js'),
+    import('../config/resolve.js'),
+  ]);
   const rows: [string, string][] = [];
   const shape = await dataShape(options, rows);
   resolve.validateAgainstData(options, shape);
   const patches = describePatches(options, shape);
-  const parameters = torch.scope(() => {
-    const denoiser = createDenoiser(describeDenoiser(options, shape));
-    try {
-      return denoiser.numParams();
-    } finally {
-      denoiser.dispose();
-    }
-  });
+  const { parameters, weightBytes, bytesPerImage, secPerImage } = estimateStep(options, shape);
   const perUpdate = Math.floor(options.batch * meanMultiplier(patches));
   const updates = Math.ceil((options.durationKimg * 1000) / perUpdate);
   const pixels = patches.reduce((sum, p) => sum + p.probability * p.multiplier * p.height * p.width, 0);
   const share = pixels / (shape.height * shape.width);
+  const batchGpu = options.batchGpu ?? options.batch;
+  const memory = weightBytes + bytesPerImage * batchGpu;
+  const secPerUpdate = options.batch * share * secPerImage;
   const sizes = patches.map(
     (p) => `${p.width}×${p.height} (${Math.round(p.probability * 100)} %, batch ×${p.multiplier})`,
   );
@@ -43,7 +34,14 @@ export async function describePlan(options: TrainOptions): Promise<string> {
     ['Parameters', formatCount(parameters)],
     ['Updates', `${formatCount(updates)} of ${formatCount(perUpdate)} images on average`],
     ['Pixel work', `${share.toFixed(2)} of an update on whole images`],
-    ['Weights memory', `${formatBytes(parameters * 4 * WEIGHT_COPIES)} (weights, gradient, Adam, average)`],
+    [
+      'Memory',
+      `about ${formatBytes(memory)}: ${formatBytes(weightBytes)} for weights, gradient, Adam and average, the rest for ${batchGpu} images at a time`,
+    ],
+    [
+      'Time',
+      `about ${formatSec(updates * secPerUpdate)} on this machine, ${formatSec(secPerUpdate)} per update (measured on a small one)`,
+    ],
     ['Snapshot', `${formatBytes(parameters * 4)} each`],
   );
   return table(rows);

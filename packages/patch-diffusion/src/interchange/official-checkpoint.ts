@@ -7,7 +7,7 @@ import * as torch from '@patch-diffusion/torch';
 import type { LossSpec } from '../diffusion/losses.js';
 import { createDenoiser, type Denoiser, type PrecondSpec } from '../diffusion/preconditioning.js';
 import { UserError } from '../errors.js';
-import { camelCaseKeys, precondFromOfficial, splitArguments } from './official-config.js';
+import { lossFromOfficial, precondFromOfficial, splitArguments } from './official-config.js';
 import {
   broken,
   initArguments,
@@ -168,32 +168,10 @@ function dropNulls(args: Record<string, unknown>): Record<string, unknown> {
   return Object.fromEntries(Object.entries(args).filter(([, value]) => value !== null));
 }
 
-const LOSS_TYPES: Readonly<Record<string, LossSpec['type']>> = {
-  Patch_EDMLoss: 'edm',
-  EDMLoss: 'edm',
-  VELoss: 've',
-  VPLoss: 'vp',
-};
-const LOSS_FIELDS: Readonly<Record<LossSpec['type'], readonly string[]>> = {
-  edm: ['P_mean', 'P_std', 'sigma_data'],
-  ve: ['sigma_min', 'sigma_max'],
-  vp: ['beta_d', 'beta_min', 'epsilon_t'],
-};
-
 /** The loss by its class, with the constants that it holds; EDM's where none is recorded. */
 function lossOf(record: unknown, file: string): LossSpec {
-  const type = record instanceof ModuleRecord ? LOSS_TYPES[record.className] : undefined;
-  if (type === undefined) return { type: 'edm' };
-  const state = plainObject((record as ModuleRecord).state, file);
-  const known = LOSS_FIELDS[type].filter((key) => typeof state[key] === 'number');
-  const fields = camelCaseKeys(Object.fromEntries(known.map((key) => [key, state[key]])));
-  const { PMean, PStd, ...rest } = fields;
-  return {
-    type,
-    ...rest,
-    ...(PMean === undefined ? {} : { pMean: PMean }),
-    ...(PStd === undefined ? {} : { pStd: PStd }),
-  } as LossSpec;
+  if (!(record instanceof ModuleRecord)) return { type: 'edm' };
+  return lossFromOfficial(record.className, plainObject(record.state, file)) ?? { type: 'edm' };
 }
 
 function stateDict(top: ReadonlyMap<unknown, unknown>): NamedTensor[] {

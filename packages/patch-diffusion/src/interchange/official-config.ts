@@ -1,4 +1,5 @@
 /** Constructor arguments of the official networks and preconditioners, as found in their checkpoints, to ours. */
+import type { LossSpec } from '../diffusion/losses.js';
 import type { PrecondSpec } from '../diffusion/preconditioning.js';
 import { UserError } from '../errors.js';
 import type { NetworkSpec } from '../networks/index.js';
@@ -74,6 +75,30 @@ export function precondFromOfficial(
     value === 'inf' || value === Infinity ? null : value,
   ]);
   return { type, network: spec, ...camelCaseKeys(Object.fromEntries(finite)) } as unknown as PrecondSpec;
+}
+
+const LOSS_TYPES: Readonly<Record<string, LossSpec['type']>> = {
+  Patch_EDMLoss: 'edm',
+  EDMLoss: 'edm',
+  VELoss: 've',
+  VPLoss: 'vp',
+};
+
+/** Official names of the losses' constants and ours. */
+const LOSS_CONSTANTS = {
+  edm: { P_mean: 'pMean', P_std: 'pStd', sigma_data: 'sigmaData' },
+  ve: { sigma_min: 'sigmaMin', sigma_max: 'sigmaMax' },
+  vp: { beta_d: 'betaD', beta_min: 'betaMin', epsilon_t: 'epsilonT' },
+} as const satisfies Record<LossSpec['type'], Record<string, string>>;
+
+/** A loss by its official class name, with those of its constants that `args` has; null for an unknown class. */
+export function lossFromOfficial(className: string, args: OfficialArguments): LossSpec | null {
+  if (!Object.hasOwn(LOSS_TYPES, className)) return null;
+  const type = LOSS_TYPES[className];
+  const constants = Object.entries(LOSS_CONSTANTS[type])
+    .filter(([key]) => typeof args[key] === 'number')
+    .map(([key, name]) => [name, args[key]]);
+  return { type, ...Object.fromEntries(constants) };
 }
 
 /** Arguments of the preconditioners themselves; all others go to their network. */

@@ -94,7 +94,7 @@ describe('complaints', () => {
     [{ cres: '1,two' }, '--cres: "1,two" is not allowed'],
     [{ arch: 'ncsn' }, 'did you mean ncsnpp?'],
     [{ lossNorm: 'average' }, 'one of mean, sum'],
-    [{ channels: '4' }, '1 or 3, or "auto"'],
+    [{ channels: '2' }, '1 or 3 or 4, or "auto"'],
     [{ seed: '1e99' }, '--seed'],
     [{ lr: 'Infinity' }, '--lr'],
     [{ modelChanels: '64' }, 'unknown option --model-chanels; did you mean --model-channels?'],

@@ -119,7 +119,7 @@ describe('checks against the data', () => {
 
   it('wants sides that halve at every level', () => {
     expect(() => validateAgainstData(options, { ...data, width: 60 })).toThrow(
-      /60×64 px do not fit a network of 4 levels.*divisible by 8; use --resolution 56 or 64/,
+      /60×64 px do not fit a network of 4 levels.*divisible by 8; use --resolution 56x64 or 64/,
     );
     expect(() => validateAgainstData(options, { ...data, width: 96 })).not.toThrow();
   });

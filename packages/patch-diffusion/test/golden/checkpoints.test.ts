@@ -1,7 +1,10 @@
-/** Official checkpoints, three formats of two networks: tensors bit for bit, outputs, and what import writes. */
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+/**
+ * Official checkpoints: tensors bit for bit, outputs, and what import writes. Each folder has an expected.safetensors
+ * and, in it or below, network snapshots (`.pkl`) and training states (`.pt`) of both formats, whatever their names.
+ */
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import type { Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import { readSafetensors } from '@patch-diffusion/torch';
@@ -13,18 +16,23 @@ import {
   readCheckpoint,
   withCheckpoint,
 } from '../../src/interchange/official-checkpoint.js';
+import { lossFromOfficial } from '../../src/interchange/official-config.js';
 import { MemorySource } from '../../src/interchange/pickle/byte-source.js';
 import { loadSnapshot } from '../../src/training/snapshot.js';
-import { expectClose, type Golden, goldenDir, openGolden } from '../helpers/golden.js';
+import { describeAbsent, expectClose, type Golden, goldenDir, openGolden } from '../helpers/golden.js';
 
 interface Config {
   readonly net: { readonly class: string };
   readonly param_order: readonly string[];
+  readonly loss_fn: { readonly class_name: string; readonly attributes: Record<string, number> };
+  readonly dataset_kwargs: Record<string, unknown> & { readonly path: string };
+  readonly optimizer_param_group: Record<string, unknown>;
 }
 
 const root = join(goldenDir, 'checkpoints');
-const PKL = 'network-snapshot-000012.pkl';
-const PT = 'training-state-000012.pt';
+const nets = existsSync(root)
+  ? readdirSync(root).filter((net) => existsSync(join(root, net, 'expected.safetensors')))
+  : [];
 const scratch = mkdtempSync(join(tmpdir(), 'patch-diffusion-import-'));
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 
@@ -52,7 +60,7 @@ function expectOutput(
   const optional = (name: string) => (golden.has(name) ? golden.tensor(name) : null);
   const D = torch.noGrad(() =>
     denoiser.forward(golden.tensor('in.x'), golden.tensor('in.sigma'), {
-      positions: golden.tensor('in.x_pos'),
+      positions: optional('in.x_pos'),
       classLabels: optional('in.class_labels'),
       augmentLabels: optional('in.augment_labels'),
     }),
@@ -60,67 +68,57 @@ function expectOutput(
   expectClose(D, golden.tensor('out.D_x'), 2e-5);
 }
 
-describe.skipIf(!existsSync(root))(
-  `golden/checkpoints${existsSync(root) ? '' : ` (skipped: there is no ${root})`}`,
-  () => {
-    for (const net of ['patch_adm_cond', 'patch_ddpmpp']) {
-      const dir = join(root, net);
-      const golden = openGolden<Config>(join(dir, 'expected.safetensors'));
+/** Thousands of images in the file's name, as images. */
+const nimgOf = (file: string) => Number(/-(\d+)\.\w+$/.exec(file)?.[1] ?? 0) * 1000;
 
-      it(`${net}: snapshot, from a file and from memory`, async () => {
-        for (const source of [dir, null]) {
-          const use = (c: Awaited<ReturnType<typeof readCheckpoint>>) => {
-            if (c.kind !== 'snapshot') throw new Error(c.kind);
-            torch.scope(() => expectSame(tensorsOf(c.ema), golden.group('ema.')));
-            expect(c.loss).toEqual({ type: 'edm', pMean: -1.2, pStd: 1.2, sigmaData: 0.5 });
-            expect(c.dataset).toMatchObject({ path: 'datasets/tiny-64x64.zip', resolution: 64 });
-          };
-          if (source) await withCheckpoint(join(dir, PKL), use);
-          else use(await readCheckpoint(new MemorySource(readFileSync(join(dir, PKL))), PKL));
-        }
+if (nets.length === 0) describeAbsent('checkpoints');
+
+describe.runIf(nets.length > 0)('golden/checkpoints', () => {
+  for (const net of nets) {
+    const dir = join(root, net);
+    const golden = openGolden<Config>(join(dir, 'expected.safetensors'));
+    const files = readdirSync(dir, { recursive: true, encoding: 'utf8' });
+    const snapshots = files.filter((name) => name.endsWith('.pkl'));
+    const states = files.filter((name) => /\.pth?$/.test(name));
+    const { loss_fn, dataset_kwargs, optimizer_param_group } = golden.config;
+    const { lr, betas, eps } = optimizer_param_group;
+    const dataset = { name: basename(dataset_kwargs.path).replace(/\.zip$/, '') };
+
+    it(`${net}: has files of known kinds`, () => {
+      expect(snapshots.length + states.length).toBeGreaterThan(0);
+      const known = new Set(['expected.safetensors', ...snapshots, ...states]);
+      expect(files.filter((name) => !known.has(name) && /\.\w+$/.test(name))).toEqual([]);
+    });
+
+    for (const pkl of snapshots) {
+      it(`${net}: ${pkl}, from a file and from memory`, async () => {
+        const use = (c: Awaited<ReturnType<typeof readCheckpoint>>) => {
+          if (c.kind !== 'snapshot') throw new Error(c.kind);
+          torch.scope(() => expectSame(tensorsOf(c.ema), golden.group('ema.')));
+          expect(c.loss).toEqual(lossFromOfficial(loss_fn.class_name, loss_fn.attributes));
+          expect(c.dataset).toMatchObject(dataset_kwargs);
+        };
+        await withCheckpoint(join(dir, pkl), use);
+        use(await readCheckpoint(new MemorySource(readFileSync(join(dir, pkl))), pkl));
       });
 
-      for (const file of [PT, `legacy/${PT}`]) {
-        it(`${net}: ${file}`, async () => {
-          await withCheckpoint(join(dir, file), (c) => {
-            if (c.kind !== 'training-state') throw new Error(c.kind);
-            torch.scope(() => {
-              expectSame(tensorsOf(c.net), golden.group('net.'));
-              const moments = [...c.moments];
-              expect(moments.map(([name]) => name)).toEqual(golden.config.param_order);
-              expectSame(
-                new Map(moments.map(([n, m]) => [n, m.expAvg.toTensor()])),
-                golden.group('optimizer.exp_avg.'),
-              );
-              expectSame(
-                new Map(moments.map(([n, m]) => [n, m.expAvgSq.toTensor()])),
-                golden.group('optimizer.exp_avg_sq.'),
-              );
-              for (const [name, { step }] of moments)
-                expect(golden.tensor(`optimizer.step.${name}`).item()).toBe(step);
-            });
-            expect(c.optimizer).toMatchObject({ betas: [0.9, 0.999], eps: 1e-8 });
-          });
-        });
-      }
-
-      it(`${net}: the loaded network gives the official outputs`, async () => {
+      it(`${net}: the network of ${pkl} gives the official outputs`, async () => {
         const before = torch.liveTensors();
-        const { denoiser, info } = await loadAnySnapshot(join(dir, PKL));
+        const { denoiser, info } = await loadAnySnapshot(join(dir, pkl));
         torch.scope(() => expectOutput(denoiser, golden));
-        expect(info).toMatchObject({ nimg: 12_000, train: null, dataset: { name: 'tiny-64x64' } });
+        expect(info).toMatchObject({ nimg: nimgOf(pkl), train: null, dataset });
         denoiser.dispose();
         expect(torch.liveTensors()).toBe(before);
       });
 
-      it(`${net}: import writes a snapshot and a training state`, async () => {
-        const folder = join(scratch, net);
-        for (const name of [PKL, PT]) cpSync(join(dir, name), join(folder, name));
-        const snapshot = await importCheckpoint(join(folder, PKL));
+      it(`${net}: import of ${pkl}`, async () => {
+        const folder = join(scratch, net, 'snapshot');
+        cpSync(join(dir, pkl), join(folder, pkl));
+        const snapshot = await importCheckpoint(join(folder, pkl));
         expect(snapshot).toMatchObject({
           kind: 'snapshot',
-          nimg: 12_000,
-          file: join(folder, 'network-snapshot-000012.safetensors'),
+          nimg: nimgOf(pkl),
+          file: join(folder, pkl.replace(/\.pkl$/, '.safetensors')),
         });
         const { denoiser } = await loadSnapshot(snapshot.file);
         torch.scope(() => {
@@ -128,8 +126,45 @@ describe.skipIf(!existsSync(root))(
           expectOutput(denoiser, golden);
         });
         denoiser.dispose();
+      });
+    }
 
-        const state = await importCheckpoint(join(folder, PT), { out: join(folder, 'state.safetensors') });
+    for (const file of states) {
+      it(`${net}: ${file}`, async () => {
+        await withCheckpoint(join(dir, file), (c) => {
+          if (c.kind !== 'training-state') throw new Error(c.kind);
+          torch.scope(() => {
+            expectSame(tensorsOf(c.net), golden.group('net.'));
+            const moments = [...c.moments];
+            expect(moments.map(([name]) => name)).toEqual(golden.config.param_order);
+            expectSame(
+              new Map(moments.map(([n, m]) => [n, m.expAvg.toTensor()])),
+              golden.group('optimizer.exp_avg.'),
+            );
+            expectSame(
+              new Map(moments.map(([n, m]) => [n, m.expAvgSq.toTensor()])),
+              golden.group('optimizer.exp_avg_sq.'),
+            );
+            for (const [name, { step }] of moments)
+              expect(golden.tensor(`optimizer.step.${name}`).item()).toBe(step);
+          });
+          expect(c.optimizer).toMatchObject({ lr, betas, eps });
+        });
+      });
+    }
+
+    for (const pt of states) {
+      const snapshotName = basename(pt)
+        .replace('training-state', 'network-snapshot')
+        .replace(/\.pth?$/, '.pkl');
+      const snapshot = snapshots.find((name) => basename(name) === snapshotName);
+      it.runIf(snapshot)(`${net}: import of ${pt}`, async () => {
+        const folder = join(scratch, net, dirname(pt));
+        cpSync(join(dir, pt), join(folder, basename(pt)));
+        cpSync(join(dir, snapshot!), join(folder, snapshotName));
+        const state = await importCheckpoint(join(folder, basename(pt)), {
+          out: join(folder, 'state.safetensors'),
+        });
         const { tensors } = await readSafetensors(state.file);
         const part = (prefix: string) =>
           new Map(
@@ -147,11 +182,13 @@ describe.skipIf(!existsSync(root))(
         for (const tensor of tensors.values()) tensor.dispose();
       });
 
-      it(`${net}: a state without its snapshot says what is missing`, async () => {
+      it(`${net}: ${pt} without its snapshot says what is missing`, async () => {
+        const folder = join(scratch, net, 'alone', dirname(pt));
+        cpSync(join(dir, pt), join(folder, basename(pt)));
         await expect(
-          importCheckpoint(join(dir, 'legacy', PT), { out: join(scratch, 'none.safetensors') }),
-        ).rejects.toThrow(/no averaged weights; put its network-snapshot-000012.pkl into the same folder/);
+          importCheckpoint(join(folder, basename(pt)), { out: join(scratch, 'none.safetensors') }),
+        ).rejects.toThrow(`no averaged weights; put its ${snapshotName} into the same folder`);
       });
     }
-  },
-);
+  }
+});

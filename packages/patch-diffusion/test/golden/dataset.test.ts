@@ -116,7 +116,8 @@ async function checkRun({ tensor, group }: Golden<Config>, run: Run): Promise<vo
   const names = run.names.filter((name) => name !== 'dataset.json');
   expect(names.length).toBe(count);
   const imageBytes = expected.numel / count;
-  const expectedImage = (i: number) => bytesOf(expected).subarray(i * imageBytes, (i + 1) * imageBytes);
+  const pixels = bytesOf(expected);
+  const expectedImage = (i: number) => pixels.subarray(i * imageBytes, (i + 1) * imageBytes);
   // Images are numbered by their source, so those that were left out are gaps.
   const sourceNumbers = names.map((name) => Number(/(\d+)\.png$/.exec(name)![1]));
 
@@ -153,9 +154,9 @@ async function checkRun({ tensor, group }: Golden<Config>, run: Run): Promise<vo
   if (!size) return;
   const decoded = group('in.decoded.');
   for (const [i, number] of sourceNumbers.entries()) {
-    const pixels = await decodedSource(decoded, run.source, sourceNames[number]!);
-    if (!pixels) continue;
-    const { data } = toChannels(transformImage(toImage(pixels), transform, size), channels as 1 | 3);
+    const recorded = await decodedSource(decoded, run.source, sourceNames[number]!);
+    if (!recorded) continue;
+    const { data } = toChannels(transformImage(toImage(recorded), transform, size), channels as 1 | 3);
     expectPixels(data, expectedImage(i), 'decoded', RESIZE_LEVELS, `resized ${run.dest}: ${names[i]}`);
   }
 }

@@ -1,8 +1,13 @@
 import * as torch from '@patch-diffusion/torch';
+import { expect } from 'vitest';
 import { createAugment } from '../../src/diffusion/augmentation/index.js';
-import { denoisingLoss, type LossSpec } from '../../src/diffusion/losses.js';
+import { denoisingLoss } from '../../src/diffusion/losses.js';
 import { createDenoiser } from '../../src/diffusion/preconditioning.js';
-import { camelCaseKeys, precondFromOfficial } from '../../src/interchange/official-config.js';
+import {
+  camelCaseKeys,
+  lossFromOfficial,
+  precondFromOfficial,
+} from '../../src/interchange/official-config.js';
 import { drawOffsets, extractPatches, patchPositions } from '../../src/patches/patches.js';
 import { describeGolden, expectClose, replay } from '../helpers/golden.js';
 
@@ -14,23 +19,19 @@ interface LossConfig {
   loss_scaling: number;
   batch_gpu_total: number;
   batch_mul: number;
+  draws: { name: string }[];
 }
-
-const LOSS_TYPES: Record<string, LossSpec['type']> = {
-  EDMLoss: 'edm',
-  Patch_EDMLoss: 'edm',
-  VPLoss: 'vp',
-  VELoss: 've',
-};
 
 describeGolden<LossConfig>('loss', ['loss'], ({ config, tensor, group }) => {
   const { class: className, kwargs, model_kwargs } = config.net;
   // Training mode, as in the reference; dropout is off in the vectors.
   const denoiser = createDenoiser(precondFromOfficial(className, kwargs, model_kwargs)).train();
   denoiser.loadStateDict(group('param.'));
-  const spec = { type: LOSS_TYPES[config.loss.class], ...camelCaseKeys(config.loss.kwargs) } as LossSpec;
+  const spec = lossFromOfficial(config.loss.class, config.loss.kwargs);
+  expect(spec, config.loss.class).not.toBeNull();
   const augment = config.pipe && createAugment(camelCaseKeys(config.pipe));
-  const random = replay(group('in.draw.'));
+  const used: string[] = [];
+  const random = replay(group('in.draw.'), used);
 
   const images = tensor('in.images');
   const labels = tensor('in.labels');
@@ -39,9 +40,11 @@ describeGolden<LossConfig>('loss', ['loss'], ({ config, tensor, group }) => {
     denoiser,
     { ...batch, labels: labels.numel ? labels : null },
     random,
-    spec,
+    spec!,
     augment,
   );
+  // The order among different kinds of draws is free here: each is replayed by its name.
+  expect([...used].sort()).toEqual(config.draws.map(({ name }) => name).sort());
   expectClose(loss, tensor('out.loss'), 2e-5, 0, 'loss');
   expectClose(loss.mean(), tensor('out.loss_mean'), 2e-5, 0, 'mean');
 

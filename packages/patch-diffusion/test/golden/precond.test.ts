@@ -16,6 +16,14 @@ describeGolden<PrecondConfig>('precond', ['precond'], ({ config, tensor, has, gr
   if (denoiser instanceof IddpmDenoiser) checkTable(denoiser, params.get('u')!);
   denoiser.loadStateDict(params);
 
+  // What reaches the inner network.
+  const inner: { x?: torch.Tensor; noise?: torch.Tensor } = {};
+  const forward = denoiser.model.forward.bind(denoiser.model);
+  denoiser.model.forward = (x, noise, conditioning) => {
+    Object.assign(inner, { x: torch.keep(x.clone()), noise: torch.keep(noise.clone()) });
+    return forward(x, noise, conditioning);
+  };
+
   for (const tag of config.inputs) {
     const optional = (name: string) => (has(`in.${tag}.${name}`) ? tensor(`in.${tag}.${name}`) : null);
     const D = torch.noGrad(() =>
@@ -25,17 +33,25 @@ describeGolden<PrecondConfig>('precond', ['precond'], ({ config, tensor, has, gr
         augmentLabels: optional('augment_labels'),
       }),
     );
-    expectClose(D, tensor(`out.${tag}.D_x`), 1e-5, 0, tag);
+    expectClose(D, tensor(`out.${tag}.D_x`), 1e-5, 0, `${tag}: D_x`);
+    expectClose(inner.x!, tensor(`out.${tag}.model_x`), 1e-5, 0, `${tag}: model_x`);
+    expectClose(inner.noise!, tensor(`out.${tag}.c_noise`), 1e-5, 0, `${tag}: c_noise`);
   }
 
   const finite = (x: number) => (x === Infinity ? 1e300 : x);
-  expect(finite(denoiser.sigmaMin)).toBe(tensor('out.sigma_min').item());
-  expect(finite(denoiser.sigmaMax)).toBe(tensor('out.sigma_max').item());
+  expectEach([finite(denoiser.sigmaMin)], tensor('out.sigma_min').reshape([1]), 1e-7, 'sigma_min');
+  expectEach([finite(denoiser.sigmaMax)], tensor('out.sigma_max').reshape([1]), 1e-6, 'sigma_max');
 
   const sigmas = tensor('in.sigma_list.f64').toTypedArray() as Float64Array;
-  const rounded = Float64Array.from(sigmas, (sigma) => denoiser.roundSigma(sigma));
   // The table is float32, whatever precision the rounded levels are returned in.
-  expectClose(torch.tensor(rounded), tensor('out.round_sigma.f64'), 1e-7);
+  const rounded = (levels: readonly number[]) => levels.map((sigma) => denoiser.roundSigma(sigma));
+  expectEach(rounded([...sigmas]), tensor('out.round_sigma.f64'), 1e-7, 'round_sigma.f64');
+  expectEach(
+    rounded(Array.from(sigmas, Math.fround)),
+    tensor('out.round_sigma.f32'),
+    1e-7,
+    'round_sigma.f32',
+  );
   if (denoiser instanceof IddpmDenoiser) {
     const indices = Float64Array.from(sigmas, (sigma) => denoiser.nearestIndex(sigma));
     expectClose(torch.tensor(indices), tensor('out.round_sigma.index'), 0);
@@ -47,15 +63,23 @@ describeGolden<PrecondConfig>('precond', ['precond'], ({ config, tensor, has, gr
   if (denoiser instanceof VpDenoiser) {
     const inverse = Float64Array.from(sigmas, (sigma) => denoiser.sigmaInverse(sigma));
     expectClose(torch.tensor(inverse), tensor('out.sigma_inv.f64'), 1e-12);
+    expectClose(torch.tensor(Float32Array.from(inverse)), tensor('out.sigma_inv.f32'), 1e-6);
     const times = tensor('in.t.f64').toTypedArray() as Float64Array;
-    expectClose(
-      torch.tensor(Float64Array.from(times, (t) => denoiser.sigma(t))),
-      tensor('out.sigma_of_t.f64'),
-      1e-12,
-    );
+    const levels = Float64Array.from(times, (t) => denoiser.sigma(t));
+    expectClose(torch.tensor(levels), tensor('out.sigma_of_t.f64'), 1e-12);
+    // The float32 variant amplifies a rounding of its exponent.
+    expectClose(torch.tensor(Float32Array.from(levels)), tensor('out.sigma_of_t.f32'), 1e-5);
   }
   denoiser.dispose();
 });
+
+/** Compares each value relative to itself. */
+function expectEach(actual: readonly number[], expected: torch.Tensor, relative: number, what: string): void {
+  const values = expected.to({ dtype: 'float64' }).toTypedArray() as Float64Array;
+  expect(actual.length).toBe(values.length);
+  for (const [i, value] of values.entries())
+    expect(Math.abs(actual[i] - value), `${what} ${i}`).toBeLessThanOrEqual(relative * Math.abs(value));
+}
 
 /** The freshly computed table: 2e-5 relative above 0.05; 2e-3 below, where the recurrence amplifies roundings. */
 function checkTable({ u }: IddpmDenoiser, expected: torch.Tensor): void {

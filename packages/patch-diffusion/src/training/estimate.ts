@@ -1,0 +1,79 @@
+/** What an update will cost, measured on a small one: for `train --dry-run`. */
+import * as torch from '@patch-diffusion/torch';
+import type { TrainOptions } from '../config/train-options.js';
+import { denoisingLoss } from '../diffusion/losses.js';
+import { createDenoiser } from '../diffusion/preconditioning.js';
+import { TorchRandom } from '../random-source.js';
+import { prepareDenoiser, resolveDevice } from './device.js';
+import { type DataShape, describeDenoiser, describeLoss } from './model.js';
+
+/** float32 copies of every weight while training: weights, gradient, two Adam moments, average. */
+const WEIGHT_COPIES = 5;
+
+/** Pixels times base channels of the measured batch: enough to see its memory, quick enough to wait for. */
+const MEASURED_SIZE = 2e6;
+
+export interface StepEstimate {
+  /** Trainable values. */
+  readonly parameters: number;
+  /** Weights, gradients, optimiser and average. */
+  readonly weightBytes: number;
+  /** What one whole image keeps for the backward pass; 0 where it is too little to see. */
+  readonly bytesPerImage: number;
+  /** Forward and backward of one whole image. */
+  readonly secPerImage: number;
+}
+
+/** Builds the network and runs it forward and backward on a few random images. */
+export function estimateStep(options: TrainOptions, data: DataShape): StepEstimate {
+  const device = resolveDevice(options.device);
+  if (options.threads !== null) torch.setNumThreads(options.threads);
+  const spec = describeDenoiser(options, data);
+  const denoiser = prepareDenoiser(createDenoiser(spec), device, options.precision).train();
+  try {
+    const parameters = denoiser.numParams();
+    const size = data.height * data.width * options.modelChannels;
+    const count = Math.min(options.batchGpu ?? options.batch, Math.ceil(MEASURED_SIZE / size));
+    const run = (images: number) => measure(denoiser, images, options, data, device);
+    run(1);
+    const { bytes, sec } = run(count);
+    return {
+      parameters,
+      weightBytes: parameters * 4 * WEIGHT_COPIES,
+      bytesPerImage: Math.max(bytes, 0) / count,
+      secPerImage: sec / count,
+    };
+  } finally {
+    denoiser.dispose();
+  }
+}
+
+function measure(
+  denoiser: ReturnType<typeof createDenoiser>,
+  count: number,
+  options: TrainOptions,
+  data: DataShape,
+  device: torch.Device,
+): { bytes: number; sec: number } {
+  return torch.scope(() => {
+    const { height, width, channels } = data;
+    const images = torch.zeros([count, channels, height, width], { device });
+    const positions = denoiser.hasPositions ? torch.zeros([count, 2, height, width], { device }) : null;
+    const bytesBefore = usedBytes(device);
+    const begin = performance.now();
+    const random = new TorchRandom(device);
+    const loss = denoisingLoss(denoiser, { images, positions }, random, describeLoss(options, data)).sum();
+    loss.item();
+    const bytes = usedBytes(device) - bytesBefore;
+    loss.backward();
+    torch.synchronize(device);
+    denoiser.zeroGrad();
+    return { bytes, sec: (performance.now() - begin) / 1000 };
+  });
+}
+
+function usedBytes(device: torch.Device): number {
+  return torch.cudaIsAvailable() && device.startsWith('cuda')
+    ? (torch.cudaMemory()?.allocatedBytes ?? 0)
+    : process.memoryUsage.rss();
+}
