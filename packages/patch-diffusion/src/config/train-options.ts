@@ -116,6 +116,19 @@ export const trainFields = {
     group: PATCHES,
   }),
 
+  pMean: f.number('Mean of ln σ over the noise levels trained on (edm and pedm)', {
+    group: TRAINING,
+    min: -20,
+    max: 20,
+  }),
+  pStd: f.number(
+    'Standard deviation of ln σ; larger trains more on very noisy images, which decide the layout',
+    {
+      group: TRAINING,
+      above: 0,
+      max: 20,
+    },
+  ),
   durationKimg: f.number('Length of the training, in thousands of images', {
     group: TRAINING,
     unit: 'kimg',

@@ -97,7 +97,7 @@ async function toLatents(
 ): Promise<PrepareReport> {
   const [{ prepareLatents }, { resolveDevice }] = await Promise.all([
     import('./prepare-latents.js'),
-    import('../training/device.js'),
+    import('../diffusion/device.js'),
   ]);
   const { plan, ...made } = await prepareLatents(source, settings, resolveDevice(settings.device), listeners);
   return {

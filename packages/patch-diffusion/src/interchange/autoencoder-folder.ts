@@ -10,10 +10,10 @@ import { join } from 'node:path';
 import * as torch from '@patch-diffusion/torch';
 import { type Device, type Tensor, writeFileAtomic, writeSafetensors } from '@patch-diffusion/torch';
 import { z } from 'zod';
+import { placement } from '../diffusion/device.js';
 import { UserError } from '../errors.js';
 import { type AutoencoderConfig, AutoencoderKL } from '../networks/autoencoder-kl.js';
 import { openTensorFile } from '../tensor-file.js';
-import { placement } from '../training/device.js';
 import { FileSource } from './pickle/byte-source.js';
 import { readTorchFile, TensorRef } from './torch-file/index.js';
 

@@ -8,8 +8,9 @@ import { UserError } from '../errors.js';
 import { openTrainingData } from './data.js';
 import type { TrainEvent, TrainEventListener, TrainProgress } from './events.js';
 import { runMaintenance } from './maintenance.js';
+import { openSession } from './open-session.js';
 import { nextUpdate } from './rounds.js';
-import { openSession, type Session } from './session.js';
+import type { Session } from './session.js';
 import { trainStep } from './step.js';
 
 export interface TrainContext {

@@ -67,7 +67,7 @@ function describeSigmaData(options: TrainOptions, { std }: DataShape): { readonl
 export function describeLoss(options: TrainOptions, data: DataShape): LossSpec {
   const { precond } = options;
   if (precond === 'vp' || precond === 've') return { type: precond };
-  return { type: 'edm', ...describeSigmaData(options, data) };
+  return { type: 'edm', pMean: options.pMean, pStd: options.pStd, ...describeSigmaData(options, data) };
 }
 
 /** The augmentation pipeline of a run, or null. */

@@ -7,11 +7,11 @@ import { type SafetensorsFile, writeSafetensors } from '@patch-diffusion/torch';
 import { z } from 'zod';
 import type { TrainOptions } from '../config/train-options.js';
 import type { LatentInfo } from '../data/types.js';
+import { placement } from '../diffusion/device.js';
 import type { LossSpec } from '../diffusion/losses.js';
 import { createDenoiser, type Denoiser, type PrecondSpec } from '../diffusion/preconditioning.js';
 import { UserError } from '../errors.js';
 import { METADATA_KEY, openTensorFile, readMetadata } from '../tensor-file.js';
-import { placement } from './device.js';
 
 const FORMAT_VERSION = 1;
 

@@ -133,7 +133,7 @@ describe('latents', () => {
     expect(await sizeOf(join(out, '000000.png'))).toEqual([96, 96, 3]);
     expect(await generate('--image-size', '60')).toMatchObject({
       code: 2,
-      stderr: expect.stringContaining('multiple of 8'),
+      stderr: expect.stringContaining('multiples of 8'),
     });
     expect(await generate('--x-start', '2')).toMatchObject({
       code: 2,

@@ -125,6 +125,7 @@ describe('train', () => {
     for (let i = 0; i < 12; i++) {
       const pixels = Buffer.from(Array.from({ length: 40 * 30 }, (_, p) => (p * (i + 3)) % 251));
       await sharp(pixels, { raw: { width: 40, height: 30, channels: 1 } })
+        .toColourspace('b-w')
         .png()
         .toFile(join(folder, `${i}.png`));
     }
@@ -205,7 +206,7 @@ describe('generate', () => {
     [
       'a size that cannot be halved',
       ['--image-size', '17'],
-      /--image-size 17 .* multiple of 4|multiple of 2/,
+      /--image-size 17 cannot be halved .* multiples of 2/,
     ],
   ])('refuses %s', async (_, flags, message) => {
     const { code, stderr } = await runCli([

@@ -47,8 +47,9 @@ export function goldenFiles(folder: string): string[] {
 
 /** Stands for the tests of a folder that has none: says so in the report. */
 export function describeAbsent(folder: string, what = 'vectors'): void {
-  describe.skip(`golden/${folder}: skipped, no ${what} in ${join(goldenDir, folder)} (set SHARED_DIR or GOLDEN_DIR)`, () =>
-    it(`needs ${what}`, () => {}));
+  const message = `skipped, no ${what} in ${join(goldenDir, folder)} (set SHARED_DIR or GOLDEN_DIR)`;
+  console.warn(message);
+  describe.skip(`golden/${folder}: ${message}`, () => it(`needs ${what}`, () => {}));
 }
 
 /**

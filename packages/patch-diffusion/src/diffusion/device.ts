@@ -1,10 +1,10 @@
-/** Which device a run uses. */
+/** Which device a network runs on, how its weights lie there, and how much memory it may take. */
 import { readFileSync } from 'node:fs';
 import type { Device, MemoryFormat } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
-import { activationDtype, type Precision } from '../diffusion/precision.js';
-import type { Denoiser } from '../diffusion/preconditioning.js';
 import { UserError } from '../errors.js';
+import { activationDtype, type Precision } from './precision.js';
+import type { Denoiser } from './preconditioning.js';
 
 /**
  * `auto` is the first GPU where libtorch has one, else the CPU.
@@ -30,7 +30,7 @@ export function resolveDevice(name: string): Device {
 }
 
 /**
- * Where a network's weights lie, and how. On a CPU, channels-last convolutions are up to twice as fast in float32; in
+ * Where a network's weights lie, and how. On a CPU, channels-last convolutions are quicker in float32; in
  * bfloat16 both layouts convolve alike, and group normalisation is 7 times as fast in the usual one.
  */
 export function placement(
