@@ -96,7 +96,10 @@ export const generateFields = {
     nullWord: 'auto',
   }),
   rho: f.number('Exponent of the noise-level schedule', { group: SAMPLER, above: 0 }),
-  sChurn: f.number('Stochasticity: noise added per sampling; 0 is deterministic', { group: SAMPLER, min: 0 }),
+  sChurn: f.numberOrNull(
+    'Stochasticity: noise added per sampling; 0 is deterministic; auto: as recorded with the network, else 0',
+    { group: SAMPLER, min: 0, nullWord: 'auto' },
+  ),
   sMin: f.number('Noise is added only above this level', { group: SAMPLER, min: 0 }),
   sMax: f.numberOrNull('Noise is added only below this level', { group: SAMPLER, min: 0, nullWord: 'inf' }),
   sNoise: f.number('Factor on the added noise', { group: SAMPLER, min: 0 }),
@@ -181,7 +184,7 @@ export const generateDefaults: GenerateOptions = {
   sigmaMin: null,
   sigmaMax: null,
   rho: 7,
-  sChurn: 0,
+  sChurn: null,
   sMin: 0,
   sMax: null,
   sNoise: 1,
@@ -253,7 +256,7 @@ function chooseSampler(options: GenerateOptions, given: Readonly<Record<string, 
       `--${special} belongs to --sampler generalised, not ${options.sampler}; leave one of them out`,
     );
   }
-  if (options.sChurn > 0 && options.sampler.startsWith('dpmpp')) {
+  if (options.sChurn !== null && options.sChurn > 0 && options.sampler.startsWith('dpmpp')) {
     throw usageError(
       'BAD_OPTION',
       `--s-churn belongs to the edm and generalised samplers; leave it out, or use --sampler dpmpp-2m-sde for fresh noise`,

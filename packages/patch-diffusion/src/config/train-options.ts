@@ -249,6 +249,13 @@ export const trainFields = {
     nullWord: 'none',
   }),
   samples: f.int('Images on a sample sheet', { group: OUTPUT, unit: 'images', min: 1, max: 1024 }),
+  sampleChurn: f.number(
+    'Added noise (S_churn) for sample sheets, and the default of generate; 0 is deterministic',
+    {
+      group: OUTPUT,
+      min: 0,
+    },
+  ),
   sampleSteps: f.int('Sampler steps for sample sheets, and the default of generate', {
     group: OUTPUT,
     unit: 'steps',

@@ -10,6 +10,7 @@ import type { Guidance } from '../diffusion/guidance.js';
 import { LatentDecoder, toPixels } from '../diffusion/latents.js';
 import type { Denoiser } from '../diffusion/preconditioning.js';
 import { sampleImages } from '../diffusion/sample.js';
+import type { SamplerOptions } from '../diffusion/samplers/index.js';
 import { UserError } from '../errors.js';
 import { loadAnySnapshot } from '../interchange/load-snapshot.js';
 import { extentName } from '../patches/extent.js';
@@ -69,13 +70,14 @@ export async function generate(
     prepareDenoiser(denoiser, device, options.precision);
     checkAgainstNetwork(options, denoiser, info.latents?.downFactor ?? 1);
     const numSteps = options.steps ?? info.train?.sampleSteps ?? DEFAULT_STEPS;
+    const sampler = { ...samplerSettings(options, info.train?.sampleChurn ?? 0), numSteps };
     decoder = await openDecoder(options, info, denoiser, device);
     guidance = await guidanceSettings(options, denoiser, device);
     const warning = guidanceWarning(guidance, denoiser);
     if (warning) context.onEvent?.({ type: 'warning', code: 'NO_LABEL_DROPOUT', message: warning });
     return {
       network,
-      ...(await writeImages(denoiser, decoder, guidance, options, numSteps, device, context)),
+      ...(await writeImages(denoiser, decoder, guidance, options, sampler, device, context)),
     };
   } finally {
     guidance?.guide?.dispose();
@@ -161,7 +163,7 @@ async function writeImages(
   decoder: LatentDecoder | null,
   guidance: Guidance | null,
   options: GenerateOptions,
-  numSteps: number,
+  sampler: SamplerOptions & { readonly numSteps: number },
   device: torch.Device,
   context: { signal?: AbortSignal; onEvent?: (event: GenerateEvent) => void },
 ): Promise<Omit<GenerateResult, 'network'>> {
@@ -173,6 +175,7 @@ async function writeImages(
     ? { height: asked.height / factor, width: asked.width / factor }
     : denoiser.imageExtent;
   const window = { ...extent, xStart: options.xStart / factor, yStart: options.yStart / factor };
+  const { numSteps } = sampler;
   const files: string[] = [];
   const forGrid: Uint8Array[] = [];
   let size: ImageSize = [0, 0, 0];
@@ -180,8 +183,7 @@ async function writeImages(
     const batch = seeds.slice(start, start + options.batch);
     const samples = await sampleImages(denoiser, {
       seeds: batch,
-      numSteps,
-      ...samplerSettings(options),
+      ...sampler,
       window,
       classIndex: options.class,
       guidance,

@@ -10,14 +10,17 @@ import { loadSnapshot } from '../training/snapshot.js';
 
 const usage = (code: string, message: string) => new UserError(code, message, { exitCode: 2 });
 
-/** The sampler's options; what is null stays at the sampler's own default. */
-export function samplerSettings(options: GenerateOptions): SamplerOptions {
+/**
+ * The sampler's options; what is null stays at the sampler's own default.
+ * @param churn S_churn where the options do not say
+ */
+export function samplerSettings(options: GenerateOptions, churn: number): SamplerOptions {
   return {
     sampler: options.sampler,
     sigmaMin: options.sigmaMin ?? undefined,
     sigmaMax: options.sigmaMax ?? undefined,
     rho: options.rho,
-    sChurn: options.sChurn,
+    sChurn: options.sChurn ?? (options.sampler === 'edm' ? churn : 0),
     sMin: options.sMin,
     sMax: options.sMax ?? Number.POSITIVE_INFINITY,
     sNoise: options.sNoise,

@@ -112,6 +112,7 @@ async function writeSamples(session: Session, emit: TrainEventListener, signal?:
     const batch = await sampleImages(state.ema, {
       seeds: seeds.slice(start, start + options.batch),
       numSteps: options.sampleSteps,
+      sChurn: options.sampleChurn,
       device,
       // A signal ends the run after the next update; a sheet that is being drawn is given up.
       onStep: () => new Promise(setImmediate),

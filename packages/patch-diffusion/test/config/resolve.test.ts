@@ -169,7 +169,7 @@ describe('resolveGenerateOptions', () => {
       sigmaMin: null,
       sigmaMax: null,
       rho: 7,
-      sChurn: 0,
+      sChurn: null,
       sNoise: 1,
       steps: null,
     });
