@@ -24,6 +24,7 @@ const common = {
   cond: false,
   xflip: false,
   maxImages: null,
+  order: 'window',
   holdout: 0,
   strict: false,
   latents: 'auto',

@@ -43,6 +43,11 @@ export const trainFields = {
     min: 1,
     nullWord: 'all',
   }),
+  order: f.choice(
+    'Order of the images: an endless sliding-window shuffle, as published, or each image once per epoch',
+    ['window', 'epochs'],
+    { group: DATA },
+  ),
   holdout: f.int('Images kept from training, for a held-out loss', { group: DATA, unit: 'images', min: 0 }),
   strict: f.boolean('Fail at the first unreadable image instead of skipping it', { group: DATA }),
   latents: f.boolOrAuto('Train on latents; auto: when the data is a file of `prepare --latents`', {

@@ -53,7 +53,7 @@ export async function openSession(
   const patchRandom = new Mt19937(options.seed);
   torch.manualSeed(patchRandom.randint(0, 2 ** 31));
   const { train: trainImages, heldOut } = splitImages(images, options);
-  const order = new InfiniteSampler({ length: trainImages.length, seed: options.seed });
+  const order = new InfiniteSampler({ length: trainImages.length, seed: options.seed, mode: options.order });
 
   const spec = describeDenoiser(options, images);
   const newDenoiser = () => prepareDenoiser(createDenoiser(spec), device, options.precision);
