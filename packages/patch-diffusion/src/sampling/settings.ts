@@ -20,7 +20,7 @@ export function samplerSettings(options: GenerateOptions, churn: number): Sample
     sigmaMin: options.sigmaMin ?? undefined,
     sigmaMax: options.sigmaMax ?? undefined,
     rho: options.rho,
-    sChurn: options.sChurn ?? (options.sampler === 'edm' ? churn : 0),
+    sChurn: options.sChurn ?? (options.sampler.startsWith('dpmpp') ? 0 : churn),
     sMin: options.sMin,
     sMax: options.sMax ?? Number.POSITIVE_INFINITY,
     sNoise: options.sNoise,
