@@ -6,8 +6,8 @@ export default defineConfig({
     // The native addon is one per process; processes also keep libtorch's thread pools apart.
     pool: 'forks',
     maxWorkers: 2,
-    testTimeout: 120_000,
-    hookTimeout: 120_000,
+    testTimeout: 300_000,
+    hookTimeout: 300_000,
     env: { OMP_NUM_THREADS: '1' },
   },
 });
