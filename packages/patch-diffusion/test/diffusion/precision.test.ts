@@ -28,8 +28,23 @@ const files = (existsSync(dir) ? readdirSync(dir) : []).filter((name) => {
   return !config.formula;
 });
 
-describe.skipIf(files.length === 0)('golden networks in half precision', () => {
-  it.each(files)('%s', (name) => {
+/** libtorch 1.13 has no float16 convolution on a CPU; nor does the command line use one (fp16 needs a GPU). */
+function convolves(dtype: torch.DType): boolean {
+  try {
+    torch.scope(() =>
+      torch.conv2d(torch.zeros([1, 1, 3, 3], { dtype }), torch.zeros([1, 1, 3, 3], { dtype })),
+    );
+    return true;
+  } catch {
+    console.warn(`skipped, this libtorch does not convolve ${dtype} on a CPU`);
+    return false;
+  }
+}
+
+const half = { bfloat16: true, float16: convolves('float16') };
+
+describe.each(['bfloat16', 'float16'] as const)('golden networks in %s', (dtype) => {
+  it.skipIf(!half[dtype] || files.length === 0).each(files)('%s', (name) => {
     const golden = openGolden<NetworkConfig>(join(dir, name));
     const { config, tensor, has, group } = golden;
     const net = createNetwork(networkFromOfficial(config.net.class, config.net.kwargs)).eval();
@@ -45,14 +60,11 @@ describe.skipIf(files.length === 0)('golden networks in half precision', () => {
             augmentLabels: optional('augment_labels'),
             random: replay(group(at('in', 'draw.'))),
           });
-        const expected = run('float32');
-        for (const dtype of ['bfloat16', 'float16'] as const) {
-          const actual = run(dtype);
-          expect(actual.dtype).toBe(dtype);
-          const { max, scale } = difference(actual, expected);
-          expect(max / scale, dtype).toBeLessThan(TOLERANCE[dtype]);
-          expect(max, `${dtype} differs at all`).toBeGreaterThan(0);
-        }
+        const actual = run(dtype);
+        expect(actual.dtype).toBe(dtype);
+        const { max, scale } = difference(actual, run('float32'));
+        expect(max / scale).toBeLessThan(TOLERANCE[dtype]);
+        expect(max, 'differs at all').toBeGreaterThan(0);
       }),
     );
     net.dispose();
@@ -61,21 +73,24 @@ describe.skipIf(files.length === 0)('golden networks in half precision', () => {
 });
 
 describe('a denoiser', () => {
-  it.each(PRECISIONS)('gives float32 and keeps float32 weights in %s', (precision) => {
-    const denoiser = tinyDenoiser(1);
-    torch.scope(() => {
-      const x = torch.randn([2, 3, 8, 8], { generator: new torch.Generator('cpu', 3) });
-      const positions = torch.zeros([1, 2, 8, 8]);
-      const expected = denoiser.forward(x, 0.5, { positions });
-      denoiser.computeDtype = activationDtype(precision);
-      const D = denoiser.forward(x, 0.5, { positions });
-      expect(D.dtype).toBe('float32');
-      const { max, scale } = difference(D, expected);
-      expect(max / scale).toBeLessThan(0.03);
-      for (const parameter of denoiser.parameters()) expect(parameter.dtype).toBe('float32');
-    });
-    denoiser.dispose();
-  });
+  it.each(PRECISIONS.filter((precision) => half.float16 || precision !== 'fp16'))(
+    'gives float32 and keeps float32 weights in %s',
+    (precision) => {
+      const denoiser = tinyDenoiser(1);
+      torch.scope(() => {
+        const x = torch.randn([2, 3, 8, 8], { generator: new torch.Generator('cpu', 3) });
+        const positions = torch.zeros([1, 2, 8, 8]);
+        const expected = denoiser.forward(x, 0.5, { positions });
+        denoiser.computeDtype = activationDtype(precision);
+        const D = denoiser.forward(x, 0.5, { positions });
+        expect(D.dtype).toBe('float32');
+        const { max, scale } = difference(D, expected);
+        expect(max / scale).toBeLessThan(0.03);
+        for (const parameter of denoiser.parameters()) expect(parameter.dtype).toBe('float32');
+      });
+      denoiser.dispose();
+    },
+  );
 
   it('is not prepared for float16 on a CPU', () => {
     const denoiser = tinyDenoiser(1);
