@@ -32,7 +32,7 @@ export type TypedArray =
 
 type TypedArrayConstructor = {
   readonly BYTES_PER_ELEMENT: number;
-  new (buffer: ArrayBuffer): TypedArray;
+  new (buffer: ArrayBufferLike, byteOffset: number, length: number): TypedArray;
 };
 
 const ARRAYS: Record<string, TypedArrayConstructor> = {
@@ -48,27 +48,14 @@ const ARRAYS: Record<string, TypedArrayConstructor> = {
   bool: Uint8Array,
 };
 
-/** The typed array that holds elements of this type; float16 and bfloat16 as raw bits. */
-export function typedArrayFor(dtype: string, buffer: ArrayBuffer): TypedArray {
+/**
+ * Elements in native byte order as the typed array that holds them, without a copy; float16 and bfloat16 as raw bits.
+ * @throws RangeError when the bytes do not begin at a multiple of the element's size in their buffer
+ */
+export function typedView({ buffer, byteOffset, byteLength }: Uint8Array, dtype: string): TypedArray {
   const ArrayType = ARRAYS[dtype];
   if (!ArrayType) throw new TypeError(`internal: no typed array holds ${dtype}`);
-  return new ArrayType(buffer);
-}
-
-const BYTES: Record<DType, number> = {
-  float64: 8,
-  float32: 4,
-  float16: 2,
-  bfloat16: 2,
-  int64: 8,
-  int32: 4,
-  uint8: 1,
-  bool: 1,
-};
-
-/** Bytes per element. */
-export function bytesPerElement(dtype: DType): number {
-  return BYTES[dtype];
+  return new ArrayType(buffer, byteOffset, byteLength / ArrayType.BYTES_PER_ELEMENT);
 }
 
 /** Whether the type is a floating-point one. */

@@ -12,7 +12,6 @@ export {
 } from './atomic-file.js';
 export { enableGrad, inferenceMode, isGradEnabled, noGrad, setGradEnabled } from './autograd.js';
 export {
-  bytesPerElement,
   type Device,
   type DType,
   isFloatingPoint,
@@ -20,6 +19,7 @@ export {
   type Reduction,
   type Scalar,
   type TypedArray,
+  typedView,
 } from './dtype.js';
 export { type ArgumentShape, TorchError, type TorchErrorCode } from './errors.js';
 export { hasOp, isLoaded } from './native.js';

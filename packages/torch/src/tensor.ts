@@ -10,7 +10,7 @@ import {
   isFloatingPoint,
   type MemoryFormat,
   type TypedArray,
-  typedArrayFor,
+  typedView,
 } from './dtype.js';
 import { TorchError } from './errors.js';
 import { native } from './native.js';
@@ -154,7 +154,7 @@ export class Tensor extends Handle {
    * BigInt64Array, bool and uint8 as a Uint8Array. Waits for the device.
    */
   toTypedArray(): TypedArray {
-    return typedArrayFor(this.dtype, native().toBytes(this._h));
+    return typedView(new Uint8Array(native().toBytes(this._h)), this.dtype);
   }
 
   /** A copy of the elements, row by row, converted to float32. Waits for the device. */
@@ -175,7 +175,7 @@ export class Tensor extends Handle {
    */
   async readback(): Promise<TypedArray> {
     const dtype = this.dtype;
-    return typedArrayFor(dtype, await native().readback(this._h));
+    return typedView(new Uint8Array(await native().readback(this._h)), dtype);
   }
 
   /** Replaces the elements, row by row, by those of an array of the same number of bytes. In place, unrecorded. */

@@ -55,6 +55,8 @@ const common = {
   out: 'runs',
   desc: null,
   nosubdir: false,
+  sampleTicks: 1,
+  samples: 16,
   sampleSec: null,
   sampleChurn: 0,
   device: 'auto',
@@ -86,11 +88,9 @@ const tiny: Defaults = {
   lr: 1e-3,
   lrRampupKimg: 2,
   emaHalflifeKimg: 20,
-  tickKimg: 2,
-  snapshotTicks: 10,
-  stateTicks: 10,
-  sampleTicks: 10,
-  samples: 16,
+  tickKimg: 5,
+  snapshotTicks: 5,
+  stateTicks: 5,
 };
 
 const small: Defaults = {
@@ -106,11 +106,9 @@ const small: Defaults = {
   lr: 5e-4,
   lrRampupKimg: 20,
   emaHalflifeKimg: 100,
-  tickKimg: 5,
-  snapshotTicks: 10,
-  stateTicks: 10,
-  sampleTicks: 10,
-  samples: 36,
+  tickKimg: 10,
+  snapshotTicks: 5,
+  stateTicks: 5,
 };
 
 /** README row "CelebA-64, also the template for FFHQ-64" (there on 8 GPUs, 32 images each). */
@@ -130,8 +128,6 @@ const celeba: Defaults = {
   tickKimg: 50,
   snapshotTicks: 50,
   stateTicks: 500,
-  sampleTicks: 50,
-  samples: 64,
   sampleSteps: 50,
 };
 
@@ -156,8 +152,6 @@ const lsun: Defaults = {
   tickKimg: 50,
   snapshotTicks: 50,
   stateTicks: 500,
-  sampleTicks: 50,
-  samples: 36,
   sampleSteps: 50,
 };
 

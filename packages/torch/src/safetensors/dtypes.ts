@@ -1,4 +1,5 @@
 /** Element types of files and of tensors, and the one way from raw bytes to a tensor. */
+import { typedView } from '../dtype.js';
 import { type Device, type DType, type Tensor, tensor } from '../tensor.js';
 import { SafetensorsError } from './error.js';
 import type { SafetensorsDType, TensorEntry } from './header.js';
@@ -50,25 +51,4 @@ export function tensorFromBytes(
 ): Tensor {
   const dtype = torchDType(entry, file);
   return tensor(typedView(bytes, dtype), { shape: [...entry.shape], dtype, ...(device ? { device } : {}) });
-}
-
-/** 16-bit floats stay raw bits in a Uint16Array, as in `Tensor.toTypedArray`. */
-function typedView(bytes: Uint8Array, dtype: DType) {
-  const { buffer, byteOffset, byteLength } = bytes;
-  switch (dtype) {
-    case 'float64':
-      return new Float64Array(buffer, byteOffset, byteLength / 8);
-    case 'float32':
-      return new Float32Array(buffer, byteOffset, byteLength / 4);
-    case 'float16':
-    case 'bfloat16':
-      return new Uint16Array(buffer, byteOffset, byteLength / 2);
-    case 'int64':
-      return new BigInt64Array(buffer, byteOffset, byteLength / 8);
-    case 'int32':
-      return new Int32Array(buffer, byteOffset, byteLength / 4);
-    case 'uint8':
-    case 'bool':
-      return bytes;
-  }
 }

@@ -97,10 +97,10 @@ async function runDemo(given: DemoFlags): Promise<void> {
   note(`
 Look at ${sheet}: real images in the first row, then what the model drew as it learnt.
 Longer training gives better images. With your own:
-  patch-diffusion prepare ./photos --out photos-64.zip --resolution 64
-  patch-diffusion train --data photos-64.zip --preset small
+  npx patch-diffusion prepare ./photos --out photos-64.zip --resolution 64
+  npx patch-diffusion train --data photos-64.zip --preset small
 This run goes on with:
-  patch-diffusion train --resume ${result.runDir} --max-sec 600`);
+  npx patch-diffusion train --resume ${result.runDir} --max-sec 600`);
 }
 
 /** The demo's own images, drawn once. */

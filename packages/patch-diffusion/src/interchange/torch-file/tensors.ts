@@ -115,32 +115,13 @@ export class TensorRef {
       );
     }
     const bytes = this.bytes();
-    return torch.tensor(typed(bytes, dtype), { shape: [...this.shape], dtype, device });
+    return torch.tensor(torch.typedView(bytes, dtype), { shape: [...this.shape], dtype, device });
   }
 }
 
 /** `bytes` at an address that is a multiple of `width`. */
 function aligned(bytes: Uint8Array, width: number): Uint8Array {
   return bytes.byteOffset % width === 0 ? bytes : new Uint8Array(bytes);
-}
-
-function typed({ buffer, byteOffset, byteLength }: Uint8Array, dtype: DType) {
-  switch (dtype) {
-    case 'float64':
-      return new Float64Array(buffer, byteOffset, byteLength / 8);
-    case 'float32':
-      return new Float32Array(buffer, byteOffset, byteLength / 4);
-    case 'float16':
-    case 'bfloat16':
-      return new Uint16Array(buffer, byteOffset, byteLength / 2);
-    case 'int64':
-      return new BigInt64Array(buffer, byteOffset, byteLength / 8);
-    case 'int32':
-      return new Int32Array(buffer, byteOffset, byteLength / 4);
-    case 'uint8':
-    case 'bool':
-      return new Uint8Array(buffer, byteOffset, byteLength);
-  }
 }
 
 const MAX_DIMS = 16;
