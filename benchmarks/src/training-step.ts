@@ -86,7 +86,7 @@ export class TrainingStep {
     const round = {
       ...{ patch, count: indices.length, weight: 1, random },
       makeBatch: () => {
-        const batch = makePatchBatch(this.#images, indices, patch, random, device);
+        const batch = makePatchBatch(this.#images, indices, patch, random, device, new TorchRandom());
         batchEnd = now(device);
         return batch;
       },

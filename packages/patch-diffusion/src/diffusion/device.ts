@@ -7,7 +7,7 @@ import { activationDtype, type Precision } from './precision.js';
 import type { Denoiser } from './preconditioning.js';
 
 /**
- * `auto` is the first GPU where libtorch has one, else the CPU.
+ * `auto` is the first CUDA device where libtorch has one, else the CPU.
  * @throws UserError when the device named is not there
  */
 export function resolveDevice(name: string): Device {
@@ -17,6 +17,12 @@ export function resolveDevice(name: string): Device {
       'BAD_DEVICE',
       `--device ${name} is not a device; use auto, cpu, cuda, cuda:1 or mps`,
       { exitCode: 2 },
+    );
+  }
+  if (name === 'mps' && !torch.mpsIsAvailable()) {
+    throw new UserError(
+      'NO_SUCH_DEVICE',
+      '--device mps: this libtorch has no Metal device (it needs a Mac with Apple silicon); use --device cpu',
     );
   }
   const index = Number(/^cuda:(\d+)$/.exec(name)?.[1] ?? 0);

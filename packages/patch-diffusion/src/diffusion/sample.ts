@@ -65,7 +65,7 @@ export interface SampleOptions extends SamplerOptions {
   /** Classifier-free guidance or autoguidance; by default none. */
   readonly guidance?: Guidance | null;
   readonly device?: Device;
-  /** Precision of the solver's state. Default float64. */
+  /** Precision of the solver's state. Default float64; always float32 on `mps`, which has no float64. */
   readonly stateDtype?: 'float64' | 'float32';
   /** Called after each solver step. */
   readonly onStep?: (step: number, numSteps: number) => void | Promise<void>;
@@ -77,7 +77,8 @@ export interface SampleOptions extends SamplerOptions {
  * @returns float images, roughly in [−1, 1], [N, C, H, W]; the caller disposes them
  */
 export async function sampleImages(denoiser: Denoiser, options: SampleOptions): Promise<Tensor> {
-  const { seeds, device = 'cpu', stateDtype = 'float64' } = options;
+  const { seeds, device = 'cpu' } = options;
+  const stateDtype = device === 'mps' ? 'float32' : (options.stateDtype ?? 'float64');
   const image = denoiser.imageExtent;
   const window = options.window ?? image;
   const random = new PerSampleRandom(seeds, device);

@@ -348,7 +348,11 @@ class SelfAttention extends Module {
 
 /** softmax(q kᵀ / √C) v of [N, L, C]. */
 function attend(q: Tensor, k: Tensor, v: Tensor): Tensor {
-  if (torch.hasOp('scaled_dot_product_attention')) return torch.scaledDotProductAttention(q, k, v);
+  if (torch.hasOp('scaled_dot_product_attention')) {
+    // The fused kernels want an axis for heads.
+    const [q1, k1, v1] = [q, k, v].map((t) => t.unsqueeze(1)) as [Tensor, Tensor, Tensor];
+    return torch.scaledDotProductAttention(q1, k1, v1).squeeze(1);
+  }
   const scores = torch.bmm(q, k.transpose(1, 2)).div(Math.sqrt(q.shape[2]!)); // [N, L, L]
   return torch.bmm(scores.softmax(-1), v);
 }

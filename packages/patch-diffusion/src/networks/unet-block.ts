@@ -137,7 +137,8 @@ export class UNetBlock extends Module {
 /** Softmax attention over the last axis of q, k, v [N, heads, c, L], with float32 scores: [N, heads, c, L]. */
 function attention(q: Tensor, k: Tensor, v: Tensor): Tensor {
   if (torch.hasOp('scaled_dot_product_attention')) {
-    const [qt, kt, vt] = [q, k, v].map((t) => t.transpose(2, 3));
+    // libtorch's fused kernels, which never hold the L × L scores, want the channels of a head side by side.
+    const [qt, kt, vt] = [q, k, v].map((t) => t.transpose(2, 3).contiguous());
     return torch.scaledDotProductAttention(qt, kt, vt).transpose(2, 3);
   }
   const c = q.shape[2];

@@ -17,15 +17,9 @@ export interface PatchOffsets {
 }
 
 /** Draws a uniform position per sample; a patch as large as the image stays at the origin without a draw. */
-export function drawOffsets(
-  count: number,
-  patch: Extent,
-  image: Extent,
-  random: RandomSource,
-  device: Device = 'cpu',
-): PatchOffsets {
+export function drawOffsets(count: number, patch: Extent, image: Extent, random: RandomSource): PatchOffsets {
   if (patch.height === image.height && patch.width === image.width) {
-    const zeros = torch.zeros([count], { dtype: 'int64', device });
+    const zeros = torch.zeros([count], { dtype: 'int64' });
     return { rows: zeros, cols: zeros };
   }
   const rows = random.randint('i', 0, image.height - patch.height + 1, [count]);

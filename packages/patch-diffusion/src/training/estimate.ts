@@ -73,7 +73,7 @@ function measure(
 }
 
 function usedBytes(device: torch.Device): number {
-  return torch.cudaIsAvailable() && device.startsWith('cuda')
-    ? (torch.cudaMemory()?.allocatedBytes ?? 0)
+  return device.startsWith('cuda')
+    ? (torch.cudaMemory(Number(device.split(':')[1] ?? 0))?.allocatedBytes ?? 0)
     : process.memoryUsage.rss();
 }

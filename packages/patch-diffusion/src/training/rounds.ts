@@ -43,6 +43,8 @@ export interface Update {
 export async function nextUpdate(options: RoundsOptions, progress: number): Promise<Update> {
   const { images, order, patchRandom, device, augmentImages } = options;
   const plan = planUpdate(options.schedule, options, progress, () => patchRandom.randomDouble());
+  // Places are drawn where the pixels are, so that no update waits for a GPU.
+  const places = new TorchRandom('cpu');
   const rounds: Round[] = [];
   for (const { patch, count, weight } of plan.rounds) {
     const indices = order.next(count);
@@ -55,8 +57,8 @@ export async function nextUpdate(options: RoundsOptions, progress: number): Prom
       random,
       makeBatch: () =>
         augmentImages
-          ? makeAugmentedBatch(augmentImages, images, indices, patch, random, device)
-          : makePatchBatch(images, indices, patch, random, device),
+          ? makeAugmentedBatch(augmentImages, images, indices, patch, random, device, places)
+          : makePatchBatch(images, indices, patch, random, device, places),
     });
   }
   return { rounds, images: plan.images };
@@ -65,6 +67,7 @@ export async function nextUpdate(options: RoundsOptions, progress: number): Prom
 /**
  * Cuts a patch out of each image and adds the coordinate channels. Pixels become [−1, 1]; latents are drawn from their
  * distributions, for the patch only.
+ * @param places draws where the patches lie
  */
 export function makePatchBatch(
   images: DataSet,
@@ -72,8 +75,9 @@ export function makePatchBatch(
   patch: Extent,
   random: RandomSource,
   device: Device,
+  places: RandomSource = random,
 ): LossBatch {
-  const offsets = drawOffsets(indices.length, patch, images, random, device);
+  const offsets = drawOffsets(indices.length, patch, images, places);
   const [rows, cols] = [offsets.rows, offsets.cols].map(
     (t) => t.to({ dtype: 'int32' }).toTypedArray() as Int32Array,
   );
@@ -99,6 +103,7 @@ function makeAugmentedBatch(
   patch: Extent,
   random: RandomSource,
   device: Device,
+  places: RandomSource,
 ): LossBatch {
   const whole = makePatchBatch(
     images,
@@ -107,7 +112,7 @@ function makeAugmentedBatch(
     random,
     device,
   );
-  const offsets = drawOffsets(indices.length, patch, images, random, device);
+  const offsets = drawOffsets(indices.length, patch, images, places);
   const augmented = augment(whole.images, random);
   return {
     images: extractPatches(augmented.images, patch, offsets),
