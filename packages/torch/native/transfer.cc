@@ -76,24 +76,16 @@ napi_value write_bytes(Call& call) {
 
 at::Tensor on_cpu(const at::Tensor& tensor) { return tensor.detach().to(at::kCPU).contiguous(); }
 
-napi_value array_buffer(napi_env env, const at::Tensor& tensor) {
-  const size_t size = byte_count(tensor);
-  napi_value buffer;
-  void* data;
-  check(env, napi_create_arraybuffer(env, size, &data, &buffer));
-  if (size > 0) std::memcpy(data, tensor.data_ptr(), size);
-  return buffer;
+// Arrays come from JavaScript, which can say that there is no memory for one; Node-API would end the process.
+void copy_out(napi_env env, const at::Tensor& contiguous, napi_value array) {
+  const Bytes bytes = get_bytes(env, array);
+  require_size("copyToArray", contiguous, bytes.size);
+  if (bytes.size > 0) std::memcpy(bytes.data, contiguous.data_ptr(), bytes.size);
 }
 
-// toBytes(handle) -> ArrayBuffer, row-major
-napi_value to_bytes(Call& call) { return array_buffer(call.env, on_cpu(get_tensor(call.state, call.args[0]))); }
-
-// readBytes(handle, array): like toBytes, into an array that the caller has.
+// readBytes(handle, array): the tensor's elements, row-major, into an array of the same number of bytes.
 napi_value read_bytes(Call& call) {
-  const at::Tensor tensor = on_cpu(get_tensor(call.state, call.args[0]));
-  const Bytes bytes = get_bytes(call.env, call.args[1]);
-  require_size("copyToArray", tensor, bytes.size);
-  if (bytes.size > 0) std::memcpy(bytes.data, tensor.data_ptr(), bytes.size);
+  copy_out(call.env, on_cpu(get_tensor(call.state, call.args[0])), call.args[1]);
   return nullptr;
 }
 
@@ -114,6 +106,7 @@ struct Readback {
   State* state;
   at::Tensor host;
   std::unique_ptr<c10::Event> event;
+  napi_ref array = nullptr;
   napi_deferred deferred = nullptr;
   napi_async_work work = nullptr;
   std::string failure;
@@ -131,10 +124,14 @@ void readback_wait(napi_env, void* data) {
 void readback_done(napi_env env, napi_status status, void* data) {
   std::unique_ptr<Readback> job(static_cast<Readback*>(data));
   napi_delete_async_work(env, job->work);
+  napi_value array = nullptr;
+  napi_get_reference_value(env, job->array, &array);
+  napi_delete_reference(env, job->array);
   try {
     if (status != napi_ok) throw Fault("ERR_TORCH", "readback: cancelled");
     if (!job->failure.empty()) throw Fault("ERR_TORCH", "readback: " + job->failure);
-    napi_resolve_deferred(env, job->deferred, array_buffer(env, job->host));
+    copy_out(env, job->host, array);
+    napi_resolve_deferred(env, job->deferred, array);
   } catch (...) {
     rethrow_to_js(*job->state, "readback", nullptr, nullptr);
     napi_value error = nullptr;
@@ -143,18 +140,19 @@ void readback_done(napi_env env, napi_status status, void* data) {
   }
 }
 
-// readback(handle) -> Promise<ArrayBuffer>
+// readback(handle, array) -> Promise<array>: readBytes that does not wait for the device
 napi_value readback(Call& call) {
   const at::Tensor source = get_tensor(call.state, call.args[0]).detach();
   napi_deferred deferred;
   napi_value promise;
   if (!source.device().is_cuda()) {
     // Nothing to wait for: a copy in memory is as fast as handing it to another thread.
-    napi_value buffer = array_buffer(call.env, on_cpu(source));
+    copy_out(call.env, on_cpu(source), call.args[1]);
     check(call.env, napi_create_promise(call.env, &deferred, &promise));
-    check(call.env, napi_resolve_deferred(call.env, deferred, buffer));
+    check(call.env, napi_resolve_deferred(call.env, deferred, call.args[1]));
     return promise;
   }
+  require_size("readback", source, get_bytes(call.env, call.args[1]).size);
   auto job = std::make_unique<Readback>();
   job->state = &call.state;
   {
@@ -167,6 +165,7 @@ napi_value readback(Call& call) {
   }
   check(call.env, napi_create_promise(call.env, &deferred, &promise));
   job->deferred = deferred;
+  check(call.env, napi_create_reference(call.env, call.args[1], 1, &job->array));
   check(call.env, napi_create_async_work(call.env, nullptr, make_string(call.env, "torch.readback"), readback_wait,
                                          readback_done, job.get(), &job->work));
   check(call.env, napi_queue_async_work(call.env, job->work));
@@ -180,7 +179,6 @@ void define_transfer(State& state, napi_value exports) {
   define(state, exports,
          {{"fromBytes", entry<from_bytes>},
           {"writeBytes", entry<write_bytes>},
-          {"toBytes", entry<to_bytes>},
           {"readBytes", entry<read_bytes>},
           {"item", entry<item>},
           {"readback", entry<readback>}});

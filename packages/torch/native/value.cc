@@ -6,6 +6,7 @@
 #include <c10/core/Scalar.h>
 
 #include <cmath>
+#include <optional>
 
 #include "operator.h"
 
@@ -111,18 +112,30 @@ at::Scalar to_scalar(State& state, const Argument& argument, napi_value value) {
   wrong(argument, "a number");
 }
 
+// Closes a handle scope on every way out: Node ends the process over one that stays open.
+class HandleScope {
+ public:
+  explicit HandleScope(napi_env env) : env_(env) { check(env, napi_open_handle_scope(env, &scope_)); }
+  ~HandleScope() { napi_close_handle_scope(env_, scope_); }
+  HandleScope(const HandleScope&) = delete;
+  HandleScope& operator=(const HandleScope&) = delete;
+
+ private:
+  napi_env env_;
+  napi_handle_scope scope_ = nullptr;
+};
+
 template <typename F>
 void each(State& state, const Argument& argument, napi_value array, const char* expected, F&& visit) {
   uint32_t length;
   if (napi_get_array_length(state.env, array, &length) != napi_ok) wrong(argument, expected);
   for (uint32_t i = 0; i < length; ++i) {
     // Long lists (foreach operators) must not pile up handles for the whole call.
-    napi_handle_scope scope = nullptr;
-    if (length > 64) check(state.env, napi_open_handle_scope(state.env, &scope));
+    std::optional<HandleScope> scope;
+    if (length > 64) scope.emplace(state.env);
     napi_value element;
     check(state.env, napi_get_element(state.env, array, i, &element));
     visit(element);
-    if (scope != nullptr) check(state.env, napi_close_handle_scope(state.env, scope));
   }
 }
 

@@ -132,18 +132,22 @@ function parameters(group, skipSelf) {
   return list.join(', ');
 }
 
-/** Variants that one signature can stand for: same parameters but for their types, same result. */
+/** Variants that one signature can stand for: same result, same parameters but for the type of one. */
 function groups(variants) {
-  const byKey = new Map();
-  for (const variant of variants) {
-    const key = [
+  const key = (variant) =>
+    [
       variant.positional.map((arg) => arg.optionalHere).join(),
       variant.keyword.length ? optionsType(variant) : '',
       returnType(variant, 'self'),
     ].join(';');
-    byKey.set(key, [...(byKey.get(key) ?? []), variant]);
+  const differences = (a, b) => a.positional.filter((arg, i) => arg.type !== b.positional[i].type).length;
+  const result = [];
+  for (const variant of variants) {
+    const group = result.find(([first]) => key(first) === key(variant) && differences(first, variant) <= 1);
+    if (group) group.push(variant);
+    else result.push([variant]);
   }
-  return [...byKey.values()];
+  return result;
 }
 
 /** The call of one variant; `names[i]` is the expression of positional argument i. */
@@ -166,7 +170,7 @@ function typeTest(arg, name) {
     Tensor: `${name} instanceof Tensor`,
     'Tensor[]': `isTensors(${name})`,
     'Tensor?[]': `Array.isArray(${name})`,
-    Scalar: `typeof ${name} !== 'object'`,
+    Scalar: `isScalar(${name})`,
     int: `typeof ${name} === 'number'`,
     float: `typeof ${name} === 'number'`,
     bool: `typeof ${name} === 'boolean'`,
@@ -254,7 +258,12 @@ import { Tensor, wrap, wrapAll } from '../tensor.js';
 import { type Arg, g, h, hs, op } from './bind.js';
 
 function isOptions(value: Arg): boolean {
-  return value === undefined || (typeof value === 'object' && !(value instanceof Tensor) && !Array.isArray(value));
+  if (value === undefined) return true;
+  return typeof value === 'object' && value !== null && !(value instanceof Tensor) && !Array.isArray(value);
+}
+
+function isScalar(value: Arg): boolean {
+  return typeof value === 'number' || typeof value === 'bigint' || typeof value === 'boolean';
 }
 
 function isTensors(value: Arg): boolean {

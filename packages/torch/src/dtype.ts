@@ -1,6 +1,7 @@
 /**
  * Element types, devices and memory formats, and which typed array holds which element type.
  */
+import { TorchError } from './errors.js';
 
 /** Element types of tensors. */
 export type DType = 'float64' | 'float32' | 'float16' | 'bfloat16' | 'int64' | 'int32' | 'uint8' | 'bool';
@@ -32,6 +33,7 @@ export type TypedArray =
 
 type TypedArrayConstructor = {
   readonly BYTES_PER_ELEMENT: number;
+  new (length: number): TypedArray;
   new (buffer: ArrayBufferLike, byteOffset: number, length: number): TypedArray;
 };
 
@@ -49,13 +51,38 @@ const ARRAYS: Record<string, TypedArrayConstructor> = {
 };
 
 /**
+ * A typed array for that many elements.
+ * @throws TorchError `ERR_TORCH_MEMORY` when there is no memory for it
+ */
+export function newTypedArray(dtype: string, length: number): TypedArray {
+  const ArrayType = arrayType(dtype);
+  try {
+    return new ArrayType(length);
+  } catch (cause) {
+    const bytes = length * ArrayType.BYTES_PER_ELEMENT;
+    throw new TorchError(
+      'ERR_TORCH_MEMORY',
+      `out of memory: no room for an array of ${bytes} bytes`,
+      undefined,
+      undefined,
+      { cause },
+    );
+  }
+}
+
+/**
  * Elements in native byte order as the typed array that holds them, without a copy; float16 and bfloat16 as raw bits.
  * @throws RangeError when the bytes do not begin at a multiple of the element's size in their buffer
  */
 export function typedView({ buffer, byteOffset, byteLength }: Uint8Array, dtype: string): TypedArray {
+  const ArrayType = arrayType(dtype);
+  return new ArrayType(buffer, byteOffset, byteLength / ArrayType.BYTES_PER_ELEMENT);
+}
+
+function arrayType(dtype: string): TypedArrayConstructor {
   const ArrayType = ARRAYS[dtype];
   if (!ArrayType) throw new TypeError(`internal: no typed array holds ${dtype}`);
-  return new ArrayType(buffer, byteOffset, byteLength / ArrayType.BYTES_PER_ELEMENT);
+  return ArrayType;
 }
 
 /** Whether the type is a floating-point one. */

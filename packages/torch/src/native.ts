@@ -82,10 +82,9 @@ export interface NativeAddon {
   // transfer
   fromBytes(data: ArrayBufferView, shape: readonly number[], dtype: string, device: string): number;
   writeBytes(handle: number, data: ArrayBufferView): void;
-  toBytes(handle: number): ArrayBuffer;
   readBytes(handle: number, data: ArrayBufferView): void;
   item(handle: number): number;
-  readback(handle: number): Promise<ArrayBuffer>;
+  readback<A extends ArrayBufferView>(handle: number, data: A): Promise<A>;
   // runtime
   version(): NativeVersion;
   getNumThreads(): number;

@@ -9,8 +9,8 @@ import {
   type DType,
   isFloatingPoint,
   type MemoryFormat,
+  newTypedArray,
   type TypedArray,
-  typedView,
 } from './dtype.js';
 import { TorchError } from './errors.js';
 import { native } from './native.js';
@@ -154,18 +154,19 @@ export class Tensor extends Handle {
    * BigInt64Array, bool and uint8 as a Uint8Array. Waits for the device.
    */
   toTypedArray(): TypedArray {
-    return typedView(new Uint8Array(native().toBytes(this._h)), this.dtype);
+    return this.copyToArray(newTypedArray(this.dtype, this.numel));
   }
 
   /** A copy of the elements, row by row, converted to float32. Waits for the device. */
   toFloat32Array(): Float32Array {
-    const addon = native();
-    if (this.dtype === 'float32') return new Float32Array(addon.toBytes(this._h));
+    const array = newTypedArray('float32', this.numel) as Float32Array;
+    if (this.dtype === 'float32') return this.copyToArray(array);
     const converted: number = to.f(this._h, 'float32', 'cpu');
     try {
-      return new Float32Array(addon.toBytes(converted));
+      native().readBytes(converted, array);
+      return array;
     } finally {
-      addon.release(converted);
+      native().release(converted);
     }
   }
 
@@ -174,8 +175,7 @@ export class Tensor extends Handle {
    * in it) and the promise settles when it has arrived.
    */
   async readback(): Promise<TypedArray> {
-    const dtype = this.dtype;
-    return typedView(new Uint8Array(await native().readback(this._h)), dtype);
+    return native().readback(this._h, newTypedArray(this.dtype, this.numel));
   }
 
   /** Replaces the elements, row by row, by those of an array of the same number of bytes. In place, unrecorded. */

@@ -79,6 +79,14 @@ describe('TorchError', () => {
     expect(stale.isDisposed).toBe(true);
   });
 
+  it('says so of one freed tensor in a long list', () => {
+    torch.scope(() => {
+      const list = Array.from({ length: 100 }, () => torch.zeros([1]));
+      list[80]!.dispose();
+      expect(() => torch.cat(list)).toThrow(expect.objectContaining({ code: 'ERR_TORCH_DISPOSED' }));
+    });
+  });
+
   it('survives absurd requests', () => {
     const error = failure(() => torch.empty([2 ** 40, 2 ** 10]));
     expect(error.code).toBe('ERR_TORCH_MEMORY');

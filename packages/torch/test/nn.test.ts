@@ -83,6 +83,7 @@ describe('Module', () => {
     );
     expect(liveTensors() - before).toBe(NAMES.length);
     net.dispose();
+    net.dispose();
     expect(liveTensors()).toBe(before);
   });
 

@@ -24,6 +24,36 @@ describe('overloads', () => {
     });
   });
 
+  it('tells random_(), random_(to) and random_(from, to) apart', () => {
+    torch.scope(() => {
+      const range = (x: torch.Tensor) => [x.min().item(), x.max().item()];
+      const x = torch.zeros([1000]);
+      expect(range(x.random_(10))).toEqual([0, 9]);
+      expect(range(x.random_(5, 8))).toEqual([5, 7]);
+      expect(range(x.random_())[1]).toBeGreaterThan(1000);
+    });
+  });
+
+  it('tells orders of matrix norms apart', () => {
+    torch.scope(() => {
+      const x = torch.tensor([
+        [3, 0],
+        [0, 4],
+      ]);
+      expect(torch.linalgMatrixNorm(x).item()).toBeCloseTo(5);
+      expect(torch.linalgMatrixNorm(x, 'fro').item()).toBeCloseTo(5);
+      expect(torch.linalgMatrixNorm(x, 2).item()).toBeCloseTo(4);
+    });
+  });
+
+  it('takes null for a default in the middle', () => {
+    torch.scope(() => {
+      const x = torch.arange(0, 3, null, { dtype: 'float32' });
+      expect(x.dtype).toBe('float32');
+      expect(numbers(x)).toEqual([0, 1, 2]);
+    });
+  });
+
   it('tells max(), max(dim) and max(other) apart', () => {
     torch.scope(() => {
       const x = torch.tensor([

@@ -108,6 +108,14 @@ describe('writeSafetensors and SafetensorsFile', () => {
     expect(header.odd!.data_offsets).toEqual([16, 19]);
   });
 
+  it('refuse element types that only operators make', async () => {
+    using short = torch.ones([2]).to({ dtype: 'int16' as 'int32' });
+    const path = join(folder, 'short.safetensors');
+    await expect(writeSafetensors(path, [['s', short]])).rejects.toThrow(
+      /tensor "s" is int16; supported are float64/,
+    );
+  });
+
   it('keep the old file when writing fails', async () => {
     const path = join(folder, 'old.safetensors');
     using good = torch.ones([1]);

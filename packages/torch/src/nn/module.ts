@@ -177,9 +177,10 @@ export abstract class Module {
     return summaryTable(this, depth);
   }
 
-  /** Frees all tensors here and below. */
+  /** Frees all tensors here and below; harmless when repeated. */
   dispose(): void {
     for (const tensor of this.stateDict().values()) {
+      if (tensor.isDisposed) continue;
       tensor.grad = null;
       tensor.dispose();
     }

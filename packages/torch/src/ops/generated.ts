@@ -7,9 +7,12 @@ import { Tensor, wrap, wrapAll } from '../tensor.js';
 import { type Arg, g, h, hs, op } from './bind.js';
 
 function isOptions(value: Arg): boolean {
-  return (
-    value === undefined || (typeof value === 'object' && !(value instanceof Tensor) && !Array.isArray(value))
-  );
+  if (value === undefined) return true;
+  return typeof value === 'object' && value !== null && !(value instanceof Tensor) && !Array.isArray(value);
+}
+
+function isScalar(value: Arg): boolean {
+  return typeof value === 'number' || typeof value === 'bigint' || typeof value === 'boolean';
 }
 
 function isTensors(value: Arg): boolean {
@@ -308,9 +311,13 @@ export function uniform_(
   return self;
 }
 
-const $random__from = op('random_', 'from', 'self from to generator');
-const $random__to = op('random_', 'to', 'self to generator');
 const $random_ = op('random_', '', 'self generator');
+const $random__to = op('random_', 'to', 'self to generator');
+const $random__from = op('random_', 'from', 'self from to generator');
+/** Becomes uniform integers. */
+export function random_(self: Tensor, options?: { generator?: Generator | null }): Tensor;
+/** Becomes uniform integers. */
+export function random_(self: Tensor, to: number, options?: { generator?: Generator | null }): Tensor;
 /** Becomes uniform integers. */
 export function random_(
   self: Tensor,
@@ -318,20 +325,16 @@ export function random_(
   to?: number | null,
   options?: { generator?: Generator | null },
 ): Tensor;
-/** Becomes uniform integers. */
-export function random_(self: Tensor, to: number, options?: { generator?: Generator | null }): Tensor;
-/** Becomes uniform integers. */
-export function random_(self: Tensor, options?: { generator?: Generator | null }): Tensor;
 export function random_(a0?: Arg, a1?: Arg, a2?: Arg, a3?: Arg): Arg {
-  if (typeof a1 === 'number' && (a2 === undefined || a2 === null || typeof a2 === 'number')) {
-    $random__from.f(h(a0), a1, a2, g(a3?.generator));
+  if (isOptions(a1)) {
+    $random_.f(h(a0), g(a1?.generator));
     return a0;
   }
-  if (typeof a1 === 'number') {
+  if (isOptions(a2)) {
     $random__to.f(h(a0), a1, g(a2?.generator));
     return a0;
   }
-  $random_.f(h(a0), g(a1?.generator));
+  $random__from.f(h(a0), a1, a2, g(a3?.generator));
   return a0;
 }
 
@@ -539,9 +542,11 @@ const $pow_Tensor_Scalar = op('pow', 'Tensor_Scalar', 'self exponent');
 const $pow_Tensor_Tensor = op('pow', 'Tensor_Tensor', 'self exponent');
 const $pow_Scalar = op('pow', 'Scalar', 'self exponent');
 /** `self` to the power `exponent`. */
-export function pow(self: Tensor | Scalar, exponent: Scalar | Tensor): Tensor;
+export function pow(self: Tensor, exponent: Scalar | Tensor): Tensor;
+/** `self` to the power `exponent`. */
+export function pow(self: Scalar, exponent: Tensor): Tensor;
 export function pow(a0?: Arg, a1?: Arg): Arg {
-  if (a0 instanceof Tensor && typeof a1 !== 'object') {
+  if (a0 instanceof Tensor && isScalar(a1)) {
     return wrap($pow_Tensor_Scalar.f(h(a0), a1));
   }
   if (a0 instanceof Tensor) {
@@ -555,7 +560,7 @@ const $pow__Tensor = op('pow_', 'Tensor', 'self exponent');
 /** Becomes `self` to the power `exponent`. */
 export function pow_(self: Tensor, exponent: Scalar | Tensor): Tensor;
 export function pow_(a0?: Arg, a1?: Arg): Arg {
-  if (typeof a1 !== 'object') {
+  if (isScalar(a1)) {
     $pow__Scalar.f(h(a0), a1);
     return a0;
   }
@@ -568,7 +573,7 @@ const $lerp_Tensor = op('lerp', 'Tensor', 'self end weight');
 /** `self + weight · (end - self)`. */
 export function lerp(self: Tensor, end: Tensor, weight: Scalar | Tensor): Tensor;
 export function lerp(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
-  if (typeof a2 !== 'object') {
+  if (isScalar(a2)) {
     return wrap($lerp_Scalar.f(h(a0), h(a1), a2));
   }
   return wrap($lerp_Tensor.f(h(a0), h(a1), h(a2)));
@@ -579,7 +584,7 @@ const $lerp__Tensor = op('lerp_', 'Tensor', 'self end weight');
 /** Becomes `self + weight · (end - self)`. */
 export function lerp_(self: Tensor, end: Tensor, weight: Scalar | Tensor): Tensor;
 export function lerp_(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
-  if (typeof a2 !== 'object') {
+  if (isScalar(a2)) {
     $lerp__Scalar.f(h(a0), h(a1), a2);
     return a0;
   }
@@ -837,11 +842,13 @@ export function trunc(self: Tensor): Tensor {
 const $clamp = op('clamp', '', 'self min max');
 const $clamp_Tensor = op('clamp', 'Tensor', 'self min max');
 /** Limited to [min, max]. */
-export function clamp(self: Tensor, min?: Scalar | Tensor | null, max?: Scalar | Tensor | null): Tensor;
+export function clamp(self: Tensor, min?: Scalar | null, max?: Scalar | null): Tensor;
+/** Limited to [min, max]. */
+export function clamp(self: Tensor, min?: Tensor | null, max?: Tensor | null): Tensor;
 export function clamp(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
   if (
-    (a1 === undefined || a1 === null || typeof a1 !== 'object') &&
-    (a2 === undefined || a2 === null || typeof a2 !== 'object')
+    (a1 === undefined || a1 === null || isScalar(a1)) &&
+    (a2 === undefined || a2 === null || isScalar(a2))
   ) {
     return wrap($clamp.f(h(a0), a1, a2));
   }
@@ -851,11 +858,13 @@ export function clamp(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
 const $clamp_ = op('clamp_', '', 'self min max');
 const $clamp__Tensor = op('clamp_', 'Tensor', 'self min max');
 /** Becomes limited to [min, max]. */
-export function clamp_(self: Tensor, min?: Scalar | Tensor | null, max?: Scalar | Tensor | null): Tensor;
+export function clamp_(self: Tensor, min?: Scalar | null, max?: Scalar | null): Tensor;
+/** Becomes limited to [min, max]. */
+export function clamp_(self: Tensor, min?: Tensor | null, max?: Tensor | null): Tensor;
 export function clamp_(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
   if (
-    (a1 === undefined || a1 === null || typeof a1 !== 'object') &&
-    (a2 === undefined || a2 === null || typeof a2 !== 'object')
+    (a1 === undefined || a1 === null || isScalar(a1)) &&
+    (a2 === undefined || a2 === null || isScalar(a2))
   ) {
     $clamp_.f(h(a0), a1, a2);
     return a0;
@@ -869,7 +878,7 @@ const $clamp_min_Tensor = op('clamp_min', 'Tensor', 'self min');
 /** At least `min`. */
 export function clampMin(self: Tensor, min: Scalar | Tensor): Tensor;
 export function clampMin(a0?: Arg, a1?: Arg): Arg {
-  if (typeof a1 !== 'object') {
+  if (isScalar(a1)) {
     return wrap($clamp_min.f(h(a0), a1));
   }
   return wrap($clamp_min_Tensor.f(h(a0), h(a1)));
@@ -880,7 +889,7 @@ const $clamp_min__Tensor = op('clamp_min_', 'Tensor', 'self min');
 /** Becomes at least `min`. */
 export function clampMin_(self: Tensor, min: Scalar | Tensor): Tensor;
 export function clampMin_(a0?: Arg, a1?: Arg): Arg {
-  if (typeof a1 !== 'object') {
+  if (isScalar(a1)) {
     $clamp_min_.f(h(a0), a1);
     return a0;
   }
@@ -893,7 +902,7 @@ const $clamp_max_Tensor = op('clamp_max', 'Tensor', 'self max');
 /** At most `max`. */
 export function clampMax(self: Tensor, max: Scalar | Tensor): Tensor;
 export function clampMax(a0?: Arg, a1?: Arg): Arg {
-  if (typeof a1 !== 'object') {
+  if (isScalar(a1)) {
     return wrap($clamp_max.f(h(a0), a1));
   }
   return wrap($clamp_max_Tensor.f(h(a0), h(a1)));
@@ -904,7 +913,7 @@ const $clamp_max__Tensor = op('clamp_max_', 'Tensor', 'self max');
 /** Becomes at most `max`. */
 export function clampMax_(self: Tensor, max: Scalar | Tensor): Tensor;
 export function clampMax_(a0?: Arg, a1?: Arg): Arg {
-  if (typeof a1 !== 'object') {
+  if (isScalar(a1)) {
     $clamp_max_.f(h(a0), a1);
     return a0;
   }
@@ -1209,11 +1218,13 @@ const $where_ScalarSelf = op('where', 'ScalarSelf', 'condition self other');
 const $where_Scalar = op('where', 'Scalar', 'condition self other');
 /** `self` where the condition holds, else `other`. */
 export function where(condition: Tensor, self: Tensor | Scalar, other: Tensor | Scalar): Tensor;
+/** `self` where the condition holds, else `other`. */
+export function where(condition: Tensor, self: Scalar, other: Scalar): Tensor;
 export function where(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
   if (a1 instanceof Tensor && a2 instanceof Tensor) {
     return wrap($where_self.f(h(a0), h(a1), h(a2)));
   }
-  if (a1 instanceof Tensor && typeof a2 !== 'object') {
+  if (a1 instanceof Tensor && isScalar(a2)) {
     return wrap($where_ScalarOther.f(h(a0), h(a1), a2));
   }
   if (a2 instanceof Tensor) {
@@ -1695,11 +1706,9 @@ export function permute(self: Tensor, dims: readonly number[]): Tensor {
 const $movedim_int = op('movedim', 'int', 'self source destination');
 const $movedim_intlist = op('movedim', 'intlist', 'self source destination');
 /** Dimensions moved to other places. */
-export function movedim(
-  self: Tensor,
-  source: number | readonly number[],
-  destination: number | readonly number[],
-): Tensor;
+export function movedim(self: Tensor, source: number, destination: number): Tensor;
+/** Dimensions moved to other places. */
+export function movedim(self: Tensor, source: readonly number[], destination: readonly number[]): Tensor;
 export function movedim(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
   if (typeof a1 === 'number' && typeof a2 === 'number') {
     return wrap($movedim_int.f(h(a0), a1, a2));
@@ -2065,7 +2074,7 @@ const $masked_fill_Tensor = op('masked_fill', 'Tensor', 'self mask value');
 /** A copy with a value where the mask holds. */
 export function maskedFill(self: Tensor, mask: Tensor, value: Scalar | Tensor): Tensor;
 export function maskedFill(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
-  if (typeof a2 !== 'object') {
+  if (isScalar(a2)) {
     return wrap($masked_fill_Scalar.f(h(a0), h(a1), a2));
   }
   return wrap($masked_fill_Tensor.f(h(a0), h(a1), h(a2)));
@@ -2076,7 +2085,7 @@ const $masked_fill__Tensor = op('masked_fill_', 'Tensor', 'self mask value');
 /** Gets a value where the mask holds. */
 export function maskedFill_(self: Tensor, mask: Tensor, value: Scalar | Tensor): Tensor;
 export function maskedFill_(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
-  if (typeof a2 !== 'object') {
+  if (isScalar(a2)) {
     $masked_fill__Scalar.f(h(a0), h(a1), a2);
     return a0;
   }
@@ -2261,7 +2270,7 @@ export function linalgMatrixNorm(
   options?: { dtype?: DType | null },
 ): Tensor;
 export function linalgMatrixNorm(a0?: Arg, a1?: Arg, a2?: Arg, a3?: Arg, a4?: Arg): Arg {
-  if (typeof a1 !== 'object') {
+  if (isScalar(a1)) {
     return wrap($linalg_matrix_norm.f(h(a0), a1, a2, a3, a4?.dtype));
   }
   return wrap($linalg_matrix_norm_str_ord.f(h(a0), a1, a2, a3, a4?.dtype));
@@ -2826,7 +2835,7 @@ export function _foreachAdd(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
   if (isTensors(a1)) {
     return wrapAll($_foreach_add_List.f(hs(a0), hs(a1), a2?.alpha));
   }
-  if (typeof a1 !== 'object') {
+  if (isScalar(a1)) {
     return wrapAll($_foreach_add_Scalar.f(hs(a0), a1));
   }
   return wrapAll($_foreach_add_ScalarList.f(hs(a0), a1));
@@ -2848,7 +2857,7 @@ export function _foreachAdd_(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
     $_foreach_add__List.f(hs(a0), hs(a1), a2?.alpha);
     return;
   }
-  if (typeof a1 !== 'object') {
+  if (isScalar(a1)) {
     $_foreach_add__Scalar.f(hs(a0), a1);
     return;
   }
@@ -2872,7 +2881,7 @@ export function _foreachSub_(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
     $_foreach_sub__List.f(hs(a0), hs(a1), a2?.alpha);
     return;
   }
-  if (typeof a1 !== 'object') {
+  if (isScalar(a1)) {
     $_foreach_sub__Scalar.f(hs(a0), a1);
     return;
   }
@@ -2892,7 +2901,7 @@ export function _foreachMul(a0?: Arg, a1?: Arg): Arg {
   if (isTensors(a1)) {
     return wrapAll($_foreach_mul_List.f(hs(a0), hs(a1)));
   }
-  if (typeof a1 !== 'object') {
+  if (isScalar(a1)) {
     return wrapAll($_foreach_mul_Scalar.f(hs(a0), a1));
   }
   return wrapAll($_foreach_mul_ScalarList.f(hs(a0), a1));
@@ -2911,7 +2920,7 @@ export function _foreachMul_(a0?: Arg, a1?: Arg): Arg {
     $_foreach_mul__List.f(hs(a0), hs(a1));
     return;
   }
-  if (typeof a1 !== 'object') {
+  if (isScalar(a1)) {
     $_foreach_mul__Scalar.f(hs(a0), a1);
     return;
   }
@@ -2931,7 +2940,7 @@ export function _foreachDiv(a0?: Arg, a1?: Arg): Arg {
   if (isTensors(a1)) {
     return wrapAll($_foreach_div_List.f(hs(a0), hs(a1)));
   }
-  if (typeof a1 !== 'object') {
+  if (isScalar(a1)) {
     return wrapAll($_foreach_div_Scalar.f(hs(a0), a1));
   }
   return wrapAll($_foreach_div_ScalarList.f(hs(a0), a1));
@@ -2950,7 +2959,7 @@ export function _foreachDiv_(a0?: Arg, a1?: Arg): Arg {
     $_foreach_div__List.f(hs(a0), hs(a1));
     return;
   }
-  if (typeof a1 !== 'object') {
+  if (isScalar(a1)) {
     $_foreach_div__Scalar.f(hs(a0), a1);
     return;
   }
@@ -2967,7 +2976,7 @@ export function _foreachLerp_(
   weight: Scalar | readonly Tensor[],
 ): void;
 export function _foreachLerp_(a0?: Arg, a1?: Arg, a2?: Arg): Arg {
-  if (typeof a2 !== 'object') {
+  if (isScalar(a2)) {
     $_foreach_lerp__Scalar.f(hs(a0), hs(a1), a2);
     return;
   }
@@ -2992,7 +3001,7 @@ export function _foreachAddcmul_(
   scalars: readonly Scalar[],
 ): void;
 export function _foreachAddcmul_(a0?: Arg, a1?: Arg, a2?: Arg, a3?: Arg): Arg {
-  if (a3 === undefined || a3 === null || typeof a3 !== 'object') {
+  if (a3 === undefined || a3 === null || isScalar(a3)) {
     $_foreach_addcmul__Scalar.f(hs(a0), hs(a1), hs(a2), a3);
     return;
   }
@@ -3017,7 +3026,7 @@ export function _foreachAddcdiv_(
   scalars: readonly Scalar[],
 ): void;
 export function _foreachAddcdiv_(a0?: Arg, a1?: Arg, a2?: Arg, a3?: Arg): Arg {
-  if (a3 === undefined || a3 === null || typeof a3 !== 'object') {
+  if (a3 === undefined || a3 === null || isScalar(a3)) {
     $_foreach_addcdiv__Scalar.f(hs(a0), hs(a1), hs(a2), a3);
     return;
   }
@@ -3204,11 +3213,11 @@ declare module '../tensor.js' {
     /** Becomes uniform on [from, to). */
     uniform_(from?: number | null, to?: number | null, options?: { generator?: Generator | null }): this;
     /** Becomes uniform integers. */
-    random_(from: number, to?: number | null, options?: { generator?: Generator | null }): this;
+    random_(options?: { generator?: Generator | null }): this;
     /** Becomes uniform integers. */
     random_(to: number, options?: { generator?: Generator | null }): this;
     /** Becomes uniform integers. */
-    random_(options?: { generator?: Generator | null }): this;
+    random_(from: number, to?: number | null, options?: { generator?: Generator | null }): this;
     /** Becomes exponentially distributed with rate `lambd`. */
     exponential_(lambd?: number | null, options?: { generator?: Generator | null }): this;
     /** Draws indices with the probabilities of each row. */
@@ -3334,9 +3343,13 @@ declare module '../tensor.js' {
     /** Rounded towards 0. */
     trunc(): Tensor;
     /** Limited to [min, max]. */
-    clamp(min?: Scalar | Tensor | null, max?: Scalar | Tensor | null): Tensor;
+    clamp(min?: Scalar | null, max?: Scalar | null): Tensor;
+    /** Limited to [min, max]. */
+    clamp(min?: Tensor | null, max?: Tensor | null): Tensor;
     /** Becomes limited to [min, max]. */
-    clamp_(min?: Scalar | Tensor | null, max?: Scalar | Tensor | null): this;
+    clamp_(min?: Scalar | null, max?: Scalar | null): this;
+    /** Becomes limited to [min, max]. */
+    clamp_(min?: Tensor | null, max?: Tensor | null): this;
     /** At least `min`. */
     clampMin(min: Scalar | Tensor): Tensor;
     /** Becomes at least `min`. */
@@ -3567,7 +3580,9 @@ declare module '../tensor.js' {
     /** Dimensions in another order. */
     permute(dims: readonly number[]): Tensor;
     /** Dimensions moved to other places. */
-    movedim(source: number | readonly number[], destination: number | readonly number[]): Tensor;
+    movedim(source: number, destination: number): Tensor;
+    /** Dimensions moved to other places. */
+    movedim(source: readonly number[], destination: readonly number[]): Tensor;
     /** Two dimensions exchanged. */
     swapaxes(axis0: number, axis1: number): Tensor;
     /** Dimensions of size 1 repeated without copying; -1 keeps a size. */

@@ -15,13 +15,6 @@ import type { Tensor } from '../tensor.js';
 /** Which path an optimiser takes. */
 export type AdamPath = 'fused' | 'foreach' | 'plain';
 
-/** Replacements for the non-finite values of a gradient, applied to the gradient in place before the update. */
-export interface NonFiniteGrads {
-  readonly nan: number;
-  readonly posInf: number;
-  readonly negInf: number;
-}
-
 /** Settings of {@link Adam} and {@link AdamW}. */
 export interface AdamOptions {
   /** Learning rate, ≥ 0; `step(lr)` overrides it for one step. Default 1e-3. */
@@ -32,8 +25,6 @@ export interface AdamOptions {
   readonly eps?: number;
   /** ≥ 0; L2 penalty in Adam (default 0), decoupled in AdamW (default 0.01). */
   readonly weightDecay?: number;
-  /** Clean gradients of NaN and infinities first; by default they reach the weights, as in PyTorch. */
-  readonly nonFiniteGrads?: NonFiniteGrads;
   /** Force a path, for tests and measurements; by default the quickest that works. */
   readonly path?: AdamPath;
 }
@@ -73,7 +64,6 @@ abstract class AdamBase {
   readonly #beta2: number;
   readonly #eps: number;
   readonly #weightDecay: number;
-  readonly #nonFinite: NonFiniteGrads | undefined;
   #stepCount = 0;
 
   protected constructor(
@@ -88,7 +78,6 @@ abstract class AdamBase {
     this.#eps = checked('eps', eps, eps >= 0, 'at least 0');
     this.#weightDecay = checked('weightDecay', weightDecay, weightDecay >= 0, 'at least 0');
     this.#decoupled = defaults.decoupled;
-    this.#nonFinite = options.nonFiniteGrads;
 
     const names = new Set<string>();
     noGrad(() => {
@@ -174,8 +163,6 @@ abstract class AdamBase {
     for (const { param, expAvg, expAvgSq } of this.#slots) {
       const grad = param.grad;
       if (grad === null) continue;
-      const clean = this.#nonFinite;
-      if (clean) grad.nanToNum_(clean.nan, clean.posInf, clean.negInf);
       const key = `${param.device} ${param.dtype}`;
       const batch = batches.get(key) ?? { params: [], grads: [], expAvgs: [], expAvgSqs: [] };
       batches.set(key, batch);
@@ -196,6 +183,14 @@ abstract class AdamBase {
   #updateFused({ params, grads, expAvgs, expAvgSqs }: Batch, lr: number): void {
     const fused = this.#decoupled ? ops._fusedAdamw_ : ops._fusedAdam_;
     const steps = params.map(() => this.#step);
+    // The kernel walks the memory of all four side by side.
+    params.forEach((param, i) => {
+      grads[i] = likeLaidOut(grads[i]!, param);
+      for (const moments of [expAvgs, expAvgSqs]) {
+        const laidOut = likeLaidOut(moments[i]!, param);
+        if (laidOut !== moments[i]) moments[i]!.setData(laidOut);
+      }
+    });
     fused(params, grads, expAvgs, expAvgSqs, [], steps, {
       lr,
       beta1: this.#beta1,
@@ -255,6 +250,13 @@ export class AdamW extends AdamBase {
   constructor(params: Iterable<readonly [string, Tensor]>, options: AdamOptions = {}) {
     super(params, options, { decoupled: true, weightDecay: 0.01 });
   }
+}
+
+/** `tensor` with the strides of `param`: itself, or a copy. */
+function likeLaidOut(tensor: Tensor, param: Tensor): Tensor {
+  const wanted = param.strides;
+  if (tensor.strides.every((stride, i) => stride === wanted[i])) return tensor;
+  return ops.emptyLike(param, { dtype: tensor.dtype }).copy_(tensor);
 }
 
 /** Fused where every device of the parameters has the kernel; else by device. */

@@ -1,1 +1,1 @@
-export { Adam, type AdamOptions, type AdamPath, AdamW, type NonFiniteGrads } from './adam.js';
+export { Adam, type AdamOptions, type AdamPath, AdamW } from './adam.js';

@@ -15,8 +15,7 @@ const TO_TORCH: Readonly<Partial<Record<SafetensorsDType, DType>>> = {
   BOOL: 'bool',
 };
 
-/** The file's name for each of our element types. */
-export const FROM_TORCH: Readonly<Record<DType, SafetensorsDType>> = {
+const FROM_TORCH: Readonly<Record<DType, SafetensorsDType>> = {
   float64: 'F64',
   float32: 'F32',
   float16: 'F16',
@@ -26,6 +25,14 @@ export const FROM_TORCH: Readonly<Record<DType, SafetensorsDType>> = {
   uint8: 'U8',
   bool: 'BOOL',
 };
+
+/** The file's name for an element type. @throws SafetensorsError if it has none (types that only operators make) */
+export function safetensorsDType(dtype: string, name: string, file: string): SafetensorsDType {
+  const found = FROM_TORCH[dtype as DType];
+  if (found !== undefined) return found;
+  const what = `tensor ${JSON.stringify(name)} is ${dtype}; supported are ${Object.keys(FROM_TORCH).join(', ')}`;
+  throw new SafetensorsError(file, 'unsupported-dtype', what);
+}
 
 /** @throws SafetensorsError if tensors here have no such element type (the `torch` of Python reads it). */
 export function torchDType(entry: TensorEntry, file: string): DType {

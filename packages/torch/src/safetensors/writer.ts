@@ -4,7 +4,7 @@
  */
 import { writeFileAtomic } from '../atomic-file.js';
 import type { Tensor } from '../tensor.js';
-import { FROM_TORCH } from './dtypes.js';
+import { safetensorsDType } from './dtypes.js';
 import { encodeHeader } from './encode-header.js';
 
 /**
@@ -14,7 +14,7 @@ import { encodeHeader } from './encode-header.js';
  * the data is ordered by element size, so that every tensor is aligned.
  *
  * @param metadata - Strings only; keep structured values as JSON text.
- * @throws SafetensorsError if a name is used twice or cannot be written.
+ * @throws SafetensorsError if a name is used twice or cannot be written, or an element type has no name there.
  * @throws FileWriteError if the file system refuses (disk full, read-only, …); no part of the file remains.
  */
 export async function writeSafetensors(
@@ -23,7 +23,11 @@ export async function writeSafetensors(
   metadata: Readonly<Record<string, string>> = {},
 ): Promise<void> {
   const list = [...tensors];
-  const layout = list.map(([name, { dtype, shape }]) => ({ name, dtype: FROM_TORCH[dtype], shape }));
+  const layout = list.map(([name, { dtype, shape }]) => ({
+    name,
+    dtype: safetensorsDType(dtype, name, path),
+    shape,
+  }));
   const { bytes, order } = encodeHeader(layout, metadata, path);
 
   async function* parts(): AsyncGenerator<Uint8Array> {
