@@ -4,8 +4,7 @@
  * {@link FileWriteError} that says what to do. Symbolic links are replaced, not followed.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
-import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { type FileHandle, open, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 
 /** What {@link writeFileAtomic} accepts: whole contents, or parts that are written as they come. */
@@ -82,31 +81,16 @@ export async function writeFileAtomic(path: string, data: AtomicFileData): Promi
 }
 
 /**
- * {@link writeFileAtomic} for callers that cannot wait (exit handlers, synchronous tools).
- *
- * @throws FileWriteError as {@link writeFileAtomic}.
+ * Removes what writers that were killed left in a folder. Only for a folder that no other process writes to.
+ * @returns the names of the files removed
  */
-export function writeFileAtomicSync(path: string, data: string | Uint8Array): void {
-  const tmp = temporaryName(path);
-  let created = false;
-  try {
-    const fd = openSync(tmp, 'wx');
-    created = true;
-    try {
-      const bytes = typeof data === 'string' ? Buffer.from(data) : data;
-      for (let at = 0; at < bytes.length; ) {
-        at += writeSync(fd, bytes, at, Math.min(bytes.length - at, 1 << 30));
-      }
-      fsyncSync(fd);
-    } finally {
-      closeSync(fd);
-    }
-    renameSync(tmp, path);
-  } catch (error) {
-    if (created) rmSync(tmp, { force: true });
-    throw describe(path, error);
-  }
+export async function removeLeftovers(folder: string): Promise<string[]> {
+  const names = (await readdir(folder)).filter((name) => LEFTOVER.test(name));
+  await Promise.all(names.map((name) => rm(join(folder, name), { force: true })));
+  return names;
 }
+
+const LEFTOVER = /^\..+\.\d+-[0-9a-f]{8}\.tmp$/;
 
 /** Beside the target (rename must stay inside one file system), hidden, and unlike any other writer's. */
 function temporaryName(path: string): string {

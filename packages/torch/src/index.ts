@@ -7,8 +7,8 @@
 export {
   type AtomicFileData,
   FileWriteError,
+  removeLeftovers,
   writeFileAtomic,
-  writeFileAtomicSync,
 } from './atomic-file.js';
 export { enableGrad, inferenceMode, isGradEnabled, noGrad, setGradEnabled } from './autograd.js';
 export {
