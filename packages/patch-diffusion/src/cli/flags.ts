@@ -63,14 +63,13 @@ export function addFields(
     const value = isOptional ? `[${info.placeholder}]` : `<${info.placeholder}>`;
     const short = info.short === undefined ? '' : `-${info.short}, `;
     const shown = showDefault(defaults[key], info);
-    const option = new Option(`${short}--${kebab(key)} ${value}`, describe(info, shown)).helpGroup(
-      `${info.group}:`,
-    );
-    if (info.kind === 'boolean')
-      switches.set(option, (word) => isBooleanWord(word) || info.choices?.includes(word) === true);
-    command.addOption(option);
-    for (const alias of info.aliases)
-      command.addOption(new Option(`--${foldName(alias.name)} ${value}`).hideHelp());
+    const add = (option: Option): void => {
+      if (info.kind === 'boolean')
+        switches.set(option, (word) => isBooleanWord(word) || info.choices?.includes(word) === true);
+      command.addOption(option);
+    };
+    add(new Option(`${short}--${kebab(key)} ${value}`, describe(info, shown)).helpGroup(`${info.group}:`));
+    for (const { name } of info.aliases) add(new Option(`--${foldName(name)} ${value}`).hideHelp());
   }
 }
 

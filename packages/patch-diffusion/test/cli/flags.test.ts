@@ -39,6 +39,7 @@ describe('spellings of flags', () => {
     ['-n --data x', { dryRun: 'true', data: 'x' }],
     ['--dry-run=0', { dryRun: '0' }],
     ['--train_on_latents=0', { trainOnLatents: '0' }],
+    ['--no-train-on-latents', { trainOnLatents: 'false' }],
     ['--batch-gpu 8 --batch_size 16', { batchGpu: '8', batchSize: '16' }],
     ['--resume', { resume: true }],
     ['--resume --lr 1', { resume: true, lr: '1' }],
