@@ -4,6 +4,7 @@
  *
  *   node scripts/setup.mjs            what is missing
  *   node scripts/setup.mjs --fetch    also get the newest libtorch into .libtorch/ where another one is found
+ *   node scripts/setup.mjs --no-torch without libtorch and addon: for the doctor, who says what they lack
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -18,7 +19,7 @@ const log = (line) => console.log(line);
 checkNode();
 installPackages();
 const compiled = compileTypeScript();
-await setUpTorch();
+if (!process.argv.includes('--no-torch')) await setUpTorch();
 if (!compiled) fail('The TypeScript build failed (see above).');
 
 function fail(message) {

@@ -4,11 +4,22 @@
  */
 
 import { type Command, Option } from 'commander';
+import type { z } from 'zod';
 import { type FieldInfo, fieldInfo } from '../config/fields.js';
-import { type Fields, foldName, isBooleanWord, kebab } from '../config/read-values.js';
+import {
+  type Fields,
+  foldName,
+  isBooleanWord,
+  kebab,
+  readValues,
+  usageError,
+} from '../config/read-values.js';
 
-/** Marks the flags that take true/false, alone or with a value. */
-const booleanFlags = new WeakSet<Option>();
+/** Flags that may stand alone, with the words that they take as a value. */
+const switches = new WeakMap<Option, (word: string) => boolean>();
+
+/** The values of a set of fields. */
+type Values<F extends Fields> = { readonly [K in keyof F]: z.infer<F[K]> };
 
 /** A default as the help page shows it. */
 export function showDefault(value: unknown, info: FieldInfo): string | undefined {
@@ -24,12 +35,14 @@ function describe(info: FieldInfo, shownDefault: string | undefined): string {
   const isPlain =
     info.kind === 'path' || info.kind === 'text' || info.kind === 'boolean' || info.kind === 'choice';
   const details: string[] = [];
+  const isSaying = shownDefault !== undefined && shownDefault !== 'none' && shownDefault !== 'false';
   if (!isPlain || info.choices !== undefined) {
-    const range = info.nullWord === undefined ? info.allowed : info.allowed.replace(/, or ".*"$/, '');
+    // The word for "not set" is shown once, here or as the default.
+    const isShown = isSaying && shownDefault === info.nullWord;
+    const range = isShown ? info.allowed.replace(/, or ".*"$/, '') : info.allowed;
     if (info.kind !== 'choice' || (info.choices?.length ?? 0) > 3) details.push(range.replace(/^an? /, ''));
   }
   if (info.unit !== undefined && info.placeholder !== info.unit) details.push(info.unit);
-  const isSaying = shownDefault !== undefined && shownDefault !== 'none' && shownDefault !== 'false';
   if (isSaying) details.push(`default: ${shownDefault}`);
   if (info.aliases.length > 0) {
     const names = info.aliases.map((a) => `--${a.name}${a.unit === undefined ? '' : ` <${a.unit}>`}`);
@@ -50,13 +63,13 @@ export function addFields(
     const value = isOptional ? `[${info.placeholder}]` : `<${info.placeholder}>`;
     const short = info.short === undefined ? '' : `-${info.short}, `;
     const shown = showDefault(defaults[key], info);
-    const option = new Option(`${short}--${kebab(key)} ${value}`, describe(info, shown)).helpGroup(
-      `${info.group}:`,
-    );
-    if (info.kind === 'boolean') booleanFlags.add(option);
-    command.addOption(option);
-    for (const alias of info.aliases)
-      command.addOption(new Option(`--${foldName(alias.name)} ${value}`).hideHelp());
+    const add = (option: Option): void => {
+      if (info.kind === 'boolean')
+        switches.set(option, (word) => isBooleanWord(word) || info.choices?.includes(word) === true);
+      command.addOption(option);
+    };
+    add(new Option(`${short}--${kebab(key)} ${value}`, describe(info, shown)).helpGroup(`${info.group}:`));
+    for (const { name } of info.aliases) add(new Option(`--${foldName(name)} ${value}`).hideHelp());
   }
 }
 
@@ -66,29 +79,38 @@ export function addOfficial(
   official: readonly { name: string; placeholder: string }[],
 ): void {
   for (const { name, placeholder } of official) {
-    const option = new Option(`--${name} [${placeholder}]`).hideHelp();
-    booleanFlags.add(option);
+    const isSwitch = placeholder === 'bool';
+    const option = new Option(`--${name} ${isSwitch ? '[bool]' : `<${placeholder}>`}`).hideHelp();
+    if (isSwitch) switches.set(option, isBooleanWord);
     command.addOption(option);
   }
 }
 
-/** A flag of a command that is no field: true when given. Takes `=0`/`=1` as the others do. */
-export function addSwitch(command: Command, flags: string, description: string): void {
-  const option = new Option(`${flags} [bool]`, description);
-  booleanFlags.add(option);
-  command.addOption(option);
+/**
+ * Checks the flags of a command that are no options of the library.
+ *
+ * @throws {UserError} (exit code 2) naming the flag, its value and what is allowed
+ */
+export function readFlags<F extends Fields, K extends keyof F>(
+  fields: F,
+  given: Readonly<Record<string, unknown>>,
+  defaults: Pick<Values<F>, K>,
+): Partial<Values<F>> & Pick<Values<F>, K> {
+  return { ...defaults, ...(readValues(fields, given, { kind: 'flag' }) as Partial<Values<F>>) };
 }
 
-/** Whether a switch was given and not switched off. */
-export const isOn = (value: unknown): boolean =>
-  value === true || (typeof value === 'string' && ['1', 'true', 'yes', 'on'].includes(value.toLowerCase()));
-
-/** Rewrites flag spellings to those that `command` knows; everything unknown is left for commander to report. */
+/**
+ * Rewrites flag spellings to those that `command` knows; everything unknown is left for commander to report.
+ *
+ * @throws {UserError} (exit code 2) where a flag lacks its value
+ */
 export function normaliseArgs(command: Command, args: readonly string[]): string[] {
   const byName = new Map(
     command.options.flatMap((o) => (o.long == null ? [] : [[o.long.slice(2), o] as const])),
   );
   const byShort = new Map(command.options.flatMap((o) => (o.short == null ? [] : [[o.short, o] as const])));
+  // Where nothing else may follow a switch, a wrong word is its value, so that the message can say so.
+  const hasArguments = command.registeredArguments.length > 0;
   const out: string[] = [];
   for (let i = 0; i < args.length; i++) {
     const arg = args[i]!;
@@ -103,25 +125,25 @@ export function normaliseArgs(command: Command, args: readonly string[]): string
     const [, typed, inline] = match as [string, string, string | undefined];
     const name = foldName(typed);
     const option = byName.get(name);
-    const negated = name.startsWith('no-') ? byName.get(name.slice(3)) : undefined;
+    const next = args[i + 1];
     if (option === undefined) {
-      const isNegation = negated !== undefined && booleanFlags.has(negated) && inline === undefined;
+      const negated = name.startsWith('no-') ? byName.get(name.slice(3)) : undefined;
+      const isNegation = negated !== undefined && switches.has(negated) && inline === undefined;
       out.push(isNegation ? `--${name.slice(3)}=false` : arg);
     } else if (inline !== undefined) {
       out.push(`--${name}=${inline}`);
-    } else if (booleanFlags.has(option)) {
-      const next = args[i + 1];
-      const isValue = next !== undefined && (isBooleanWord(next) || next === 'auto' || /^\d/.test(next));
+    } else if (switches.has(option)) {
+      const isValue =
+        next !== undefined && (switches.get(option)!(next) || (!hasArguments && !next.startsWith('-')));
       if (isValue) i++;
       out.push(`--${name}=${isValue ? next : 'true'}`);
-    } else {
-      const next = args[i + 1];
-      // Joined, so that a value may begin with a dash (--x-start -16).
-      if (option.required && next !== undefined && !(next.startsWith('--') && next.length > 2)) {
-        i++;
-        out.push(`--${name}=${next}`);
-      } else out.push(`--${name}`);
-    }
+    } else if (option.required) {
+      // A value may begin with a dash when it is a number (--x-start -16); joined, it is not taken for a flag.
+      if (next === undefined || /^-(?!\.?\d)/.test(next))
+        throw usageError('MISSING_VALUE', `--${name} needs a value: ${option.flags.replace(/^-\w, /, '')}`);
+      i++;
+      out.push(`--${name}=${next}`);
+    } else out.push(`--${name}`);
   }
   return out;
 }

@@ -5,7 +5,9 @@ import { join } from 'node:path';
 import type { DatasetInfo } from '../data/dataset-info.js';
 import type { LatentFileInfo } from '../data/latents.js';
 import { UserError } from '../errors.js';
+import type { OfficialCheckpoint } from '../interchange/official-checkpoint.js';
 import type { Extent } from '../patches/extent.js';
+import { programName } from '../program-name.js';
 import {
   listRuns,
   listSnapshots,
@@ -36,14 +38,25 @@ export interface RunDescription {
   readonly config: RunJson['config'];
 }
 
+/** Kinds of tensor files, in words. */
+const TENSOR_KINDS = {
+  snapshot: 'snapshot',
+  state: 'training state',
+  latents: 'latents',
+  safetensors: 'safetensors of another program',
+  'official-snapshot': 'official snapshot',
+  'official-state': 'official training state',
+  'state-dict': 'PyTorch state dict',
+} as const;
+
 export interface TensorFileDescription {
-  readonly kind: 'snapshot' | 'state' | 'latents' | 'safetensors';
+  readonly kind: keyof typeof TENSOR_KINDS;
   readonly path: string;
   readonly bytes: number;
   readonly tensors: number;
   /** Elements of all tensors. */
   readonly elements: number;
-  /** Description in the file's header; null in files of other programs. */
+  /** What the file says of itself; null where it says nothing. */
   readonly description: Readonly<Record<string, unknown>> | null;
 }
 
@@ -71,8 +84,18 @@ export async function describePath(path: string, options: { verify?: boolean } =
     const runs = await listRuns(path);
     if (runs.length > 0) return { kind: 'runs', path, runs: await Promise.all(runs.map(describeRun)) };
   } else if (path.endsWith('.safetensors')) return describeTensorFile(path, info.size);
+  else if (/\.(pkl|pt)$/.test(path)) return describeCheckpoint(path, info.size);
   const { datasetInfo } = await import('../data/dataset-info.js');
-  return { kind: 'data', data: await datasetInfo(path, options) };
+  try {
+    return { kind: 'data', data: await datasetInfo(path, options) };
+  } catch (error) {
+    if ((error as UserError).code !== 'DATA_KIND') throw error;
+    throw new UserError(
+      'UNKNOWN_KIND',
+      `${path} is of no kind that info knows; name a run folder, a snapshot or state (.safetensors, or .pkl and .pt as import reads them), or a folder or zip of images`,
+      { cause: error },
+    );
+  }
 }
 
 async function describeRun({ dir, json }: RunInfo): Promise<RunDescription> {
@@ -114,18 +137,57 @@ async function describeTensorFile(path: string, bytes: number): Promise<TensorFi
   try {
     const description = readMetadata(file, path) as Record<string, unknown>;
     const kinds = { snapshot: 'snapshot', 'training-state': 'state', latents: 'latents' } as const;
-    const shapes = file.names.map((name) => file.info(name).shape);
     return {
       kind: kinds[description.kind as keyof typeof kinds] ?? 'safetensors',
       path,
       bytes,
-      tensors: file.names.length,
-      elements: shapes.reduce((sum, shape) => sum + shape.reduce((a, b) => a * b, 1), 0),
+      ...countTensors(file.names.map((name) => file.info(name).shape)),
       description: Object.keys(description).length === 0 ? null : description,
     };
   } finally {
     file.close();
   }
+}
+
+/** Files that `import` reads, and the state dicts of `export`. */
+async function describeCheckpoint(path: string, bytes: number): Promise<TensorFileDescription> {
+  const { withCheckpoint } = await import('../interchange/official-checkpoint.js');
+  return withCheckpoint(path, (checkpoint) => {
+    const { kind, precond, tensors } = contents(checkpoint);
+    return {
+      kind,
+      path,
+      bytes,
+      ...countTensors(tensors.map((t) => t.tensor.shape)),
+      description: precond && { precond },
+    };
+  });
+}
+
+function contents(checkpoint: OfficialCheckpoint) {
+  switch (checkpoint.kind) {
+    case 'snapshot':
+      return {
+        kind: 'official-snapshot',
+        precond: checkpoint.ema.spec,
+        tensors: checkpoint.ema.tensors,
+      } as const;
+    case 'training-state':
+      return {
+        kind: 'official-state',
+        precond: checkpoint.net.spec,
+        tensors: checkpoint.net.tensors,
+      } as const;
+    default:
+      return { kind: 'state-dict', precond: null, tensors: checkpoint.tensors } as const;
+  }
+}
+
+function countTensors(shapes: readonly (readonly number[])[]): { tensors: number; elements: number } {
+  return {
+    tensors: shapes.length,
+    elements: shapes.reduce((sum, shape) => sum + shape.reduce((a, b) => a * b, 1), 0),
+  };
 }
 
 /** The description as a table. */
@@ -162,7 +224,7 @@ function runText(r: RunDescription): string {
     ['State', r.state ?? 'none yet'],
   ];
   if (r.status !== 'done' && r.status !== 'running' && r.state !== null) {
-    rows.push(['Go on with', `patch-diffusion train --resume ${r.path}`]);
+    rows.push(['Go on with', `${programName()} train --resume ${r.path}`]);
   }
   return table(rows);
 }
@@ -176,7 +238,7 @@ function tensorText(t: TensorFileDescription): string {
   } | null;
   const rows: [string, string][] = [
     ['File', t.path],
-    ['Kind', t.kind === 'state' ? 'training state' : t.kind],
+    ['Kind', TENSOR_KINDS[t.kind]],
     ['Tensors', `${formatCount(t.tensors)}, ${formatCount(t.elements)} elements, ${formatBytes(t.bytes)}`],
   ];
   if (t.kind === 'latents') rows.push(...latentRows(t.description as unknown as LatentFileInfo));

@@ -1,6 +1,7 @@
 /**
- * Ctrl-C and SIGTERM: the first asks the work to stop and save, the second says that it is saving, the third
- * quits at once. SIGTERM counts like Ctrl-C, since schedulers and containers send it before they kill.
+ * Ctrl-C and its like: the first asks the work to stop and save, the second says that it is saving, the third quits
+ * at once. SIGTERM counts like Ctrl-C, since schedulers and containers send it before they kill, and so does SIGHUP,
+ * which comes when a terminal is closed.
  */
 
 import { note } from './terminal.js';
@@ -18,13 +19,15 @@ export class Exit extends Error {
   }
 }
 
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
 /**
- * Runs `work` with a signal that Ctrl-C and SIGTERM raise.
+ * Runs `work` with a signal that Ctrl-C, SIGTERM and SIGHUP raise.
  *
- * @param saving what the second Ctrl-C is told, for example "saving the training state"
+ * @param saving what is done before it stops, for example "saving the training state"; null where there is nothing
  */
 export async function interruptible<T>(
-  saving: string,
+  saving: () => string | null,
   say: (text: string) => void,
   work: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
@@ -32,21 +35,25 @@ export async function interruptible<T>(
   let count = 0;
   const onSignal = (): void => {
     count++;
+    const what = saving();
     if (count === 1) {
-      say(`stopping: ${saving} (press Ctrl-C twice more to quit at once)`);
+      say(`stopping${what === null ? '' : `: ${what}`} (press Ctrl-C twice more to quit at once)`);
       controller.abort();
-    } else if (count === 2) say(`still ${saving}; once more quits at once and loses it`);
-    else {
+    } else if (count === 2) {
+      say(
+        what === null
+          ? 'still stopping; once more quits at once'
+          : `still ${what}; once more quits at once and loses it`,
+      );
+    } else {
       note('');
       process.exit(INTERRUPTED);
     }
   };
-  process.on('SIGINT', onSignal);
-  process.on('SIGTERM', onSignal);
+  for (const name of SIGNALS) process.on(name, onSignal);
   try {
     return await work(controller.signal);
   } finally {
-    process.off('SIGINT', onSignal);
-    process.off('SIGTERM', onSignal);
+    for (const name of SIGNALS) process.off(name, onSignal);
   }
 }

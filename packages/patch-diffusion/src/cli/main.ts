@@ -5,6 +5,7 @@
 
 import type { Command } from 'commander';
 import { nearest } from '../errors.js';
+import { programName } from '../program-name.js';
 import { version } from '../version.js';
 import { normaliseArgs } from './flags.js';
 import { Exit, INTERRUPTED } from './interrupt.js';
@@ -18,11 +19,7 @@ import { paint } from './terminal.js';
  * @returns the exit code; nothing is thrown
  */
 export async function run(argv: readonly string[] = process.argv.slice(2)): Promise<number> {
-  // A closed pipe (`… | head`) is no error.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(0);
-    throw error;
-  });
+  survivePipes();
   const isVerbose = argv.includes('--verbose');
   const args = argv.filter((arg) => arg !== '--verbose');
   const name = args.find((arg) => !arg.startsWith('-'));
@@ -33,17 +30,32 @@ export async function run(argv: readonly string[] = process.argv.slice(2)): Prom
       program.outputHelp();
       return 0;
     }
-    await program.parseAsync(spellOut(program, args, name), { from: 'user' });
+    await program.parseAsync(spellOut(program, args, name, isVerbose), { from: 'user' });
     return typeof process.exitCode === 'number' ? process.exitCode : 0;
   } catch (error) {
     return report(error, isVerbose, name, program);
   }
 }
 
-function spellOut(program: Command, args: readonly string[], name: string | undefined): string[] {
+function survivePipes(): void {
+  // Messages that nobody can read any more are no reason to stop: a run goes on, and is saved when it is stopped.
+  process.stderr.on('error', () => {});
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    // A closed pipe (`… | head`) is no error.
+    if (error.code === 'EPIPE') process.exit(0);
+    process.exit(fail(`cannot write to standard output: ${oneLine(error.message)}`, 1));
+  });
+}
+
+function spellOut(
+  program: Command,
+  args: readonly string[],
+  name: string | undefined,
+  isVerbose: boolean,
+): string[] {
   const command = program.commands.find((c) => c.name() === name);
   if (command === undefined || args[0] !== name) return [...args];
-  return [name, ...normaliseArgs(command, args.slice(1))];
+  return [name, ...(isVerbose ? ['--verbose'] : []), ...normaliseArgs(command, args.slice(1))];
 }
 
 /** Prints what went wrong; returns the exit code. */
@@ -89,7 +101,7 @@ function unknownCommand(name: string): string {
     name,
     commands.map((c) => c.name),
   );
-  const hint = near === undefined ? 'see patch-diffusion --help' : `did you mean "${near}"?`;
+  const hint = near === undefined ? seeHelp() : `did you mean "${near}"?`;
   return `unknown command "${name}"; ${hint}`;
 }
 
@@ -104,12 +116,13 @@ function usageMessage(error: CommanderError, name: string | undefined, program: 
       unknown,
       names.map((n) => n.slice(2)),
     );
-    const help = `see patch-diffusion ${name === undefined ? '' : `${name} `}--help`;
-    return `unknown option --${unknown}; ${near === undefined ? help : `did you mean --${near}?`}`;
+    return `unknown option --${unknown}; ${near === undefined ? seeHelp(name) : `did you mean --${near}?`}`;
   }
-  const help = `see patch-diffusion ${name === undefined ? '' : `${name} `}--help`;
-  return `${text}; ${help}`;
+  return `${text}; ${seeHelp(name)}`;
 }
+
+const seeHelp = (name?: string): string =>
+  `see ${programName()} ${name === undefined ? '' : `${name} `}--help`;
 
 function fail(message: string, exitCode: number): number {
   process.stderr.write(`${paint(process.stderr, 'red', 'error:')} ${message}\n`);

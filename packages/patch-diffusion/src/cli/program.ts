@@ -4,6 +4,7 @@
  */
 
 import { Command, CommanderError, type OutputConfiguration } from 'commander';
+import { programName } from '../program-name.js';
 
 /** A command's module: adds the command to the program. */
 interface CommandModule {
@@ -67,7 +68,8 @@ Examples:
   $ patch-diffusion train --data photos-64.zip --preset small --out runs
   $ patch-diffusion generate --run runs/00000-photos-64 --count 64 --grid sheet.png
 
-Every command has its own help: patch-diffusion train --help`;
+Every command has its own help:
+  $ patch-diffusion train --help`;
 
 /** A message on one line. */
 const oneLine = (text: string): string => text.trim().replace(/\s*\n\s*/g, ' ');
@@ -83,6 +85,9 @@ export async function createProgram(wanted: string | undefined, version: string)
   const output: OutputConfiguration = {
     // Messages are written by main(), so that one place words them.
     outputError: () => {},
+    // The pages say `$ patch-diffusion …`; what is copied from a terminal should run as it stands there.
+    writeOut: (text) =>
+      process.stdout.write(text.replace(/^( +\$) patch-diffusion\b/gm, `$1 ${programName()}`)),
   };
   program
     .description('Train diffusion models on patches of your images, and sample them (arXiv 2304.12526).')

@@ -3,11 +3,13 @@
  * Listens only; the training loop does not know of it.
  */
 
-import type { TickEvent, TrainEvent } from '../training/events.js';
+import type { StepEvent, TickEvent, TrainEvent } from '../training/events.js';
 import { fetchLine, formatBytes, formatCount, formatSec, note, paint } from './terminal.js';
 
 const REDRAW_MS = 100;
 const BAR_CHARS = 24;
+/** A shorter bar shows nothing. */
+const MIN_BAR_CHARS = 4;
 
 /** One line at the bottom of a terminal; text above it scrolls on. */
 export class LiveLine {
@@ -20,13 +22,18 @@ export class LiveLine {
     return this.#stream.isTTY === true && process.env.TERM !== 'dumb';
   }
 
+  /** Characters that fit. A terminal without a size says 0. */
+  get columns(): number {
+    return (this.#stream.columns || 80) - 1;
+  }
+
   set(text: string, force = false): void {
     if (!this.isLive) return;
     const now = Date.now();
     this.#text = text;
     if (!force && now - this.#drawnAt < REDRAW_MS) return;
     this.#drawnAt = now;
-    this.#stream.write(`\r\u001b[2K${fit(text, (this.#stream.columns ?? 80) - 1)}`);
+    this.#stream.write(`\r\u001b[2K${text.slice(0, this.columns)}`);
   }
 
   /** Writes a lasting line above. */
@@ -43,16 +50,27 @@ export class LiveLine {
   }
 }
 
-const fit = (text: string, columns: number): string =>
-  text.length > columns ? text.slice(0, columns) : text;
-
 /** ████████░░░░ */
 export function bar(share: number, width = BAR_CHARS): string {
   const done = Math.round(Math.min(1, Math.max(0, share)) * width);
   return '█'.repeat(done) + '░'.repeat(width - done);
 }
 
-/** "working 12/34 (35%)" for short jobs: preparing, sampling. */
+/**
+ * "████░░░░ 50%  part  part" in so many columns. The bar gives way to the text; then the last parts are left out, so
+ * they come in the order of their importance.
+ */
+export function shareLine(share: number, parts: readonly string[], columns: number): string {
+  let text = `${Math.floor(100 * Math.min(1, share))}%`;
+  for (const part of parts) {
+    if (text.length + 2 + part.length > columns) break;
+    text += `  ${part}`;
+  }
+  const room = Math.min(BAR_CHARS, columns - text.length - 1);
+  return room < MIN_BAR_CHARS ? text : `${bar(share, room)} ${text}`;
+}
+
+/** "working ████░░░░ 12/34" for short jobs: preparing, sampling. */
 export function countLine(what: string, done: number, total: number): string {
   const share = total > 0 ? done / total : 0;
   return `${what} ${bar(share)} ${formatCount(done)}/${formatCount(total)}`;
@@ -76,11 +94,52 @@ export function tickLine(e: TickEvent): string {
   return parts.join('  ');
 }
 
+/** The changing line of a run. */
+export function stepLine(e: StepEvent, run: RunStatus, columns: number): string {
+  const byImages = e.nimg / e.totalNimg;
+  const byTime = run.maxSec === null ? 0 : run.elapsedSec / run.maxSec;
+  // The limit that ends the run says how far it is.
+  const place =
+    run.maxSec !== null && byTime > byImages
+      ? `${formatSec(Math.min(run.elapsedSec, run.maxSec))} of ${formatSec(run.maxSec)}`
+      : `${e.kimg.toFixed(e.kimg < 1000 ? 1 : 0)}/${(e.totalNimg / 1000).toFixed(0)} kimg`;
+  const parts = [
+    place,
+    `left ${formatSec(e.etaSec)}`,
+    ...(run.loss === null ? [] : [`loss ${run.loss.toFixed(4)}`]),
+    `${e.imagesPerSec.toFixed(e.imagesPerSec < 100 ? 1 : 0)} images/s`,
+    ...(run.rssBytes === null ? [] : [formatBytes(run.rssBytes)]),
+  ];
+  return shareLine(Math.max(byImages, byTime), parts, columns);
+}
+
+/** What the changing line shows beside an update. */
+export interface RunStatus {
+  readonly elapsedSec: number;
+  readonly maxSec: number | null;
+  /** Averaged over updates. */
+  readonly loss: number | null;
+  /** Resident memory of the process, as last reported. */
+  readonly rssBytes: number | null;
+}
+
 /** A listener for {@link TrainEvent}s that shows a run on this process's terminal. */
 export class TrainProgressView {
   readonly #line = new LiveLine();
+  readonly #isVerbose: boolean;
+  #startedAt: number | null = null;
+  #maxSec: number | null = null;
   #loss: number | null = null;
-  #memory = '';
+  #rssBytes: number | null = null;
+
+  constructor(options: { readonly isVerbose?: boolean } = {}) {
+    this.#isVerbose = options.isVerbose ?? false;
+  }
+
+  /** Has training begun, so that there is a state to save? */
+  get hasStarted(): boolean {
+    return this.#startedAt !== null;
+  }
 
   readonly onEvent = (event: TrainEvent): void => {
     const line = this.#line;
@@ -93,6 +152,8 @@ export class TrainProgressView {
         break;
       case 'start': {
         const { dataset: d } = event;
+        this.#startedAt = Date.now();
+        this.#maxSec = event.options.maxSec;
         const labels = d.labelDim === 0 ? '' : `, ${d.labelDim} classes`;
         line.clear();
         note(
@@ -109,15 +170,13 @@ export class TrainProgressView {
         // Single updates jump with the patch size and noise level: show a slow average.
         if (event.loss !== null)
           this.#loss = this.#loss === null ? event.loss : 0.95 * this.#loss + 0.05 * event.loss;
-        const share = event.nimg / event.totalNimg;
-        const loss = this.#loss === null ? '' : `  loss ${this.#loss.toFixed(4)}`;
-        const place = `${event.kimg.toFixed(1)}/${(event.totalNimg / 1000).toFixed(0)} kimg`;
-        const rate = `${event.imagesPerSec.toFixed(1)} images/s`;
-        line.set(`${bar(share)} ${place}  ${rate}${loss}  left ${formatSec(event.etaSec)}${this.#memory}`);
+        const elapsedSec = (Date.now() - (this.#startedAt ?? Date.now())) / 1000;
+        const status = { elapsedSec, maxSec: this.#maxSec, loss: this.#loss, rssBytes: this.#rssBytes };
+        line.set(stepLine(event, status, line.columns));
         break;
       }
       case 'tick':
-        this.#memory = `  ${formatBytes(event.rssBytes)}`;
+        this.#rssBytes = event.rssBytes;
         line.print(tickLine(event));
         break;
       case 'samples':
@@ -135,7 +194,7 @@ export class TrainProgressView {
       case 'transfer':
         line.clear();
         note(`Transfer:    ${event.message}`);
-        if (process.argv.includes('--verbose')) for (const detail of event.details) note(`  ${detail}`);
+        if (this.#isVerbose) for (const detail of event.details) note(`  ${detail}`);
         break;
       case 'warning':
         line.print(paint(process.stderr, 'yellow', `warning: ${event.message}`));

@@ -33,7 +33,10 @@ export async function readConfigFile(file: string): Promise<Record<string, unkno
   }
   const record = value as Record<string, unknown>;
   const isRunJson = typeof record.config === 'object' && record.config !== null && 'status' in record;
-  return isRunJson ? (record.config as Record<string, unknown>) : record;
+  if (!isRunJson) return record;
+  // Whether that run went on from another one says nothing of this run.
+  const { resume, ...config } = record.config as Record<string, unknown>;
+  return config;
 }
 
 /** The `file` layer for the resolvers, or nothing when no config file was named. */

@@ -137,7 +137,7 @@ export const generateFields = {
     },
   ),
 
-  out: f.pathOrNull('Folder for one PNG per seed', {
+  out: f.pathOrNull('Folder for one PNG per seed; without it and --grid, generated/ in the run, or here', {
     group: OUTPUT,
     nullWord: 'none',
     aliases: [{ name: 'outdir' }],

@@ -4,7 +4,7 @@
  * accepted with a note; otherwise the error says what to do instead.
  */
 
-import { foldName, usageError } from './read-values.js';
+import { foldName, toBoolean, usageError } from './read-values.js';
 
 interface OfficialOption {
   readonly name: string;
@@ -16,8 +16,6 @@ interface OfficialOption {
   /** What the option is here, by its truth value. */
   readonly means?: readonly [name: string, whenTrue: string, whenFalse: string];
 }
-
-const OFF = ['0', 'false', 'no', 'off', '0.0'];
 
 export const officialTrainOptions: readonly OfficialOption[] = [
   {
@@ -44,7 +42,12 @@ export const officialGenerateOptions: readonly OfficialOption[] = [
     placeholder: 'bool',
     text: 'is known from the network; --autoencoder says where the decoder is',
   },
-  { name: 'embed-fq', placeholder: 'n', accepts: OFF, text: 'no published network takes it; leave it out' },
+  {
+    name: 'embed-fq',
+    placeholder: 'n',
+    accepts: ['0', '0.0'],
+    text: 'no published network takes it; leave it out',
+  },
 ];
 
 /**
@@ -71,7 +74,11 @@ export function takeOfficialOptions(
           `--${folded} and --${foldName(key)} are the same option; give one of them`,
         );
       }
-      rest[key] = OFF.includes(String(value).toLowerCase()) ? whenFalse : whenTrue;
+      const isTrue = toBoolean(String(value));
+      if (isTrue === undefined) {
+        throw usageError('BAD_OPTION', `--${folded}: "${value}" is not allowed; use true or false`);
+      }
+      rest[key] = isTrue ? whenTrue : whenFalse;
     } else if (option.accepts === undefined) notes.push(`--${folded} ${option.text}`);
     else if (!option.accepts.includes(String(value).toLowerCase())) {
       throw usageError('NOT_SUPPORTED', `--${folded} ${String(value)} is not supported: ${option.text}`);

@@ -2,6 +2,7 @@
 
 import { z } from 'zod';
 import type { Transform } from '../data/transform.js';
+import { programName } from '../program-name.js';
 import * as f from './fields.js';
 import { readValues, usageError } from './read-values.js';
 
@@ -84,7 +85,7 @@ export function resolvePrepareFlags(flags: Readonly<Record<string, unknown>>): z
   if (given.source === undefined) {
     throw usageError(
       'MISSING_SOURCE',
-      'no images given; add a folder or zip: patch-diffusion prepare ./photos --out photos.zip',
+      `no images given; add a folder or zip: ${programName()} prepare ./photos --out photos.zip`,
     );
   }
   if (given.out === undefined) {

@@ -117,6 +117,9 @@ const BOOLEANS = new Map<string, boolean>([
 /** Is this text one of the words that a boolean flag accepts? */
 export const isBooleanWord = (text: string): boolean => BOOLEANS.has(text.toLowerCase());
 
+/** The truth value of such a word; undefined for any other text. */
+export const toBoolean = (text: string): boolean | undefined => BOOLEANS.get(text.toLowerCase());
+
 /** Text, or a loosely typed file value, to the kind that the option has. What does not fit is passed on for zod to refuse. */
 function convert(value: unknown, info: FieldInfo): unknown {
   if (value === null) return value;
@@ -131,7 +134,7 @@ function convert(value: unknown, info: FieldInfo): unknown {
     case 'number':
       return info.choices?.includes(text) ? text : toNumber(text);
     case 'boolean':
-      return BOOLEANS.get(text.toLowerCase()) ?? text;
+      return toBoolean(text) ?? text;
     case 'ints':
     case 'seeds':
       return parseIntList(text);

@@ -8,7 +8,7 @@ import { UserError } from '../errors.js';
 import { type Extent, extentName } from '../patches/extent.js';
 import type { PatchSide, SizePx } from './fields.js';
 import { defaultPreset, getPreset } from './presets.js';
-import { type Origin, readValues, usageError } from './read-values.js';
+import { kebab, type Origin, readValues, usageError } from './read-values.js';
 import { type TrainOptions, TrainOptionsSchema, trainFields } from './train-options.js';
 
 export interface TrainSources {
@@ -231,10 +231,9 @@ export function checkResumeOptions(before: TrainOptions, now: TrainOptions): voi
     if (JSON.stringify(before[key]) === JSON.stringify(now[key])) continue;
     const show = (value: unknown) =>
       key === 'resolution' && value !== null ? extentName(toExtent(value as number | SizePx)) : String(value);
-    const flag = `--${key.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}`;
     throw new UserError(
       'RESUME_MISMATCH',
-      `${flag} ${show(now[key])} differs from the resumed run (${show(before[key])}); leave it out, or start a new run with --transfer`,
+      `--${kebab(key)} ${show(now[key])} differs from the resumed run (${show(before[key])}); leave it out, or start a new run with --transfer`,
       { exitCode: 2 },
     );
   }

@@ -12,6 +12,7 @@ import { extname } from 'node:path';
 import type { SafetensorsFile } from '@patch-diffusion/torch';
 import { z } from 'zod';
 import { UserError } from '../errors.js';
+import { programName } from '../program-name.js';
 import { openTensorFile, readMetadata } from '../tensor-file.js';
 import { forEachConcurrently } from './cached-images.js';
 import type { Label } from './labels.js';
@@ -243,7 +244,7 @@ function parseInfo(file: SafetensorsFile, path: string): LatentFileInfo {
     const what = isOurs ? 'has a damaged description' : 'does not hold latents';
     throw new UserError(
       'NOT_LATENTS',
-      `${path} ${what}; make such a file with \`patch-diffusion prepare --latents\``,
+      `${path} ${what}; make such a file with \`${programName()} prepare --latents\``,
     );
   }
   const info = parsed.data;

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { Device, MemoryFormat } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import { UserError } from '../errors.js';
+import { programName } from '../program-name.js';
 import { activationDtype, type Precision } from './precision.js';
 import type { Denoiser } from './preconditioning.js';
 
@@ -29,7 +30,7 @@ export function resolveDevice(name: string): Device {
   if (name.startsWith('cuda') && index >= torch.cudaDeviceCount()) {
     throw new UserError(
       'NO_SUCH_DEVICE',
-      `--device ${name}: this libtorch sees ${torch.cudaDeviceCount()} CUDA devices; use --device cpu, or see \`patch-diffusion doctor\``,
+      `--device ${name}: this libtorch sees ${torch.cudaDeviceCount()} CUDA devices; use --device cpu, or see \`${programName()} doctor\``,
     );
   }
   return name;

@@ -2,8 +2,7 @@
 import { basename, dirname, join } from 'node:path';
 import { type Module, writeFileAtomic, writeSafetensors } from '@patch-diffusion/torch';
 import type { PrecondSpec } from '../diffusion/preconditioning.js';
-import { UserError } from '../errors.js';
-import { newestSnapshot } from '../training/run-folder.js';
+import { chooseSnapshot } from './choose-snapshot.js';
 import { configFileOf } from './export-names.js';
 import { type LoadOptions, loadAnySnapshot } from './load-snapshot.js';
 import { officialFromPrecond } from './official-config.js';
@@ -36,7 +35,7 @@ export interface ExportResult {
  * @throws UserError when the snapshot is missing or unreadable
  */
 export async function exportSnapshot(options: ExportOptions): Promise<ExportResult> {
-  const network = options.network ?? (await snapshotOf(options.run));
+  const network = await chooseSnapshot({ run: options.run ?? null, network: options.network ?? null });
   const { denoiser } = await loadAnySnapshot(network, options);
   try {
     const out = options.out ?? defaultOut(network, options.format);
@@ -72,17 +71,4 @@ function defaultOut(network: string, format: ExportFormat): string {
     .replace(/\.[^.]*$/, '');
   const file = format === 'torch' ? `${stem}.pt` : `${stem}-weights.safetensors`;
   return isLocal ? join(dirname(network), file) : file;
-}
-
-async function snapshotOf(run: string | null | undefined): Promise<string> {
-  if (!run)
-    throw new UserError('NO_NETWORK', 'say which network to export: --run RUN_FOLDER or --network SNAPSHOT', {
-      exitCode: 2,
-    });
-  const snapshot = await newestSnapshot(run);
-  if (snapshot) return snapshot;
-  throw new UserError(
-    'NO_SNAPSHOT',
-    `${run} has no snapshot yet; check the path, or let the run go on until it has written one`,
-  );
 }

@@ -12,9 +12,10 @@ import type { Denoiser } from '../diffusion/preconditioning.js';
 import { sampleImages } from '../diffusion/sample.js';
 import type { SamplerOptions } from '../diffusion/samplers/index.js';
 import { UserError } from '../errors.js';
+import { chooseSnapshot } from '../interchange/choose-snapshot.js';
 import { loadAnySnapshot } from '../interchange/load-snapshot.js';
 import { extentName } from '../patches/extent.js';
-import { fileError, newestSnapshot } from '../training/run-folder.js';
+import { fileError } from '../training/run-folder.js';
 import { gridPng } from '../training/sheet.js';
 import type { SnapshotInfo } from '../training/snapshot.js';
 import { guidanceSettings, guidanceWarning, samplerSettings } from './settings.js';
@@ -54,7 +55,7 @@ export async function generate(
   options: GenerateOptions,
   context: { signal?: AbortSignal; onEvent?: (event: GenerateEvent) => void } = {},
 ): Promise<GenerateResult> {
-  const network = options.network ?? (await snapshotOf(options.run!));
+  const network = await chooseSnapshot(options);
   const device = resolveDevice(options.device);
   checkPrecision(options.precision, device);
   if (options.threads !== null) torch.setNumThreads(options.threads);
@@ -84,15 +85,6 @@ export async function generate(
     decoder?.dispose();
     denoiser.dispose();
   }
-}
-
-async function snapshotOf(runDir: string): Promise<string> {
-  const snapshot = await newestSnapshot(runDir);
-  if (snapshot) return snapshot;
-  throw new UserError(
-    'NO_SNAPSHOT',
-    `${runDir} has no snapshot yet; check the path, or let the run go on until it has written one`,
-  );
 }
 
 /** @param downFactor image side / side that the network sees */

@@ -6,6 +6,7 @@ import { openImages } from '../data/open-images.js';
 import type { DataSet, Progress } from '../data/types.js';
 import { UserError } from '../errors.js';
 import { extentName } from '../patches/extent.js';
+import { programName } from '../program-name.js';
 
 /**
  * Opens the data of a run as its options say.
@@ -38,7 +39,7 @@ export async function openTrainingData(
   }
   if (options.latents === true) {
     throw wrongKind(
-      `--latents: ${data} holds images; encode them once with: patch-diffusion prepare ${data} --latents --autoencoder FOLDER --out latents.safetensors`,
+      `--latents: ${data} holds images; encode them once with: ${programName()} prepare ${data} --latents --autoencoder FOLDER --out latents.safetensors`,
     );
   }
   return openImages(data, {

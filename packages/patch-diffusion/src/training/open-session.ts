@@ -13,6 +13,7 @@ import { LatentDecoder } from '../diffusion/latents.js';
 import { createDenoiser } from '../diffusion/preconditioning.js';
 import { UserError } from '../errors.js';
 import { importedNetwork, restoreImported } from '../interchange/imported-state.js';
+import { programName } from '../program-name.js';
 import { version } from '../version.js';
 import { type LoopCounters, type Resumable, readTrainingState } from './checkpoint.js';
 import { copyWeights } from './ema.js';
@@ -154,7 +155,7 @@ function warnAboutSkipped({ report: { skipped }, path }: DataSet, emit: TrainEve
   if (!skipped.length) return;
   const shown = skipped.slice(0, SKIPPED_SHOWN).map(({ file, reason }) => `${file} (${reason})`);
   const more = skipped.length - shown.length;
-  const rest = more > 0 ? `, and ${more} more; \`patch-diffusion info ${path} --verify\` lists all` : '';
+  const rest = more > 0 ? `, and ${more} more; \`${programName()} info ${path} --verify\` lists all` : '';
   emit({
     type: 'warning',
     code: 'SKIPPED',

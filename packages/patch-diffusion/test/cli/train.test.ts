@@ -1,16 +1,13 @@
 /** The built command line trains a very small network: interrupt, resume, sample. */
 
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { readRunJson } from '../../src/training/run-folder.js';
+import { startCli } from '../helpers/cli.js';
 
-const bin = fileURLToPath(new URL('../../bin/patch-diffusion.js', import.meta.url));
 const SIDE = 16;
 const NETWORK = '--model-channels 8 --channel-mult 1,1 --num-blocks 1 --batch 4'.split(' ');
 const OUTPUT = '--tick 0.04 --samples 2 --sample-steps 1 --seed 1 --out runs'.split(' ');
@@ -27,28 +24,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
-interface Running {
-  readonly child: ChildProcess;
-  /** Resolves when this text has been printed. */
-  until(text: string): Promise<void>;
-  readonly end: Promise<{ code: number | null; stdout: string; stderr: string }>;
-}
-
-function start(...args: string[]): Running {
-  const child = spawn(process.execPath, [bin, ...args], { cwd: dir, stdio: ['ignore', 'pipe', 'pipe'] });
-  let stdout = '';
-  let stderr = '';
-  child.stdout.setEncoding('utf8').on('data', (part: string) => (stdout += part));
-  child.stderr.setEncoding('utf8').on('data', (part: string) => (stderr += part));
-  const end = once(child, 'close').then(([code]) => ({ code: code as number | null, stdout, stderr }));
-  const until = async (text: string): Promise<void> => {
-    while (!(stdout + stderr).includes(text)) {
-      const ended = await Promise.race([once(child.stderr, 'data').then(() => false), end.then(() => true)]);
-      if (ended && !(stdout + stderr).includes(text)) throw new Error(`ended without "${text}": ${stderr}`);
-    }
-  };
-  return { child, until, end };
-}
+const start = (...args: string[]) => startCli(args, { cwd: dir });
 
 it('saves when it is interrupted, goes on, and draws images', async () => {
   const first = start(
@@ -66,7 +42,7 @@ it('saves when it is interrupted, goes on, and draws images', async () => {
   first.child.kill('SIGINT');
   const { code, stderr } = await first.end;
   expect({ code, stderr: stderr.includes('error') }, stderr).toEqual({ code: 130, stderr: false });
-  expect(stderr).toContain('Go on with: patch-diffusion train --resume runs/00000-photos');
+  expect(stderr).toMatch(/Go on with: (npx )?patch-diffusion train --resume runs\/00000-photos\n/);
   const run = join(dir, 'runs', '00000-photos');
   const interrupted = await readRunJson(run);
   expect(interrupted).toMatchObject({ status: 'interrupted', config: { resolution: SIDE, seed: 1 } });

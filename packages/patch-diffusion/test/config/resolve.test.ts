@@ -266,7 +266,9 @@ describe('config files', () => {
     expect(resolveTrainOptions({ file: { name: yaml, values: await readConfigFile(yaml) } })).toEqual(
       options,
     );
-    const run = await put('run.json', JSON.stringify({ status: 'done', config: options }));
+    // A run repeats another one from its beginning, even where that one had gone on from a state.
+    const config = { ...options, resume: 'state.safetensors' };
+    const run = await put('run.json', JSON.stringify({ status: 'done', config }));
     expect(resolveTrainOptions({ file: { name: run, values: await readConfigFile(run) } })).toEqual(options);
   });
 

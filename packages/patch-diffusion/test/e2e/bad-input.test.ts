@@ -2,12 +2,11 @@
 import { spawnSync } from 'node:child_process';
 import { chmod, mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { bin } from '../helpers/cli.js';
 import { iconSet, runCli, temporaryFolder, tinyFlags } from '../helpers/tiny-run.js';
 
-const bin = fileURLToPath(new URL('../../bin/patch-diffusion.js', import.meta.url));
 let dir: string;
 let data: string;
 

@@ -4,10 +4,13 @@
  */
 
 import type { Command } from 'commander';
+import * as f from '../../config/fields.js';
 import type { TrainOptions } from '../../config/train-options.js';
+import { programName } from '../../program-name.js';
 import type { TrainEvent } from '../../training/events.js';
 import type { SheetRow } from '../../training/sheet.js';
-import { interruptible } from '../interrupt.js';
+import { addFields, readFlags } from '../flags.js';
+import { Exit, INTERRUPTED, interruptible } from '../interrupt.js';
 import { countLine, LiveLine, TrainProgressView } from '../progress.js';
 import { formatSec, note, print } from '../terminal.js';
 
@@ -20,57 +23,48 @@ Examples:
 /** Images per row of the sheet. */
 const ROW = 16;
 
+const fields = {
+  minutes: f.number('Training time', { group: 'Options', unit: 'minutes', above: 0, max: 100_000 }),
+  data: f.pathOrNull('Folder or zip of images; icons: drawn by the demo itself', {
+    group: 'Options',
+    nullWord: 'icons',
+  }),
+  out: f.path('Folder for everything the demo writes', { group: 'Options' }),
+  device: f.string('auto, cpu, cuda, cuda:1 or mps', { group: 'Options', placeholder: 'name' }),
+  seed: f.int('Random seed', { group: 'Options', min: 0, max: 2 ** 31 - 1 }),
+};
+const defaults = { minutes: 3, data: null, out: 'demo', device: 'auto', seed: 0 };
+
 export function register(program: Command): void {
-  program
+  const command = program
     .command('demo')
     .summary('Train a tiny model for a few minutes and show what it learnt')
     .description(
       'Train the preset "tiny" for a few minutes and write one sheet of its samples minute by minute.',
-    )
-    .option('--minutes <n>', 'Training time, in minutes (number > 0; default: 3)')
-    .option('--data <path>', 'Folder or zip of images (default: drawn by the demo itself)')
-    .option('--out <path>', 'Folder for everything the demo writes (default: demo)')
-    .option('--device <name>', 'auto, cpu, cuda, cuda:1 or mps (default: auto)')
-    .option('--seed <n>', 'Random seed (integer ≥ 0; default: 0)')
-    .addHelpText('after', HELP)
-    .action(runDemo);
+    );
+  addFields(command, fields, defaults);
+  command.addHelpText('after', HELP).action(runDemo);
 }
 
-interface DemoFlags {
-  readonly minutes?: string;
-  readonly data?: string;
-  readonly out?: string;
-  readonly device?: string;
-  readonly seed?: string;
-}
-
-async function runDemo(given: DemoFlags): Promise<void> {
-  const [{ join }, { mkdir }, { readValues }, fields, { resolveRunOptions }] = await Promise.all([
+async function runDemo({ verbose, ...given }: Record<string, unknown>): Promise<void> {
+  const { minutes, out, device, seed, ...own } = readFlags(fields, given, defaults);
+  const [{ join }, { mkdir }, { resolveRunOptions }] = await Promise.all([
     import('node:path'),
     import('node:fs/promises'),
-    import('../../config/read-values.js'),
-    import('../../config/fields.js'),
     import('../../training/run-options.js'),
   ]);
-  const minutesField = fields.number('Training time', { group: '', unit: 'minutes', above: 0, max: 100_000 });
-  const { minutes } = readValues(
-    { minutes: minutesField },
-    { minutes: given.minutes ?? '3' },
-    { kind: 'flag' },
-  ) as {
-    minutes: number;
-  };
-  const out = given.out ?? 'demo';
   await mkdir(out, { recursive: true });
-  const data = given.data ?? (await demoSet(join(out, 'images.zip')));
+  const data = own.data ?? (await demoSet(join(out, 'images.zip')));
   const options = await resolveRunOptions({
     preset: 'tiny',
-    call: { maxSec: minutes * 60, sampleSec: 60, sampleTicks: null, samples: ROW, durationKimg: 100_000 },
-    flags: { data, out, device: given.device ?? 'auto', seed: given.seed ?? '0' },
+    call: {
+      ...{ data, out, device, seed },
+      ...{ maxSec: minutes * 60, sampleSec: 60, sampleTicks: null, samples: ROW, durationKimg: 100_000 },
+    },
   });
 
   const { train } = await import('../../training/loop.js');
-  const view = new TrainProgressView();
+  const view = new TrainProgressView({ isVerbose: verbose === true });
   const rows: SheetRow[] = [await realImages(options)];
   const onEvent = (event: TrainEvent): void => {
     view.onEvent(event);
@@ -78,29 +72,39 @@ async function runDemo(given: DemoFlags): Promise<void> {
     const label = `samples after ${event.kimg.toFixed(1)} kimg, ${formatSec((Date.now() - startedAt) / 1000)}`;
     rows.push({ label, pixels: event.pixels, shape: event.shape });
   };
-  note(`Training the preset "tiny" for ${formatSec(minutes * 60)} on ${data}; Ctrl-C stops and saves.`);
   const startedAt = Date.now();
   const result = await interruptible(
-    'saving the training state',
+    () => (view.hasStarted ? 'saving the training state' : null),
     (text) => view.print(text),
-    (signal) => train(options, { signal, onEvent }),
+    (signal) => {
+      note(`Training the preset "tiny" for ${formatSec(minutes * 60)} on ${data}; Ctrl-C stops and saves.`);
+      return train(options, { signal, onEvent });
+    },
   ).finally(() => view.close());
 
-  const sheet = join(out, 'demo.png');
-  const { labelledSheetPng } = await import('../../training/sheet.js');
-  const { writeFileAtomic } = await import('@patch-diffusion/torch/atomic-file');
   const last = rows.at(-1);
-  if (last !== undefined && rows.length > 1)
+  if (last !== undefined && rows.length > 1 && !result.interrupted)
     rows[rows.length - 1] = { ...last, label: `final ${last.label}` };
+  const sheet = join(out, 'demo.png');
+  const [{ labelledSheetPng }, { writeFileAtomic }] = await Promise.all([
+    import('../../training/sheet.js'),
+    import('@patch-diffusion/torch/atomic-file'),
+  ]);
   await writeFileAtomic(sheet, await labelledSheetPng(rows));
   print(sheet);
+  const program = programName();
+  const goOn = `${program} train --resume ${result.runDir} --max-sec 600`;
+  if (result.interrupted) {
+    note(`interrupted; state saved, and the sheet of what there was. Go on with: ${goOn}`);
+    throw new Exit(INTERRUPTED);
+  }
   note(`
 Look at ${sheet}: real images in the first row, then what the model drew as it learnt.
 Longer training gives better images. With your own:
-  npx patch-diffusion prepare ./photos --out photos-64.zip --resolution 64
-  npx patch-diffusion train --data photos-64.zip --preset small
+  ${program} prepare ./photos --out photos-64.zip --resolution 64
+  ${program} train --data photos-64.zip --preset small
 This run goes on with:
-  npx patch-diffusion train --resume ${result.runDir} --max-sec 600`);
+  ${goOn}`);
 }
 
 /** The demo's own images, drawn once. */

@@ -5,7 +5,9 @@
 import type * as Torch from '@patch-diffusion/torch';
 import type { Advice, Attempt, LocatedAddon, MachineFacts, RuntimeFacts } from '@patch-diffusion/torch/setup';
 import type { Command } from 'commander';
+import * as f from '../../config/fields.js';
 import { version } from '../../version.js';
+import { addFields, readFlags } from '../flags.js';
 import { formatBytes, print, table } from '../terminal.js';
 
 /** All that the doctor knows; the shape of `--json`. */
@@ -31,17 +33,20 @@ interface Runtime extends RuntimeFacts {
   readonly gpus: readonly { name: string; totalBytes: number }[];
 }
 
+const fields = { json: f.boolean('Print it as JSON', { group: 'Options' }) };
+
 /** Adds the command to the program. */
 export function register(program: Command): void {
-  program
+  const command = program
     .command('doctor')
-    .description('Show what was found on this machine, and what would make training faster')
-    .option('--json', 'Print it as JSON')
-    .action(async (options: { json?: boolean }) => {
-      const report = await examine();
-      print(options.json ? JSON.stringify(report, null, 2) : describe(report));
-      if (!report.ok) process.exitCode = 1;
-    });
+    .description('Show what was found on this machine, and what would make training faster');
+  addFields(command, fields, {});
+  command.action(async ({ verbose, ...given }: Record<string, unknown>) => {
+    const { json } = readFlags(fields, given, { json: false });
+    const report = await examine();
+    print(json ? JSON.stringify(report, null, 2) : describe(report));
+    if (!report.ok) process.exitCode = 1;
+  });
 }
 
 async function examine(): Promise<Report> {

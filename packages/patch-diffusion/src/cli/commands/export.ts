@@ -1,7 +1,9 @@
 /** `patch-diffusion export`: weights for other programs. */
 
-import { type Command, Option } from 'commander';
-import type { ExportFormat } from '../../interchange/export.js';
+import type { Command } from 'commander';
+import * as f from '../../config/fields.js';
+import { usageError } from '../../config/read-values.js';
+import { addFields, readFlags } from '../flags.js';
 import { LiveLine } from '../progress.js';
 import { fetchLine, note, print } from '../terminal.js';
 
@@ -14,52 +16,43 @@ Examples:
 Tensors have their official names (model.enc.64x64_conv.weight, …). The network's constructor arguments are in a .json
 file beside the weights (torch), or in the file's metadata under "config" (safetensors).`;
 
-interface Given {
-  readonly run?: string;
-  readonly network?: string;
-  readonly format: ExportFormat;
-  readonly out?: string;
-}
+const fields = {
+  run: f.pathOrNull('Run folder; its newest snapshot is used', { group: 'Options', nullWord: 'none' }),
+  network: f.pathOrNull('Snapshot: .safetensors, official .pkl, an address, or hf:owner/repository/path', {
+    group: 'Options',
+    nullWord: 'none',
+  }),
+  format: f.choice('Format of the file', ['torch', 'safetensors'], { group: 'Options' }),
+  out: f.pathOrNull('File to write; without it, beside the snapshot', { group: 'Options', nullWord: 'none' }),
+};
 
 export function register(program: Command): void {
-  program
+  const command = program
     .command('export')
     .summary('Write the weights for other programs')
     .description(
       'Write the averaged weights of a run or snapshot as a PyTorch state dict or plain safetensors.',
-    )
-    .option('--run <folder>', 'Run folder; its newest snapshot is used')
-    .option(
-      '--network <file>',
-      'Snapshot: .safetensors, official .pkl, an address, or hf:owner/repository/path',
-    )
-    .addOption(
-      new Option('--format <format>', 'Format of the file')
-        .choices(['torch', 'safetensors'])
-        .makeOptionMandatory(),
-    )
-    .option('--out <file>', 'File to write (default: beside the snapshot)')
-    .addHelpText('after', HELP)
-    .action(runExport);
+    );
+  addFields(command, fields, {});
+  command.addHelpText('after', HELP).action(runExport);
 }
 
-async function runExport({ run, network, format, out }: Given): Promise<void> {
-  const { UserError } = await import('../../errors.js');
-  if ((run === undefined) === (network === undefined)) {
-    throw new UserError(
-      'NO_NETWORK',
-      'say which network to export: --run RUN_FOLDER, or --network SNAPSHOT',
-      { exitCode: 2 },
-    );
+async function runExport({ verbose, ...given }: Record<string, unknown>): Promise<void> {
+  const { run, network, format, out } = readFlags(fields, given, { run: null, network: null, out: null });
+  if ((run === null) === (network === null)) {
+    throw usageError('NO_NETWORK', 'say which network to export: --run RUN_FOLDER, or --network SNAPSHOT');
+  }
+  if (format === undefined) {
+    throw usageError('NO_FORMAT', 'say in which format: --format torch, or --format safetensors');
   }
   const { exportSnapshot } = await import('../../interchange/export.js');
   const line = new LiveLine();
   try {
     const result = await exportSnapshot({
-      run: run ?? null,
-      network: network ?? null,
+      run,
+      network,
       format,
-      out: out ?? null,
+      out,
       onProgress: (done, total) => line.set(fetchLine(done, total)),
       onNote: (text) => line.print(`note: ${text}`),
     });

@@ -33,7 +33,7 @@ export function register(program: Command): void {
 }
 
 async function runGenerate(given: Record<string, unknown>): Promise<void> {
-  const { config, ...rest } = given;
+  const { config, verbose, ...rest } = given;
   const { flags, notes } = takeOfficialOptions(rest, officialGenerateOptions);
   for (const text of notes) note(`note: ${text}`);
   const options = resolveGenerateOptions({ flags, ...(await configLayer(config)) });
@@ -41,7 +41,7 @@ async function runGenerate(given: Record<string, unknown>): Promise<void> {
   const line = new LiveLine();
   try {
     const result = await interruptible(
-      'finishing the file that is being written',
+      () => 'finishing the file that is being written',
       (text) => line.print(text),
       (signal) =>
         generate(options, {

@@ -1,6 +1,8 @@
 /** `patch-diffusion import`: checkpoints of the official programs to ours. */
 
 import type { Command } from 'commander';
+import * as f from '../../config/fields.js';
+import { addFields, readFlags } from '../flags.js';
 import { formatCount, note, print } from '../terminal.js';
 
 const HELP = `
@@ -13,22 +15,26 @@ Examples:
 Nothing in the files is executed: Python classes and source text in them are ignored, and files that ask for anything
 but tensors and numbers are refused. A training state needs its network-snapshot-*.pkl in the same folder.`;
 
+const fields = {
+  out: f.pathOrNull('File to write; without it, beside the source', { group: 'Options', nullWord: 'none' }),
+};
+
 export function register(program: Command): void {
-  program
+  const command = program
     .command('import')
     .summary('Convert a checkpoint of the official programs')
     .description(
       'Convert a network-snapshot-*.pkl or training-state-*.pt of EDM or Patch Diffusion to .safetensors.',
     )
-    .argument('<file>', 'Official checkpoint (.pkl or .pt)')
-    .option('--out <file>', 'File to write (default: beside the source)')
-    .addHelpText('after', HELP)
-    .action(runImport);
+    .argument('<file>', 'Official checkpoint (.pkl or .pt)');
+  addFields(command, fields, {});
+  command.addHelpText('after', HELP).action(runImport);
 }
 
-async function runImport(file: string, { out }: { out?: string }): Promise<void> {
+async function runImport(file: string, { verbose, ...given }: Record<string, unknown>): Promise<void> {
+  const { out } = readFlags(fields, given, { out: null });
   const { importCheckpoint } = await import('../../interchange/import.js');
-  const result = await importCheckpoint(file, { out: out ?? null });
+  const result = await importCheckpoint(file, { out });
   const { type, network } = result.precond;
   const what = result.kind === 'snapshot' ? 'snapshot' : 'training state';
   const trained = result.nimg > 0 ? `, ${formatCount(result.nimg / 1000)} kimg` : '';

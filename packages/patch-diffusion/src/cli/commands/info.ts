@@ -1,7 +1,8 @@
 /** `patch-diffusion info`: what a path is, for people or as JSON. */
 
 import type { Command } from 'commander';
-import { addSwitch, isOn } from '../flags.js';
+import * as f from '../../config/fields.js';
+import { addFields, readFlags } from '../flags.js';
 import { print } from '../terminal.js';
 
 const HELP = `
@@ -11,19 +12,27 @@ Examples:
   $ patch-diffusion info runs/00000-photos-64/snapshots/network-snapshot-000200.safetensors
   $ patch-diffusion info photos-64.zip --json`;
 
+const fields = {
+  verify: f.boolean('Decode every image of a data set', { group: 'Options' }),
+  json: f.boolean('Print JSON', { group: 'Options' }),
+};
+
 export function register(program: Command): void {
   const command = program
     .command('info')
     .summary('Say what a run folder, snapshot or data set is')
-    .description('Describe a run folder, a folder of runs, a .safetensors file, or a data set.')
-    .argument('<path>', 'Run folder, folder of runs, .safetensors file, folder or zip of images');
-  addSwitch(command, '--verify', 'Decode every image of a data set');
-  addSwitch(command, '--json', 'Print JSON');
+    .description('Describe a run folder, a folder of runs, a snapshot or state, or a data set.')
+    .argument(
+      '<path>',
+      'Run folder, folder of runs, .safetensors, .pkl or .pt file, folder or zip of images',
+    );
+  addFields(command, fields, {});
   command
     .addHelpText('after', HELP)
-    .action(async (path: string, { json, verify }: { json?: unknown; verify?: unknown }) => {
+    .action(async (path: string, { verbose, ...given }: Record<string, unknown>) => {
+      const { json, verify } = readFlags(fields, given, { json: false, verify: false });
       const { describePath, infoText } = await import('../info.js');
-      const info = await describePath(path, { verify: isOn(verify) });
-      print(isOn(json) ? JSON.stringify(info, null, 2) : infoText(info));
+      const info = await describePath(path, { verify });
+      print(json ? JSON.stringify(info, null, 2) : infoText(info));
     });
 }

@@ -3,6 +3,7 @@
 import type { Command } from 'commander';
 import { prepareDefaults, prepareFields, resolvePrepareFlags } from '../../config/prepare-fields.js';
 import { usageError } from '../../config/read-values.js';
+import { programName } from '../../program-name.js';
 import { addFields } from '../flags.js';
 import { interruptible } from '../interrupt.js';
 import { countLine, LiveLine } from '../progress.js';
@@ -28,7 +29,10 @@ export function register(program: Command): void {
   command.addHelpText('after', HELP).action(runPrepare);
 }
 
-async function runPrepare(source: string | undefined, given: Record<string, unknown>): Promise<void> {
+async function runPrepare(
+  source: string | undefined,
+  { verbose, ...given }: Record<string, unknown>,
+): Promise<void> {
   if (source !== undefined && given.source !== undefined) {
     throw usageError(
       'OPTION_GIVEN_TWICE',
@@ -47,7 +51,7 @@ async function runPrepare(source: string | undefined, given: Record<string, unkn
   };
   try {
     const report = await interruptible(
-      'removing the unfinished result',
+      () => 'removing the unfinished result',
       (text) => line.print(text),
       (signal) =>
         prepare(
@@ -72,7 +76,7 @@ async function runPrepare(source: string | undefined, given: Record<string, unkn
     const spread = report.std === undefined ? '' : `, standard deviation ${report.std.toPrecision(3)}`;
     const what = `${size}${report.width}×${report.height}${px}, ${report.channels} channels, ${labels}${spread}`;
     print(`${report.out}: ${formatCount(report.used)} images, ${what}, ${formatBytes(report.bytes)}`);
-    note(`Train on them with: patch-diffusion train --data ${report.out}`);
+    note(`Train on them with: ${programName()} train --data ${report.out}`);
   } finally {
     line.clear();
   }

@@ -1,13 +1,22 @@
 /** `patch-diffusion setup`: finds or gets libtorch and builds the native addon, once after an installation. */
 import type { Command } from 'commander';
+import * as f from '../../config/fields.js';
+import { addFields, readFlags } from '../flags.js';
 import { note, print } from '../terminal.js';
+
+const fields = {
+  fetch: f.boolean('Download the newest libtorch into .libtorch/ even where another one is found', {
+    group: 'Options',
+  }),
+};
 
 /** Adds the command to the program. */
 export function register(program: Command): void {
-  program
+  const command = program
     .command('setup')
-    .description('Find or download libtorch and build the native addon (once; quick when all is there)')
-    .option('--fetch', 'Download the newest libtorch into .libtorch/ even where another one is found')
+    .description('Find or download libtorch and build the native addon (once; quick when all is there)');
+  addFields(command, fields, {});
+  command
     .addHelpText(
       'after',
       `
@@ -19,9 +28,10 @@ libtorch is looked for in this order:
   the system's (Debian: libtorch-dev, Homebrew: pytorch)
 Where there is none, a torch wheel is downloaded through pip into .libtorch/.`,
     )
-    .action(async (options: { fetch?: boolean }) => {
+    .action(async ({ verbose, ...given }: Record<string, unknown>) => {
+      const { fetch } = readFlags(fields, given, { fetch: false });
       const { setup } = await import('@patch-diffusion/torch/setup');
-      const { addon, libtorch } = await setup({ log: note, fetch: options.fetch ?? false });
+      const { addon, libtorch } = await setup({ log: note, fetch });
       print(`Ready: libtorch ${libtorch.version} (${libtorch.origin}: ${libtorch.root})`);
       print(`Addon: ${addon}`);
     });

@@ -2,19 +2,21 @@
 
 import type { Command } from 'commander';
 import { configLayer } from '../../config/config-file.js';
+import * as f from '../../config/fields.js';
 import { officialTrainOptions, takeOfficialOptions } from '../../config/official.js';
 import { defaultPreset, presetNames, presets } from '../../config/presets.js';
 import { toExtent } from '../../config/resolve.js';
 import { type TrainOptions, trainFields } from '../../config/train-options.js';
 import { extentName } from '../../patches/extent.js';
-import { addFields, addOfficial, addSwitch, isOn } from '../flags.js';
+import { programName } from '../../program-name.js';
+import { addFields, addOfficial, readFlags } from '../flags.js';
 import { Exit, INTERRUPTED, interruptible } from '../interrupt.js';
 import { TrainProgressView } from '../progress.js';
 import { formatSec, note, print } from '../terminal.js';
 
 const HELP = `
 Presets:
-${presetNames.map((name) => `  ${name.padEnd(12)}${presets[name].summary}`).join('\n')}
+${presetNames.map((name) => `  ${name.padEnd(Math.max(...presetNames.map((n) => n.length)) + 2)}${presets[name].summary}`).join('\n')}
   The defaults above are those of "${defaultPreset}". A config file overrides the preset, flags override both.
 
 Examples:
@@ -25,6 +27,10 @@ Examples:
 
 Names and values of the official trainer work too: --outdir, --duration, --real_p, --cbase, --cres 1,2,2,2, …`;
 
+const ownFields = {
+  dryRun: f.boolean('Print what would be done, and stop', { group: 'Options', short: 'n' }),
+};
+
 export function register(program: Command): void {
   const command = program
     .command('train')
@@ -34,19 +40,20 @@ export function register(program: Command): void {
         'and the complete state; Ctrl-C saves the state, --resume goes on from it.',
     )
     .option('--config <file>', 'Options from a JSON or YAML file (or an earlier run.json)');
-  addSwitch(command, '-n, --dry-run', 'Print what would be done, and stop');
+  addFields(command, ownFields, {});
   addFields(command, trainFields, { ...presets[defaultPreset].values, preset: defaultPreset });
   addOfficial(command, officialTrainOptions);
   command.addHelpText('after', HELP).action(runTrain);
 }
 
 async function runTrain(given: Record<string, unknown>): Promise<void> {
-  const { config, dryRun, ...rest } = given;
+  const { config, verbose, dryRun: dryRunFlag, ...rest } = given;
+  const { dryRun } = readFlags(ownFields, { dryRun: dryRunFlag }, { dryRun: false });
   const { flags, notes } = takeOfficialOptions(rest, officialTrainOptions);
   for (const text of notes) note(`note: ${text}`);
   const { resolveRunOptions } = await import('../../training/run-options.js');
   const options = await resolveRunOptions({ flags, ...(await configLayer(config)) });
-  if (isOn(dryRun)) {
+  if (dryRun) {
     const { describePlan } = await import('../plan.js');
     print(JSON.stringify(options, null, 2));
     print('');
@@ -54,26 +61,28 @@ async function runTrain(given: Record<string, unknown>): Promise<void> {
     print('dry run: nothing was written');
     return;
   }
-  note(summary(options));
   const { train } = await import('../../training/loop.js');
-  const view = new TrainProgressView();
+  const view = new TrainProgressView({ isVerbose: verbose === true });
   const startedAt = Date.now();
   try {
     const result = await interruptible(
-      'saving the training state',
+      () => (view.hasStarted ? 'saving the training state' : null),
       (text) => view.print(text),
-      (signal) => train(options, { signal, onEvent: view.onEvent }),
+      (signal) => {
+        note(summary(options));
+        return train(options, { signal, onEvent: view.onEvent });
+      },
     );
     view.close();
     const time = formatSec((Date.now() - startedAt) / 1000);
     if (result.interrupted) {
       note(
-        `interrupted after ${time}; state saved. Go on with: patch-diffusion train --resume ${result.runDir}`,
+        `interrupted after ${time}; state saved. Go on with: ${programName()} train --resume ${result.runDir}`,
       );
       throw new Exit(INTERRUPTED);
     }
     note(
-      `done in ${time}. Draw images with: patch-diffusion generate --run ${result.runDir} --grid sheet.png`,
+      `done in ${time}. Draw images with: ${programName()} generate --run ${result.runDir} --grid sheet.png`,
     );
     print(result.runDir);
   } finally {
