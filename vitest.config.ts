@@ -3,6 +3,7 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['packages/*/test/**/*.test.ts'],
+    setupFiles: ['vitest.setup.ts'],
     // The native addon is one per process; processes also keep libtorch's thread pools apart.
     pool: 'forks',
     maxWorkers: 2,

@@ -40,7 +40,8 @@ describe('one random stream per sample', () => {
           const together = await sampleImages(denoiser, { ...options, seeds });
           for (const [n, seed] of seeds.entries()) {
             const alone = await sampleImages(denoiser, { ...options, seeds: [seed] });
-            expectClose(together.narrow(0, n, 1), alone, 1e-5, 0, `seed ${seed}`);
+            // Sums run in another order in another batch; three large steps of float32 networks amplify that.
+            expectClose(together.narrow(0, n, 1), alone, 1e-4, 0, `seed ${seed}`);
             alone.dispose();
           }
           together.dispose();
