@@ -72,7 +72,7 @@ export function tickLine(e: TickEvent): string {
     `memory ${formatBytes(e.rssBytes)}`,
     ...(e.gpuBytes === undefined ? [] : [`GPU ${formatBytes(e.gpuBytes)}`]),
   ];
-  if (e.nonFiniteGrads > 0) parts.push(`${e.nonFiniteGrads} non-finite gradients replaced`);
+  if (e.nonFiniteGrads > 0) parts.push(`${e.nonFiniteGrads} updates with non-finite gradients`);
   return parts.join('  ');
 }
 
@@ -107,10 +107,9 @@ export class TrainProgressView {
       }
       case 'step': {
         // Single updates jump with the patch size and noise level: show a slow average.
-        if (event.loss !== null)
-          this.#loss = this.#loss === null ? event.loss : 0.95 * this.#loss + 0.05 * event.loss;
+        this.#loss = this.#loss === null ? event.loss : 0.95 * this.#loss + 0.05 * event.loss;
         const share = event.nimg / event.totalNimg;
-        const loss = this.#loss === null ? '' : `  loss ${this.#loss.toFixed(4)}`;
+        const loss = `  loss ${this.#loss.toFixed(4)}`;
         const place = `${event.kimg.toFixed(1)}/${(event.totalNimg / 1000).toFixed(0)} kimg`;
         const rate = `${event.imagesPerSec.toFixed(1)} images/s`;
         line.set(`${bar(share)} ${place}  ${rate}${loss}  left ${formatSec(event.etaSec)}${this.#memory}`);
@@ -120,6 +119,11 @@ export class TrainProgressView {
         this.#memory = `  ${formatBytes(event.rssBytes)}`;
         line.print(tickLine(event));
         break;
+      case 'sampling': {
+        const { done, total, step, numSteps } = event;
+        line.set(`${countLine('drawing samples', done, total)} step ${step}/${numSteps}`);
+        break;
+      }
       case 'samples':
         line.print(`samples      ${event.file}`);
         break;

@@ -78,6 +78,8 @@ export interface SampleOptions extends SamplerOptions {
  */
 export async function sampleImages(denoiser: Denoiser, options: SampleOptions): Promise<Tensor> {
   const { seeds, device = 'cpu', stateDtype = 'float64' } = options;
+  const sampler = planSampler(options, denoiser);
+  const numSteps = sampler.sigmas.length;
   const image = denoiser.imageExtent;
   const window = options.window ?? image;
   const random = new PerSampleRandom(seeds, device);
@@ -101,8 +103,6 @@ export async function sampleImages(denoiser: Denoiser, options: SampleOptions): 
   const denoise = ({ x, sigma }: Query<Tensor>) =>
     guidedDenoise(denoiser, x, sigma, inputs, options.guidance ?? null);
 
-  const sampler = planSampler(options, denoiser);
-  const numSteps = sampler.sigmas.length;
   let state: SolverState<Tensor> = {
     x: torch.noGrad(() =>
       torch.scope(() => inputs.latents.to({ dtype: stateDtype }).mul(sampler.initialScale)),

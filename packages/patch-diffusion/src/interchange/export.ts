@@ -3,7 +3,7 @@ import { basename, dirname, join } from 'node:path';
 import { type Module, writeFileAtomic, writeSafetensors } from '@patch-diffusion/torch';
 import type { PrecondSpec } from '../diffusion/preconditioning.js';
 import { UserError } from '../errors.js';
-import { newestSnapshot } from '../training/run-folder.js';
+import { newestSnapshot } from '../training/runs.js';
 import { configFileOf } from './export-names.js';
 import { type LoadOptions, loadAnySnapshot } from './load-snapshot.js';
 import { officialFromPrecond } from './official-config.js';
