@@ -5,6 +5,8 @@
 
 import { randomInt } from 'node:crypto';
 import type { UserError } from '../errors.js';
+import { ARCHITECTURES, networkLevels } from '../networks/architectures.js';
+import { widthProblem } from '../networks/levels.js';
 import { type Extent, extentName } from '../patches/extent.js';
 import { fieldInfo, type PatchSide, type SizePx } from './fields.js';
 import { defaultPreset, getPreset } from './presets.js';
@@ -110,10 +112,37 @@ function crossCheck(o: TrainOptions): void {
   if (o.labelDropout > 0 && o.cond === false) {
     throw usageError('BAD_OPTION', '--label-dropout needs class labels; add --cond');
   }
+  // Where attention lies depends on the images.
+  checkWidths({ ...o, attnResolutions: [] }, 0);
   if (o.resolution !== null) {
     const { height, width } = toExtent(o.resolution);
     checkSides(o, height, width);
   }
+}
+
+/** Group normalisation and attention heads divide the channels of each layer. */
+function checkWidths(o: TrainOptions, sidePx: number): void {
+  const { channelMult, numBlocks, attnResolutions } = o;
+  const problemOf = (modelChannels: number) => {
+    const network = { ...ARCHITECTURES[o.arch], imgResolution: sidePx, inChannels: 1, outChannels: 1 };
+    const sizes = { modelChannels, channelMult, numBlocks, attnResolutions };
+    // The sinusoidal embedding has a sine for each cosine.
+    const isOdd = modelChannels % 2 !== 0;
+    return isOdd ? `${modelChannels} is odd` : widthProblem(networkLevels({ ...network, ...sizes }));
+  };
+  const problem = problemOf(o.modelChannels);
+  if (problem === null) return;
+  const isGood = (channels: number) => channels >= 4 && problemOf(channels) === null;
+  const steps = Array.from({ length: o.modelChannels }, (_, i) => i + 1);
+  const near = [-1, 1].flatMap((sign) => {
+    const step = steps.find((by) => isGood(o.modelChannels + sign * by));
+    return step === undefined ? [] : [o.modelChannels + sign * step];
+  });
+  const remedy = near.length ? `use --model-channels ${near.join(' or ')}` : 'use other --channel-mult';
+  throw usageError(
+    'BAD_WIDTH',
+    `--model-channels ${o.modelChannels} with --channel-mult ${channelMult.join(',')} does not fit --arch ${o.arch}: ${problem}; ${remedy}`,
+  );
 }
 
 /** Each side once, and probabilities for all that sum to 1, or for none. */
@@ -193,6 +222,7 @@ export interface DataShape {
  */
 export function validateAgainstData(options: TrainOptions, data: DataShape): void {
   checkSides(options, data.height, data.width);
+  checkWidths(options, Math.max(data.height, data.width));
   if (options.channels !== null && options.channels !== data.channels) {
     throw usageError(
       'BAD_CHANNELS',
