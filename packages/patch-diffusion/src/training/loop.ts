@@ -33,7 +33,7 @@ export interface TrainResult {
 const MAX_BAD_STEPS = 20;
 
 /** What needs less memory. */
-export const MEMORY_REMEDY =
+const MEMORY_REMEDY =
   'lower --batch-gpu (the same --batch then takes more rounds), or use a smaller --model-channels or --resolution';
 
 /**

@@ -1,11 +1,14 @@
 /** The main job with the real command line: train, resume exactly, stop cleanly, generate. */
+import { spawnSync } from 'node:child_process';
 import { readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { iconSet, runCli, temporaryFolder, tinyFlags } from '../helpers/tiny-run.js';
 import { expectSameState, stateOf as stateOfRun } from '../helpers/tiny-train.js';
 
+const bin = fileURLToPath(new URL('../../bin/patch-diffusion.js', import.meta.url));
 let dir: string;
 let data: string;
 
@@ -226,6 +229,25 @@ describe('generate', () => {
       expect(code, stderr).toBe(1);
       expect(stderr).toContain(file.startsWith(flags[1]!) ? 'is a folder' : 'cannot write to');
     }
+  });
+
+  it.runIf(process.platform === 'linux')('names its own options when memory runs out', () => {
+    const flags = ['generate', '--run', join(dir, 'plain'), '--count', '1', '--image-size', '16384'];
+    const { status, stderr } = spawnSync(
+      'bash',
+      [
+        '-c',
+        'ulimit -d 2500000; exec "$0" "$@"',
+        process.execPath,
+        bin,
+        ...flags,
+        '--out',
+        join(dir, 'huge'),
+      ],
+      { encoding: 'utf8' },
+    );
+    expect(stderr.trim().split('\n').at(-1)).toMatch(/out of memory; lower --batch or --image-size$/);
+    expect(status).toBe(1);
   });
 
   it('says what is wrong with a file that is not a whole snapshot', async () => {

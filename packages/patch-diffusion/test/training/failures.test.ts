@@ -43,6 +43,7 @@ describe('a file in the place of a folder', () => {
     expect(warnings[0]!.message).toMatch(
       /^could not write the sample sheet: .*; the run goes on, next try at tick 2$/,
     );
+    expect(events).toContainEqual({ type: 'sampling', done: 0, total: 2, step: 1, numSteps: 2 });
     const order = events.map(({ type }) => type);
     expect(order.indexOf('state')).toBeLessThan(order.indexOf('snapshot'));
     expect((await readdir(join(out, 'samples'))).length).toBeGreaterThan(0);

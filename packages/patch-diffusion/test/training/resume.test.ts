@@ -1,10 +1,17 @@
 /** Going on with a run: exactly, from older states, with a transfer, and not when it is done. */
+
+import { once } from 'node:events';
 import { copyFile, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { TrainOptionsInput } from '../../src/config/train-options.js';
-import { train } from '../../src/index.js';
+import { generate, train } from '../../src/index.js';
 import type { TrainEvent } from '../../src/training/events.js';
+import { train as trainResolved } from '../../src/training/loop.js';
+import { RunLock } from '../../src/training/run-lock.js';
+import { resolveRunOptions } from '../../src/training/run-options.js';
 import { listStates, newestSnapshot, newestState, readRunJson } from '../../src/training/runs.js';
 import { iconSet, temporaryFolder } from '../helpers/tiny-run.js';
 import { expectSameState, stateOf, tinyOptions } from '../helpers/tiny-train.js';
@@ -106,6 +113,18 @@ describe('a run that is done', () => {
     expect(nimg).toBeGreaterThanOrEqual(300);
   });
 
+  it('by a newer program is refused as such', async () => {
+    const out = join(dir, 'newer');
+    const { snapshot } = await start('newer', { durationKimg: 0.05 });
+    for (const file of [(await newestState(out))!, snapshot!]) {
+      const text = await readFile(file, 'latin1');
+      await writeFile(file, text.replace('formatVersion\\":1', 'formatVersion\\":9'), 'latin1');
+    }
+    const newer = /was written by a newer version of patch-diffusion; update to read it/;
+    await expect(train({ resume: out, durationKimg: 1 })).rejects.toThrow(newer);
+    await expect(generate({ run: out, count: 1, out: join(dir, 'never') })).rejects.toThrow(newer);
+  });
+
   it('but lacks files gets them', async () => {
     const out = join(dir, 'lacking');
     await start('lacking');
@@ -119,6 +138,44 @@ describe('a run that is done', () => {
     expectSameState(await stateOf(out), before);
     expect(await readRunJson(out)).toMatchObject({ status: 'done' });
   });
+});
+
+describe('a run folder', () => {
+  it('that is in use says so before anything is opened', async () => {
+    const out = join(dir, 'used');
+    await start('used', { durationKimg: 0.05 });
+    const lock = await RunLock.acquire(out);
+    await expect(train({ resume: out, data: join(dir, 'nowhere') })).rejects.toThrow('already in use');
+    await lock.release();
+    // The lock is free again after a failure.
+    for (let i = 0; i < 2; i++)
+      await expect(train({ resume: out, data: join(dir, 'nowhere'), durationKimg: 1 })).rejects.toThrow(
+        'nowhere',
+      );
+  });
+
+  it('is gone on with from what its last process left, even just now', async () => {
+    const out = join(dir, 'race');
+    await start('race', { durationKimg: 0.05 });
+    const options = await resolveRunOptions({ call: { resume: out, durationKimg: 0.2 } });
+    const { nimg } = await train({ resume: out, durationKimg: 0.1 });
+    const events: TrainEvent[] = [];
+    await trainResolved(options, { onEvent: (event) => events.push(event) });
+    expect(events.find((event) => event.type === 'start')).toMatchObject({ nimg });
+  });
+});
+
+it('a transfer that is being fetched stops at once', async () => {
+  const controller = new AbortController();
+  const server = createServer(() => controller.abort()).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const transfer = `http://127.0.0.1:${port}/network.safetensors`;
+  const options = { data, ...tinyOptions, out: join(dir, 'fetching'), transfer };
+  await expect(train(options, { signal: controller.signal })).rejects.toMatchObject({ name: 'AbortError' });
+  expect(await readdir(dir)).not.toContain('fetching');
+  server.closeAllConnections();
+  server.close();
 });
 
 describe('an older state', () => {
