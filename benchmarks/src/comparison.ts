@@ -118,12 +118,12 @@ async function compareSize(
   const images = ours.count(patch);
   if (peer) await writeStepBatch(images, patch, file);
 
-  ours.run(patch); // warm-up: buffers, kernels
+  await ours.run(patch); // warm-up: buffers, kernels
   await peer?.steps(file, 1);
   const steps: StepTimes[] = [];
   const peerSteps: PeerTimes = { total: [], forward: [], backward: [], update: [], cpu: [] };
   for (let i = 0; i < bench.repeats; i++) {
-    steps.push(ours.run(patch));
+    steps.push(await ours.run(patch));
     if (!peer) continue;
     const times = await peer.steps(file, 1);
     for (const key of ['total', 'forward', 'backward', 'update', 'cpu'] as const)

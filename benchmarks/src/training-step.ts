@@ -78,7 +78,7 @@ export class TrainingStep {
   }
 
   /** One whole training step. */
-  run(patch: PatchSize): StepTimes {
+  async run(patch: PatchSize): Promise<StepTimes> {
     const { device } = this.bench;
     const indices = Array.from({ length: this.count(patch) }, (_, i) => i % this.#images.length);
     const random = new TorchRandom(device);
@@ -94,7 +94,7 @@ export class TrainingStep {
     this.denoiser.train();
     const cpuBefore = process.cpuUsage();
     const start = now(device);
-    const backward = timedBackward(device, () =>
+    const backward = await timedBackward(device, () =>
       trainStep(this.#state, { rounds: [round], images: indices.length }, this.#options),
     );
     const end = now(device);
@@ -154,7 +154,10 @@ function spreadWeights(denoiser: Denoiser): void {
 }
 
 /** Runs `fn` and notes when its one `backward` begins and ends. */
-function timedBackward(device: string, fn: () => void): { start: number; end: number } {
+async function timedBackward(
+  device: string,
+  fn: () => Promise<unknown>,
+): Promise<{ start: number; end: number }> {
   const original = torch.Tensor.prototype.backward;
   const times = { start: 0, end: 0 };
   torch.Tensor.prototype.backward = function (...args) {
@@ -163,7 +166,7 @@ function timedBackward(device: string, fn: () => void): { start: number; end: nu
     times.end = now(device);
   };
   try {
-    fn();
+    await fn();
   } finally {
     torch.Tensor.prototype.backward = original;
   }

@@ -73,6 +73,6 @@ export {
 export type { GenerateEvent, GenerateResult } from './sampling/generate.js';
 export type { TrainEvent, TrainEventListener } from './training/events.js';
 export type { TrainContext, TrainResult } from './training/loop.js';
-export { listRuns, newestSnapshot, newestState, type RunJson, readRunJson } from './training/run-folder.js';
+export { listRuns, newestSnapshot, newestState, type RunJson, readRunJson } from './training/runs.js';
 export { loadSnapshot, readSnapshotInfo, type SnapshotInfo } from './training/snapshot.js';
 export { version } from './version.js';

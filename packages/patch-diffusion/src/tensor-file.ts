@@ -1,5 +1,5 @@
 /** What our safetensors files (snapshots, states, latents) have in common: a description as JSON in the metadata. */
-import { SafetensorsFile } from '@patch-diffusion/torch';
+import { SafetensorsFile, type Tensor } from '@patch-diffusion/torch';
 import { UserError } from './errors.js';
 
 /** Key of the description in a file's metadata. */
@@ -27,4 +27,23 @@ export function readMetadata(reader: SafetensorsFile, file: string): object {
       { cause },
     );
   }
+}
+
+/**
+ * Refuses a file of a later layout; one without a version is for its reader to judge.
+ * @throws UserError when the file's version is above `known`
+ */
+export function checkFormatVersion(info: object, known: number, file: string): void {
+  const { formatVersion } = info as { formatVersion?: unknown };
+  if (typeof formatVersion !== 'number' || formatVersion <= known) return;
+  throw new UserError(
+    'FILE_TOO_NEW',
+    `${file} was written by a newer version of patch-diffusion; update to read it`,
+  );
+}
+
+/** Reads the tensors whose names begin with `prefix`, which is cut off. */
+export function tensorsUnder(reader: SafetensorsFile, prefix: string): Map<string, Tensor> {
+  const names = reader.names.filter((name) => name.startsWith(prefix));
+  return new Map(names.map((name) => [name.slice(prefix.length), reader.tensor(name)]));
 }

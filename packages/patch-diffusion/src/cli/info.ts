@@ -15,7 +15,7 @@ import {
   type RunInfo,
   type RunJson,
   readRunJson,
-} from '../training/run-folder.js';
+} from '../training/runs.js';
 import { formatBytes, formatCount, formatSec, table } from './terminal.js';
 
 export interface RunDescription {

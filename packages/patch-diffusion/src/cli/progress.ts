@@ -90,7 +90,7 @@ export function tickLine(e: TickEvent): string {
     `memory ${formatBytes(e.rssBytes)}`,
     ...(e.gpuBytes === undefined ? [] : [`GPU ${formatBytes(e.gpuBytes)}`]),
   ];
-  if (e.nonFiniteGrads > 0) parts.push(`${e.nonFiniteGrads} non-finite gradients replaced`);
+  if (e.nonFiniteGrads > 0) parts.push(`${e.nonFiniteGrads} updates with non-finite gradients`);
   return parts.join('  ');
 }
 
@@ -168,8 +168,7 @@ export class TrainProgressView {
       }
       case 'step': {
         // Single updates jump with the patch size and noise level: show a slow average.
-        if (event.loss !== null)
-          this.#loss = this.#loss === null ? event.loss : 0.95 * this.#loss + 0.05 * event.loss;
+        this.#loss = this.#loss === null ? event.loss : 0.95 * this.#loss + 0.05 * event.loss;
         const elapsedSec = (Date.now() - (this.#startedAt ?? Date.now())) / 1000;
         const status = { elapsedSec, maxSec: this.#maxSec, loss: this.#loss, rssBytes: this.#rssBytes };
         line.set(stepLine(event, status, line.columns));
@@ -179,6 +178,11 @@ export class TrainProgressView {
         this.#rssBytes = event.rssBytes;
         line.print(tickLine(event));
         break;
+      case 'sampling': {
+        const { done, total, step, numSteps } = event;
+        line.set(`${countLine('drawing samples', done, total)} step ${step}/${numSteps}`);
+        break;
+      }
       case 'samples':
         line.print(`samples      ${event.file}`);
         break;

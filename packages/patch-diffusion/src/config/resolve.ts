@@ -4,9 +4,11 @@
  */
 
 import { randomInt } from 'node:crypto';
-import { UserError } from '../errors.js';
+import type { UserError } from '../errors.js';
+import { ARCHITECTURES, networkLevels } from '../networks/architectures.js';
+import { widthProblem } from '../networks/levels.js';
 import { type Extent, extentName } from '../patches/extent.js';
-import type { PatchSide, SizePx } from './fields.js';
+import { fieldInfo, type PatchSide, type SizePx } from './fields.js';
 import { defaultPreset, getPreset } from './presets.js';
 import { kebab, type Origin, readValues, usageError } from './read-values.js';
 import { type TrainOptions, TrainOptionsSchema, trainFields } from './train-options.js';
@@ -40,16 +42,19 @@ export function resolveTrainOptions(sources: TrainSources): TrainOptions {
   read(sources.flags, { kind: 'flag' });
 
   const given: Record<string, unknown> = Object.assign({}, ...layers);
-  const preset =
-    sources.preset ?? (given.preset as string | undefined) ?? sources.base?.preset ?? defaultPreset;
+  const { base } = sources;
+  const preset = sources.preset ?? (given.preset as string | undefined) ?? base?.preset ?? defaultPreset;
   const presetValues = getPreset(preset).values;
-  const merged: Record<string, unknown> = {
-    // The preset first: an earlier version may have recorded fewer options.
-    ...presetValues,
-    ...(sources.base !== undefined && preset === sources.base.preset ? sources.base : {}),
-    ...given,
-    preset,
-  };
+  if (base !== undefined && preset !== base.preset) throw fixedByRun('--preset', base.preset, preset);
+  // The run's own transfer stays on record; one that is given now would be another start.
+  if (isGiven(given.resume) && isGiven(given.transfer)) {
+    throw usageError('BAD_OPTION', '--resume and --transfer exclude each other; give one of them');
+  }
+  // The preset first: an earlier version may have recorded fewer options.
+  const merged: Record<string, unknown> = { ...presetValues, ...base, ...given, preset };
+  // A preset's own limit gives way to a batch that it does not divide.
+  if (given.batchGpu === undefined && typeof merged.batchGpu === 'number')
+    merged.batchGpu = largestDivisor(merged.batch as number, merged.batchGpu);
   if (merged.data === undefined) {
     throw usageError(
       'MISSING_DATA',
@@ -70,6 +75,8 @@ export function resolveTrainOptions(sources: TrainSources): TrainOptions {
   crossCheck(parsed.data);
   return parsed.data;
 }
+
+const isGiven = (value: unknown): boolean => value !== undefined && value !== null;
 
 /** Only Patch-EDM has coordinates; the others train on whole images. */
 function wholeImages(precond: unknown, given: Record<string, unknown>): Partial<TrainOptions> {
@@ -95,9 +102,6 @@ function crossCheck(o: TrainOptions): void {
       `--batch-gpu ${o.batchGpu} does not divide --batch ${o.batch}; use --batch-gpu ${fits}`,
     );
   }
-  if (o.resume !== null && o.transfer !== null) {
-    throw usageError('BAD_OPTION', '--resume and --transfer exclude each other; give one of them');
-  }
   checkPatchSizes(o.patchSizes ?? []);
   if (o.implicitMlp && o.arch === 'adm') {
     throw usageError(
@@ -108,10 +112,37 @@ function crossCheck(o: TrainOptions): void {
   if (o.labelDropout > 0 && o.cond === false) {
     throw usageError('BAD_OPTION', '--label-dropout needs class labels; add --cond');
   }
+  // Where attention lies depends on the images.
+  checkWidths({ ...o, attnResolutions: [] }, 0);
   if (o.resolution !== null) {
     const { height, width } = toExtent(o.resolution);
     checkSides(o, height, width);
   }
+}
+
+/** Group normalisation and attention heads divide the channels of each layer. */
+function checkWidths(o: TrainOptions, sidePx: number): void {
+  const { channelMult, numBlocks, attnResolutions } = o;
+  const problemOf = (modelChannels: number) => {
+    const network = { ...ARCHITECTURES[o.arch], imgResolution: sidePx, inChannels: 1, outChannels: 1 };
+    const sizes = { modelChannels, channelMult, numBlocks, attnResolutions };
+    // The sinusoidal embedding has a sine for each cosine.
+    const isOdd = modelChannels % 2 !== 0;
+    return isOdd ? `${modelChannels} is odd` : widthProblem(networkLevels({ ...network, ...sizes }));
+  };
+  const problem = problemOf(o.modelChannels);
+  if (problem === null) return;
+  const isGood = (channels: number) => channels >= 4 && problemOf(channels) === null;
+  const steps = Array.from({ length: o.modelChannels }, (_, i) => i + 1);
+  const near = [-1, 1].flatMap((sign) => {
+    const step = steps.find((by) => isGood(o.modelChannels + sign * by));
+    return step === undefined ? [] : [o.modelChannels + sign * step];
+  });
+  const remedy = near.length ? `use --model-channels ${near.join(' or ')}` : 'use other --channel-mult';
+  throw usageError(
+    'BAD_WIDTH',
+    `--model-channels ${o.modelChannels} with --channel-mult ${channelMult.join(',')} does not fit --arch ${o.arch}: ${problem}; ${remedy}`,
+  );
 }
 
 /** Each side once, and probabilities for all that sum to 1, or for none. */
@@ -191,6 +222,7 @@ export interface DataShape {
  */
 export function validateAgainstData(options: TrainOptions, data: DataShape): void {
   checkSides(options, data.height, data.width);
+  checkWidths(options, Math.max(data.height, data.width));
   if (options.channels !== null && options.channels !== data.channels) {
     throw usageError(
       'BAD_CHANNELS',
@@ -205,11 +237,15 @@ export function validateAgainstData(options: TrainOptions, data: DataShape): voi
   }
 }
 
-/** Options that make the network or the data another one; a resumed run must keep them. */
+/** Options that make the network, the data or their order another one; a resumed run must keep them. */
 const fixedOnResume = [
   'resolution',
   'channels',
   'cond',
+  'xflip',
+  'maxImages',
+  'order',
+  'holdout',
   'arch',
   'precond',
   'modelChannels',
@@ -219,22 +255,29 @@ const fixedOnResume = [
   'implicitMlp',
   'augment',
   'sigmaData',
+  'seed',
+  'transfer',
 ] as const satisfies readonly (keyof TrainOptions)[];
 
 /**
- * A resumed run keeps its network.
+ * A resumed run keeps its network and its data.
  *
  * @throws {UserError} (exit code 2) naming the option that differs
  */
 export function checkResumeOptions(before: TrainOptions, now: TrainOptions): void {
   for (const key of fixedOnResume) {
     if (JSON.stringify(before[key]) === JSON.stringify(now[key])) continue;
-    const show = (value: unknown) =>
-      key === 'resolution' && value !== null ? extentName(toExtent(value as number | SizePx)) : String(value);
-    throw new UserError(
-      'RESUME_MISMATCH',
-      `--${kebab(key)} ${show(now[key])} differs from the resumed run (${show(before[key])}); leave it out, or start a new run with --transfer`,
-      { exitCode: 2 },
-    );
+    const show = (value: unknown) => {
+      if (value === null) return fieldInfo(trainFields[key]).nullWord ?? 'none';
+      return key === 'resolution' ? extentName(toExtent(value as number | SizePx)) : String(value);
+    };
+    throw fixedByRun(`--${kebab(key)}`, show(before[key]), show(now[key]));
   }
+}
+
+function fixedByRun(flag: string, before: string, now: string): UserError {
+  return usageError(
+    'RESUME_MISMATCH',
+    `${flag} is fixed by the run (${before}, not ${now}); leave it out, or start a new run with --transfer`,
+  );
 }

@@ -9,6 +9,7 @@ import type { Device, Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import { UserError } from '../errors.js';
 import { autoencoderHash, loadAutoencoder } from '../interchange/autoencoder-folder.js';
+import { withMemoryGuard } from '../memory.js';
 import { type AutoencoderKL, encodeBatchSize } from '../networks/autoencoder-kl.js';
 import type { Label } from './labels.js';
 import { LatentWriter } from './latent-writer.js';
@@ -72,7 +73,9 @@ export async function prepareLatents(
     };
     const writer = await LatentWriter.create(settings.out, draft, { force: settings.force });
     try {
-      return await encodeAll(source, plan, autoencoder, writer, draft, device, listeners);
+      return await withMemoryGuard('lower --encode-batch or --resolution', () =>
+        encodeAll(source, plan, autoencoder, writer, draft, device, listeners),
+      );
     } catch (error) {
       await writer.discard();
       throw error;

@@ -1,5 +1,4 @@
-/** Which device a network runs on, how its weights lie there, and how much memory it may take. */
-import { readFileSync } from 'node:fs';
+/** Which device a network runs on, and how its weights lie there. */
 import type { Device, MemoryFormat } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import { UserError } from '../errors.js';
@@ -68,18 +67,4 @@ export function checkPrecision(precision: Precision, device: Device): void {
     '--precision fp16 needs a GPU; on a CPU use --precision bf16 (fast where the CPU has AVX512-BF16 or AMX) or fp32',
     { exitCode: 2 },
   );
-}
-
-/** What stays free for everything else on the machine. */
-const MEMORY_MARGIN_BYTES = 256 * 2 ** 20;
-
-/**
- * Makes running out of memory an error with a message: without a limit, Linux ends the process instead. Does nothing
- * on other systems.
- */
-export function guardMemory(): void {
-  if (process.platform !== 'linux') return;
-  const used = /^VmData:\s+(\d+) kB/m.exec(readFileSync('/proc/self/status', 'utf8'));
-  if (!used) return;
-  torch.limitMemory(Number(used[1]) * 1024 + process.availableMemory() - MEMORY_MARGIN_BYTES);
 }

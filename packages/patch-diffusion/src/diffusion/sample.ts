@@ -79,6 +79,8 @@ export interface SampleOptions extends SamplerOptions {
 export async function sampleImages(denoiser: Denoiser, options: SampleOptions): Promise<Tensor> {
   const { seeds, device = 'cpu' } = options;
   const stateDtype = device === 'mps' ? 'float32' : (options.stateDtype ?? 'float64');
+  const sampler = planSampler(options, denoiser);
+  const numSteps = sampler.sigmas.length;
   const image = denoiser.imageExtent;
   const window = options.window ?? image;
   const random = new PerSampleRandom(seeds, device);
@@ -102,8 +104,6 @@ export async function sampleImages(denoiser: Denoiser, options: SampleOptions): 
   const denoise = ({ x, sigma }: Query<Tensor>) =>
     guidedDenoise(denoiser, x, sigma, inputs, options.guidance ?? null);
 
-  const sampler = planSampler(options, denoiser);
-  const numSteps = sampler.sigmas.length;
   let state: SolverState<Tensor> = {
     x: torch.noGrad(() =>
       torch.scope(() => inputs.latents.to({ dtype: stateDtype }).mul(sampler.initialScale)),

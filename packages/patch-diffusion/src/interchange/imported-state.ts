@@ -12,7 +12,7 @@ import type { TrainOptionsInput } from '../config/train-options.js';
 import type { PrecondSpec } from '../diffusion/preconditioning.js';
 import { UserError } from '../errors.js';
 import { ARCHITECTURES, type Architecture } from '../networks/index.js';
-import { openTensorFile, readMetadata } from '../tensor-file.js';
+import { openTensorFile, readMetadata, tensorsUnder } from '../tensor-file.js';
 import type { TrainingState } from '../training/step.js';
 import { importCheckpoint } from './import.js';
 import { withCheckpoint } from './official-checkpoint.js';
@@ -100,18 +100,12 @@ async function restore(file: string, state: TrainingState, name = file): Promise
   const reader = await openTensorFile(file);
   try {
     const info = infoSchema.parse(readMetadata(reader, file));
-    const unused = torch.scope(() => {
-      const part = (prefix: string): Map<string, Tensor> =>
-        new Map(
-          reader.names
-            .filter((n) => n.startsWith(prefix))
-            .map((n) => [n.slice(prefix.length), reader.tensor(n)]),
-        );
-      const left = load(state.denoiser, part('net.'), name);
-      load(state.ema, part('ema.'), name);
+    const unused = torch.scope(() => load(state.denoiser, tensorsUnder(reader, 'net.'), name));
+    torch.scope(() => load(state.ema, tensorsUnder(reader, 'ema.'), name));
+    torch.scope(() => {
       const own = state.optimizer.stateDict();
-      state.optimizer.loadStateDict(new Map([...part('adam.')].filter(([key]) => own.has(key))));
-      return left;
+      const known = [...tensorsUnder(reader, 'adam.')].filter(([key]) => own.has(key));
+      state.optimizer.loadStateDict(new Map(known));
     });
     Object.assign(state, { nimg: info.nimg, step: info.step });
     return unused;

@@ -2,11 +2,13 @@
  * The ADM U-Net of Dhariwal & Nichol 2021 as EDM configures it (Karras et al. 2022, table 1): scale-and-shift
  * conditioning, several attention heads of 64 channels, no auxiliary paths. Tensor names are the official ones.
  */
-import { ModuleDict, type Tensor } from '@patch-diffusion/torch';
+import type { ModuleDict, Tensor } from '@patch-diffusion/torch';
+import { buildLayers } from './build-layers.js';
+import { dhariwalLevels, INIT, INIT_ZERO } from './dhariwal-levels.js';
 import type { Init } from './init.js';
 import { Conv2d, GroupNorm, Linear, PositionalEmbedding } from './layers.js';
 import { type Conditioning, checkDivisible, dropLabels, joinSkip, UNet, type UNetShape } from './unet.js';
-import { UNetBlock, type UNetBlockOptions } from './unet-block.js';
+import { UNetBlock } from './unet-block.js';
 
 export interface DhariwalUNetOptions extends UNetShape {
   /** Base channel count M. Default 192. */
@@ -24,9 +26,6 @@ export interface DhariwalUNetOptions extends UNetShape {
   /** Probability of dropping a sample's class label in training. Default 0. */
   readonly labelDropout?: number;
 }
-
-const INIT: Init = { mode: 'kaiming_uniform', weight: Math.sqrt(1 / 3), bias: Math.sqrt(1 / 3) };
-const INIT_ZERO: Init = { mode: 'kaiming_uniform', weight: 0, bias: 0 };
 
 export class DhariwalUNet extends UNet {
   readonly sizeFactor: number;
@@ -59,9 +58,9 @@ export class DhariwalUNet extends UNet {
       ? this.addModule('map_label', new Linear(labelDim, embChannels, { bias: false, init: labelInit }))
       : null;
 
-    const { enc, dec, channels } = buildLevels(options, modelChannels, channelMult, embChannels);
-    this.#enc = this.addModule('enc', enc);
-    this.#dec = this.addModule('dec', dec);
+    const { enc, dec, channels } = dhariwalLevels(options);
+    this.#enc = this.addModule('enc', buildLayers(enc, embChannels));
+    this.#dec = this.addModule('dec', buildLayers(dec, embChannels));
     this.#outNorm = this.addModule('out_norm', new GroupNorm(channels));
     this.#outConv = this.addModule(
       'out_conv',
@@ -98,56 +97,4 @@ export class DhariwalUNet extends UNet {
     }
     return e.silu();
   }
-}
-
-/** Builds the encoder and decoder levels, in the order (and so with the random draws) of the official network. */
-function buildLevels(
-  options: DhariwalUNetOptions,
-  modelChannels: number,
-  channelMult: readonly number[],
-  embChannels: number,
-): { enc: ModuleDict; dec: ModuleDict; channels: number } {
-  const { imgResolution, inChannels, numBlocks = 3, attnResolutions = [32, 16, 8] } = options;
-  const common: UNetBlockOptions = {
-    dropout: options.dropout ?? 0.1,
-    init: INIT,
-    initZero: INIT_ZERO,
-  };
-  const block = (from: number, to: number, extra: UNetBlockOptions = {}) =>
-    new UNetBlock(from, to, embChannels, { ...common, ...extra });
-  const sides = channelMult.map((_, level) => imgResolution >> level);
-
-  const enc = new ModuleDict();
-  const skipChannels: number[] = [];
-  let channels = modelChannels * channelMult[0];
-  for (const [level, side] of sides.entries()) {
-    const at = `${side}x${side}`;
-    if (level === 0) enc.set(`${at}_conv`, new Conv2d(inChannels, channels, 3, { init: INIT }));
-    else enc.set(`${at}_down`, block(channels, channels, { down: true }));
-    skipChannels.push(channels);
-    for (let i = 0; i < numBlocks; i++) {
-      const to = modelChannels * channelMult[level];
-      enc.set(`${at}_block${i}`, block(channels, to, { attention: attnResolutions.includes(side) }));
-      channels = to;
-      skipChannels.push(channels);
-    }
-  }
-
-  const dec = new ModuleDict();
-  for (const [level, side] of [...sides.entries()].reverse()) {
-    const at = `${side}x${side}`;
-    if (level === sides.length - 1) {
-      dec.set(`${at}_in0`, block(channels, channels, { attention: true }));
-      dec.set(`${at}_in1`, block(channels, channels));
-    } else {
-      dec.set(`${at}_up`, block(channels, channels, { up: true }));
-    }
-    for (let i = 0; i <= numBlocks; i++) {
-      const to = modelChannels * channelMult[level];
-      const from = channels + skipChannels.pop()!;
-      dec.set(`${at}_block${i}`, block(from, to, { attention: attnResolutions.includes(side) }));
-      channels = to;
-    }
-  }
-  return { enc, dec, channels };
 }

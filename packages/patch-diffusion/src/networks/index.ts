@@ -1,12 +1,10 @@
 /** The denoising networks by their checkpoint class names, and the presets of the official command line. */
-import { DhariwalUNet, type DhariwalUNetOptions } from './dhariwal-unet.js';
-import { SongUNet, type SongUNetOptions } from './song-unet.js';
+import type { NetworkSpec } from './architectures.js';
+import { DhariwalUNet } from './dhariwal-unet.js';
+import { SongUNet } from './song-unet.js';
 import type { UNet } from './unet.js';
 
-/** A network by class name with its constructor's options; plain JSON, embedded in every snapshot. */
-export type NetworkSpec =
-  | ({ readonly type: 'SongUNet' } & SongUNetOptions)
-  | ({ readonly type: 'DhariwalUNet' } & DhariwalUNetOptions);
+export { ARCHITECTURES, type Architecture, type NetworkSpec } from './architectures.js';
 
 /** Builds a freshly initialised network from its description. */
 export function createNetwork(spec: NetworkSpec): UNet {
@@ -17,30 +15,3 @@ export function createNetwork(spec: NetworkSpec): UNet {
       return new DhariwalUNet(spec);
   }
 }
-
-/** Network architectures of `--arch` (the paper's, table 1 of Karras et al. 2022). */
-export const ARCHITECTURES = {
-  ddpmpp: {
-    type: 'SongUNet',
-    embeddingType: 'positional',
-    encoderType: 'standard',
-    decoderType: 'standard',
-    channelMultNoise: 1,
-    resampleFilter: [1, 1],
-    modelChannels: 128,
-    channelMult: [2, 2, 2],
-  },
-  ncsnpp: {
-    type: 'SongUNet',
-    embeddingType: 'fourier',
-    encoderType: 'residual',
-    decoderType: 'standard',
-    channelMultNoise: 2,
-    resampleFilter: [1, 3, 3, 1],
-    modelChannels: 128,
-    channelMult: [2, 2, 2],
-  },
-  adm: { type: 'DhariwalUNet', modelChannels: 192, channelMult: [1, 2, 3, 4] },
-} as const;
-
-export type Architecture = keyof typeof ARCHITECTURES;

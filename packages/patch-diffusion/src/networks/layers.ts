@@ -7,6 +7,7 @@
 import * as torch from '@patch-diffusion/torch';
 import { Module, type Tensor } from '@patch-diffusion/torch';
 import { drawParameter, type Init } from './init.js';
+import { type GroupOptions, groupCount } from './levels.js';
 
 /** A parameter in the dtype of the activation that it meets. */
 function castTo(parameter: Tensor, x: Tensor): Tensor {
@@ -137,7 +138,7 @@ function separableFilter(taps: readonly number[]): Tensor {
   return torch.tensor(Float32Array.from(values), { shape: [1, 1, taps.length, taps.length] });
 }
 
-/** Group normalisation over min(32, channels / 4) groups: [N, C, H, W] → the same. */
+/** Group normalisation, by default over min(32, channels / 4) groups: [N, C, H, W] → the same. */
 export class GroupNorm extends Module {
   readonly weight: Tensor;
   readonly bias: Tensor;
@@ -146,10 +147,10 @@ export class GroupNorm extends Module {
   constructor(
     channels: number,
     readonly eps = 1e-5,
-    { numGroups = 32, minChannelsPerGroup = 4 }: { numGroups?: number; minChannelsPerGroup?: number } = {},
+    options: GroupOptions = {},
   ) {
     super();
-    this.#groups = Math.min(numGroups, Math.floor(channels / minChannelsPerGroup));
+    this.#groups = groupCount(channels, options);
     this.weight = this.addParameter('weight', torch.ones([channels]));
     this.bias = this.addParameter('bias', torch.zeros([channels]));
   }
@@ -196,5 +197,22 @@ export class FourierEmbedding extends Module {
     const frequencies = this.freqs.mul(2 * Math.PI).to({ dtype: t.dtype });
     const angles = torch.outer(t, frequencies);
     return torch.cat([angles.cos(), angles.sin()], 1);
+  }
+}
+
+/** The `implicitMlp` front: three 1×1 convolutions with SiLU, then the usual 3×3; names are .0, .2, .4 and .6. */
+export class PointwiseMlp extends Module {
+  readonly #convs: Conv2d[];
+
+  constructor(inChannels: number, channels: number, init: Init) {
+    super();
+    this.#convs = [1, 1, 1, 3].map((kernel, i) =>
+      this.addModule(String(2 * i), new Conv2d(i ? channels : inChannels, channels, kernel, { init })),
+    );
+  }
+
+  forward(x: Tensor): Tensor {
+    const [first, ...rest] = this.#convs;
+    return rest.reduce((h, conv) => conv.forward(h.silu()), first.forward(x));
   }
 }

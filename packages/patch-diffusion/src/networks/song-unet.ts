@@ -4,12 +4,20 @@
  * Tensor names are those of the official checkpoints. Patch Diffusion adds `implicitMlp`.
  */
 
+import type { Module, ModuleDict, Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
-import { Module, ModuleDict, type Tensor } from '@patch-diffusion/torch';
-import type { Init } from './init.js';
-import { Conv2d, FourierEmbedding, GroupNorm, Linear, PositionalEmbedding } from './layers.js';
+import { buildLayers } from './build-layers.js';
+import {
+  type Conv2d,
+  FourierEmbedding,
+  type GroupNorm,
+  Linear,
+  type PointwiseMlp,
+  PositionalEmbedding,
+} from './layers.js';
+import { INIT, songLevels } from './song-levels.js';
 import { type Conditioning, checkDivisible, dropLabels, joinSkip, UNet, type UNetShape } from './unet.js';
-import { UNetBlock, type UNetBlockOptions } from './unet-block.js';
+import { UNetBlock } from './unet-block.js';
 
 export interface SongUNetOptions extends UNetShape {
   /** Base channel count M. Default 128. */
@@ -36,10 +44,6 @@ export interface SongUNetOptions extends UNetShape {
   /** Puts a pointwise MLP before the first convolution. Default false. */
   readonly implicitMlp?: boolean;
 }
-
-const INIT: Init = { mode: 'xavier_uniform' };
-const INIT_ZERO: Init = { mode: 'xavier_uniform', weight: 1e-5 };
-const INIT_ATTN: Init = { mode: 'xavier_uniform', weight: Math.sqrt(0.2) };
 
 export class SongUNet extends UNet {
   readonly sizeFactor: number;
@@ -78,9 +82,9 @@ export class SongUNet extends UNet {
     this.#mapLayer0 = this.addModule('map_layer0', new Linear(noiseChannels, embChannels, { init: INIT }));
     this.#mapLayer1 = this.addModule('map_layer1', new Linear(embChannels, embChannels, { init: INIT }));
 
-    const { enc, dec } = buildLevels(options, modelChannels, channelMult, embChannels);
-    this.#enc = this.addModule('enc', enc);
-    this.#dec = this.addModule('dec', dec);
+    const { enc, dec } = songLevels(options);
+    this.#enc = this.addModule('enc', buildLayers(enc, embChannels));
+    this.#dec = this.addModule('dec', buildLayers(dec, embChannels));
   }
 
   forward(x: Tensor, noiseLabels: Tensor, conditioning: Conditioning = {}): Tensor {
@@ -145,111 +149,6 @@ export class SongUNet extends UNet {
   }
 }
 
-type Layer = Conv2d | GroupNorm | UNetBlock | PointwiseMlp;
-
 function run(layer: Module, x: Tensor): Tensor {
   return (layer as Conv2d | GroupNorm | PointwiseMlp).forward(x);
-}
-
-/** Builds the encoder and decoder levels, in the order (and so with the random draws) of the official network. */
-function buildLevels(
-  options: SongUNetOptions,
-  modelChannels: number,
-  channelMult: readonly number[],
-  embChannels: number,
-): { enc: ModuleDict; dec: ModuleDict } {
-  const { imgResolution, inChannels, outChannels, numBlocks = 4, attnResolutions = [16] } = options;
-  const { encoderType = 'standard', decoderType = 'standard', resampleFilter = [1, 1] } = options;
-  const common: UNetBlockOptions = {
-    numHeads: 1,
-    dropout: options.dropout ?? 0.1,
-    skipScale: Math.SQRT1_2,
-    eps: 1e-6,
-    resampleFilter,
-    resampleProj: true,
-    adaptiveScale: false,
-    init: INIT,
-    initZero: INIT_ZERO,
-    initAttn: INIT_ATTN,
-  };
-  const block = (from: number, to: number, extra: UNetBlockOptions = {}) =>
-    new UNetBlock(from, to, embChannels, { ...common, ...extra });
-  const sides = channelMult.map((_, level) => imgResolution >> level);
-  const hasAttention = (side: number) => attnResolutions.includes(side);
-
-  const enc = new ModuleDict();
-  const skipChannels: number[] = [];
-  let channels = modelChannels;
-  let auxChannels = inChannels;
-  const add = (name: string, layer: Layer, to: number) => {
-    enc.set(name, layer);
-    skipChannels.push(to);
-    channels = to;
-  };
-  for (const [level, side] of sides.entries()) {
-    const at = `${side}x${side}`;
-    if (level === 0) {
-      const first = options.implicitMlp
-        ? new PointwiseMlp(inChannels, modelChannels)
-        : new Conv2d(inChannels, modelChannels, 3, { init: INIT });
-      add(`${at}_conv`, first, modelChannels);
-    } else {
-      add(`${at}_down`, block(channels, channels, { down: true }), channels);
-      if (encoderType === 'skip') {
-        enc.set(`${at}_aux_down`, new Conv2d(auxChannels, auxChannels, 0, { down: true, resampleFilter }));
-        enc.set(`${at}_aux_skip`, new Conv2d(auxChannels, channels, 1, { init: INIT }));
-      } else if (encoderType === 'residual') {
-        const resample = { down: true, resampleFilter, fusedResample: true, init: INIT };
-        enc.set(`${at}_aux_residual`, new Conv2d(auxChannels, channels, 3, resample));
-        auxChannels = channels;
-      }
-    }
-    for (let i = 0; i < numBlocks; i++) {
-      const to = modelChannels * channelMult[level];
-      add(`${at}_block${i}`, block(channels, to, { attention: hasAttention(side) }), to);
-    }
-  }
-
-  const dec = new ModuleDict();
-  for (const [level, side] of [...sides.entries()].reverse()) {
-    const at = `${side}x${side}`;
-    const deepest = level === sides.length - 1;
-    if (deepest) {
-      dec.set(`${at}_in0`, block(channels, channels, { attention: true }));
-      dec.set(`${at}_in1`, block(channels, channels));
-    } else {
-      dec.set(`${at}_up`, block(channels, channels, { up: true }));
-    }
-    for (let i = 0; i <= numBlocks; i++) {
-      const to = modelChannels * channelMult[level];
-      const attention = i === numBlocks && hasAttention(side);
-      dec.set(`${at}_block${i}`, block(channels + skipChannels.pop()!, to, { attention }));
-      channels = to;
-    }
-    if (decoderType === 'skip' || level === 0) {
-      if (decoderType === 'skip' && !deepest) {
-        dec.set(`${at}_aux_up`, new Conv2d(outChannels, outChannels, 0, { up: true, resampleFilter }));
-      }
-      dec.set(`${at}_aux_norm`, new GroupNorm(channels, 1e-6));
-      dec.set(`${at}_aux_conv`, new Conv2d(channels, outChannels, 3, { init: INIT_ZERO }));
-    }
-  }
-  return { enc, dec };
-}
-
-/** The `implicitMlp` front: three 1×1 convolutions with SiLU, then the usual 3×3; names are .0, .2, .4 and .6. */
-class PointwiseMlp extends Module {
-  readonly #convs: Conv2d[];
-
-  constructor(inChannels: number, channels: number) {
-    super();
-    this.#convs = [1, 1, 1, 3].map((kernel, i) =>
-      this.addModule(String(2 * i), new Conv2d(i ? channels : inChannels, channels, kernel, { init: INIT })),
-    );
-  }
-
-  forward(x: Tensor): Tensor {
-    const [first, ...rest] = this.#convs;
-    return rest.reduce((h, conv) => conv.forward(h.silu()), first.forward(x));
-  }
 }

@@ -7,6 +7,7 @@ import * as torch from '@patch-diffusion/torch';
 import { Module, type Tensor } from '@patch-diffusion/torch';
 import type { Init } from './init.js';
 import { Conv2d, GroupNorm, Linear } from './layers.js';
+import { headCount } from './levels.js';
 
 export interface UNetBlockOptions {
   readonly up?: boolean;
@@ -52,14 +53,7 @@ export class UNetBlock extends Module {
     options: UNetBlockOptions = {},
   ) {
     super();
-    const {
-      up = false,
-      down = false,
-      attention = false,
-      numHeads = null,
-      channelsPerHead = 64,
-      dropout = 0,
-    } = options;
+    const { up = false, down = false, dropout = 0 } = options;
     const {
       skipScale = 1,
       eps = 1e-5,
@@ -68,7 +62,7 @@ export class UNetBlock extends Module {
       adaptiveScale = true,
     } = options;
     const { init = {}, initZero = { weight: 0 }, initAttn = null } = options;
-    this.numHeads = attention ? (numHeads ?? Math.floor(outChannels / channelsPerHead)) : 0;
+    this.numHeads = headCount(outChannels, options);
     this.#dropout = dropout;
     this.#skipScale = skipScale;
     this.#adaptiveScale = adaptiveScale;

@@ -1,6 +1,7 @@
 /** Generating images from a run or a snapshot: batches of seeds, one PNG per seed and/or one sheet. */
-import { mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { constants } from 'node:fs';
+import { access, mkdir, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import * as torch from '@patch-diffusion/torch';
 import { writeFileAtomic } from '@patch-diffusion/torch/atomic-file';
 import type { GenerateOptions } from '../config/generate-options.js';
@@ -12,12 +13,14 @@ import type { Denoiser } from '../diffusion/preconditioning.js';
 import { sampleImages } from '../diffusion/sample.js';
 import type { SamplerOptions } from '../diffusion/samplers/index.js';
 import { UserError } from '../errors.js';
+import { guarded } from '../file-error.js';
 import { chooseSnapshot } from '../interchange/choose-snapshot.js';
 import { loadAnySnapshot } from '../interchange/load-snapshot.js';
+import { withMemoryGuard } from '../memory.js';
 import { extentName } from '../patches/extent.js';
-import { fileError } from '../training/run-folder.js';
 import { gridPng } from '../training/sheet.js';
 import type { SnapshotInfo } from '../training/snapshot.js';
+import { describeImages, seedSheetPng } from './seed-sheet.js';
 import { guidanceSettings, guidanceWarning, samplerSettings } from './settings.js';
 
 /** Progress of a generation, and what the user should know. */
@@ -47,17 +50,27 @@ export interface GenerateResult {
   readonly sheet?: string;
 }
 
+export interface GenerateContext {
+  readonly signal?: AbortSignal;
+  readonly onEvent?: (event: GenerateEvent) => void;
+}
+
 /**
  * Samples images, by default as EDM does, on the coordinate grid of the window.
  * @throws UserError for a missing or foreign snapshot, a class or window that the network cannot do, or a full disk
  */
 export async function generate(
   options: GenerateOptions,
-  context: { signal?: AbortSignal; onEvent?: (event: GenerateEvent) => void } = {},
+  context: GenerateContext = {},
 ): Promise<GenerateResult> {
+  return withMemoryGuard('lower --batch or --image-size', () => draw(options, context));
+}
+
+async function draw(options: GenerateOptions, context: GenerateContext): Promise<GenerateResult> {
   const network = await chooseSnapshot(options);
   const device = resolveDevice(options.device);
   checkPrecision(options.precision, device);
+  await checkOutput(options);
   if (options.threads !== null) torch.setNumThreads(options.threads);
   const { denoiser, info } = await loadAnySnapshot(network, {
     device,
@@ -76,9 +89,10 @@ export async function generate(
     guidance = await guidanceSettings(options, denoiser, device);
     const warning = guidanceWarning(guidance, denoiser);
     if (warning) context.onEvent?.({ type: 'warning', code: 'NO_LABEL_DROPOUT', message: warning });
+    const caption = describeImages(options.class, info.dataset.classNames, numSteps);
     return {
       network,
-      ...(await writeImages(denoiser, decoder, guidance, options, sampler, device, context)),
+      ...(await writeImages({ denoiser, decoder, guidance, options, sampler, device, caption }, context)),
     };
   } finally {
     guidance?.guide?.dispose();
@@ -150,14 +164,20 @@ async function openDecoder(
   );
 }
 
+interface Drawing {
+  readonly denoiser: Denoiser;
+  readonly decoder: LatentDecoder | null;
+  readonly guidance: Guidance | null;
+  readonly options: GenerateOptions;
+  readonly sampler: SamplerOptions & { readonly numSteps: number };
+  readonly device: torch.Device;
+  /** What the images have in common, for the sheet. */
+  readonly caption: string;
+}
+
 async function writeImages(
-  denoiser: Denoiser,
-  decoder: LatentDecoder | null,
-  guidance: Guidance | null,
-  options: GenerateOptions,
-  sampler: SamplerOptions & { readonly numSteps: number },
-  device: torch.Device,
-  context: { signal?: AbortSignal; onEvent?: (event: GenerateEvent) => void },
+  { denoiser, decoder, guidance, options, sampler, device, caption }: Drawing,
+  context: GenerateContext,
 ): Promise<Omit<GenerateResult, 'network'>> {
   const { seeds, imageSize } = options;
   // Options count pixels of the images, the network those of the latents.
@@ -169,7 +189,7 @@ async function writeImages(
   const window = { ...extent, xStart: options.xStart / factor, yStart: options.yStart / factor };
   const { numSteps } = sampler;
   const files: string[] = [];
-  const forGrid: Uint8Array[] = [];
+  const forSheet: Uint8Array[] = [];
   let size: ImageSize = [0, 0, 0];
   for (let start = 0; start < seeds.length; start += options.batch) {
     const batch = seeds.slice(start, start + options.batch);
@@ -191,14 +211,28 @@ async function writeImages(
     size = [shape[1], shape[2], shape[3]];
     if (options.out !== null)
       files.push(...(await writePngs(pixels, batch, size, options.out, options.subdirs)));
-    if (options.grid !== null) forGrid.push(pixels);
+    if (options.grid !== null) forSheet.push(pixels);
   }
   if (options.grid !== null) {
-    const sheet = await gridPng(Buffer.concat(forGrid), [seeds.length, ...size]);
-    await written(options.grid, () => writeFileAtomic(options.grid!, sheet));
+    const sheet = await seedSheetPng(Buffer.concat(forSheet), [seeds.length, ...size], seeds, caption);
+    await guarded(`write ${options.grid}`, () => writeFileAtomic(options.grid!, sheet));
   }
   context.onEvent?.({ type: 'progress', done: seeds.length, total: seeds.length, step: numSteps, numSteps });
   return options.grid === null ? { files } : { files, sheet: options.grid };
+}
+
+/** Makes the folders of the output and tries them: images take long to draw, and cannot be lost then. */
+async function checkOutput({ out, grid }: GenerateOptions): Promise<void> {
+  const folders = [...(out === null ? [] : [out]), ...(grid === null ? [] : [dirname(grid)])];
+  for (const folder of folders) {
+    await guarded(`write to ${folder}`, async () => {
+      await mkdir(folder, { recursive: true });
+      await access(folder, constants.W_OK);
+    });
+  }
+  const info = grid === null ? null : await stat(grid).catch(() => null);
+  if (info?.isDirectory())
+    throw new UserError('BAD_GRID', `--grid ${grid} is a folder; name a file in it, such as sheet.png`);
 }
 
 type ImageSize = readonly [channels: number, height: number, width: number];
@@ -218,19 +252,11 @@ async function writePngs(
       const folder = subdirs ? join(out, pad(seed - (seed % 1000))) : out;
       const file = join(folder, `${pad(seed)}.png`);
       const image = await gridPng(pixels.subarray(n * bytes, (n + 1) * bytes), [1, channels, height, width]);
-      await written(file, async () => {
+      await guarded(`write ${file}`, async () => {
         await mkdir(folder, { recursive: true });
         await writeFileAtomic(file, image);
       });
       return file;
     }),
   );
-}
-
-async function written(file: string, write: () => Promise<void>): Promise<void> {
-  try {
-    await write();
-  } catch (error) {
-    throw fileError(error, `write ${file}`);
-  }
 }

@@ -2,7 +2,7 @@
  * Complete training states: weights, average, optimiser moments, counters and the state of every random stream, in one
  * safetensors file. A run that goes on from it is the run that was never interrupted.
  */
-import type { Device, Module, Tensor } from '@patch-diffusion/torch';
+import type { Device, SafetensorsFile, Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import { writeSafetensors } from '@patch-diffusion/torch';
 import { z } from 'zod';
@@ -10,7 +10,13 @@ import type { Mt19937 } from '../data/mt19937.js';
 import type { InfiniteSampler } from '../data/sampler.js';
 import type { PrecondSpec } from '../diffusion/preconditioning.js';
 import { UserError } from '../errors.js';
-import { METADATA_KEY, openTensorFile, readMetadata } from '../tensor-file.js';
+import {
+  checkFormatVersion,
+  METADATA_KEY,
+  openTensorFile,
+  readMetadata,
+  tensorsUnder,
+} from '../tensor-file.js';
 import type { TrainingState } from './step.js';
 
 const FORMAT_VERSION = 1;
@@ -92,6 +98,27 @@ export async function writeTrainingState(
   }
 }
 
+/** Reads what a state says of itself, without its tensors. @throws UserError when the file is no training state */
+export async function readStateInfo(file: string): Promise<{ readonly nimg: number; readonly step: number }> {
+  const reader = await openTensorFile(file);
+  try {
+    return parseInfo(reader, file);
+  } finally {
+    await reader.close();
+  }
+}
+
+function parseInfo(reader: SafetensorsFile, file: string): z.infer<typeof infoSchema> {
+  const info = readMetadata(reader, file);
+  const parsed = infoSchema.safeParse(info);
+  checkFormatVersion(info, FORMAT_VERSION, file);
+  if (parsed.success) return parsed.data;
+  throw new UserError(
+    'NOT_A_STATE',
+    `${file} is not a training state; name a run folder or a file from its state/ folder`,
+  );
+}
+
 /**
  * Restores a state in place.
  * @throws UserError when the file is damaged, is something else, or belongs to another network or data set
@@ -102,25 +129,13 @@ export async function readTrainingState(
 ): Promise<void> {
   const reader = await openTensorFile(file);
   try {
-    const parsed = infoSchema.safeParse(readMetadata(reader, file));
-    if (!parsed.success) {
-      throw new UserError(
-        'NOT_A_STATE',
-        `${file} is not a training state; name a run folder or a file from its state/ folder`,
-      );
-    }
-    const info = parsed.data;
+    const info = parseInfo(reader, file);
     checkSameRun(file, info.precond, state.denoiser.spec, info.datasetLength, order.length);
+    // A part at a time, so that no two of them are in memory at once.
+    torch.scope(() => state.denoiser.loadStateDict(tensorsUnder(reader, 'net.')));
+    torch.scope(() => state.ema.loadStateDict(tensorsUnder(reader, 'ema.')));
+    torch.scope(() => state.optimizer.loadStateDict(tensorsUnder(reader, 'adam.')));
     torch.scope(() => {
-      const part = (prefix: string): Map<string, Tensor> =>
-        new Map(
-          reader.names
-            .filter((name) => name.startsWith(prefix))
-            .map((name) => [name.slice(prefix.length), reader.tensor(name)]),
-        );
-      load(state.denoiser, part('net.'));
-      load(state.ema, part('ema.'));
-      state.optimizer.loadStateDict(part('adam.'));
       const bytes = (name: string) => reader.tensor(name).toTypedArray();
       torch.Generator.default('cpu').setState(bytes('random.cpu') as Uint8Array);
       if (device !== 'cpu' && reader.has('random.device')) {
@@ -142,7 +157,7 @@ export async function readTrainingState(
     state.step = info.step;
     Object.assign(counters, info.counters);
   } finally {
-    reader.close();
+    await reader.close();
   }
 }
 
@@ -166,10 +181,6 @@ function checkSameRun(
       `${file} was trained on ${savedLength} images and the data now has ${length}; restore the data, or use --transfer`,
     );
   }
-}
-
-function load(module: Module, tensors: Map<string, Tensor>): void {
-  module.loadStateDict(tensors);
 }
 
 function prefixed(prefix: string, tensors: ReadonlyMap<string, Tensor>): [string, Tensor][] {

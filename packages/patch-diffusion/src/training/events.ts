@@ -4,6 +4,7 @@
  */
 
 import type { TrainOptions } from '../config/train-options.js';
+import type { Progress } from '../data/types.js';
 
 /** Where a run stands; on every event that follows a training step. */
 export interface TrainProgress {
@@ -44,10 +45,10 @@ export interface StartEvent extends TrainProgress {
   readonly resumedFrom: string | null;
 }
 
-/** Images being opened and decoded. Comes before `start` and, while a cache fills, after it. */
+/** Images being looked at or decoded. Comes before `start` and, while a cache fills, after it. */
 export interface DataEvent {
   readonly type: 'data';
-  readonly phase?: 'scan' | 'decode' | 'write';
+  readonly phase: Parameters<Progress>[2];
   readonly done: number;
   readonly total: number;
 }
@@ -55,16 +56,15 @@ export interface DataEvent {
 /** One optimiser update. */
 export interface StepEvent extends TrainProgress {
   readonly type: 'step';
-  /** Patch side of this update (of its last round); the longer side where the images are not square. */
+  /** Largest patch side of this update. */
   readonly patchSizePx: number;
   /** Images (patches) of this update. */
   readonly batch: number;
-  /** Mean loss per pixel and channel, or null where it was not read back from the device at this step. */
-  readonly loss: number | null;
+  /** Mean loss per pixel and channel. */
+  readonly loss: number;
   readonly lr: number;
-  readonly gradNorm?: number;
-  /** Gradient elements that were NaN or infinite and were replaced. */
-  readonly nonFiniteGrads?: number;
+  /** Norm of the gradient before NaN and infinite elements are replaced; may itself be either. */
+  readonly gradNorm: number;
   readonly imagesPerSec: number;
   readonly etaSec: number;
 }
@@ -80,7 +80,6 @@ export interface TickEvent extends TrainProgress {
   /** Loss on the images of `holdout`. */
   readonly heldOutLoss?: number;
   readonly lr: number;
-  readonly emaBeta?: number;
   readonly imagesPerSec: number;
   readonly totalSec: number;
   readonly secPerTick: number;
@@ -90,9 +89,21 @@ export interface TickEvent extends TrainProgress {
   readonly etaSec: number;
   /** Resident memory of the process. */
   readonly rssBytes: number;
-  /** Peak device memory, where there is a device. */
+  /** Peak memory of the GPU's tensors so far, where libtorch can tell. */
   readonly gpuBytes?: number;
+  /** Updates since the tick before whose gradient had NaN or infinite elements. */
   readonly nonFiniteGrads: number;
+}
+
+/** A sheet of samples is being drawn. */
+export interface SamplingEvent {
+  readonly type: 'sampling';
+  /** Images that are finished. */
+  readonly done: number;
+  readonly total: number;
+  /** Solver step of the current batch. */
+  readonly step: number;
+  readonly numSteps: number;
 }
 
 /** A sheet of samples was written. */
@@ -159,6 +170,7 @@ export type TrainEvent =
   | DataEvent
   | StepEvent
   | TickEvent
+  | SamplingEvent
   | SamplesEvent
   | SnapshotEvent
   | StateEvent

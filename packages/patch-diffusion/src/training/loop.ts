@@ -3,15 +3,16 @@
  * watches a run listens to its events.
  */
 import type { TrainOptions } from '../config/train-options.js';
-import type { DataSet } from '../data/types.js';
 import { UserError } from '../errors.js';
+import { withMemoryGuard } from '../memory.js';
 import { openTrainingData } from './data.js';
-import type { TrainEvent, TrainEventListener, TrainProgress } from './events.js';
-import { runMaintenance } from './maintenance.js';
+import type { EndEvent, TrainEvent, TrainEventListener } from './events.js';
+import { finishFiles, runMaintenance } from './maintenance.js';
 import { openSession } from './open-session.js';
+import { claimEarlierRun } from './resume.js';
 import { nextUpdate } from './rounds.js';
 import type { Session } from './session.js';
-import { trainStep } from './step.js';
+import { type StepResult, trainStep } from './step.js';
 
 export interface TrainContext {
   /** Stops the run after the current update, with its state saved. */
@@ -31,6 +32,10 @@ export interface TrainResult {
 /** Updates in a row with a non-finite gradient after which a run gives up. */
 const MAX_BAD_STEPS = 20;
 
+/** What needs less memory. */
+const MEMORY_REMEDY =
+  'lower --batch-gpu (the same --batch then takes more rounds), or use a smaller --model-channels or --resolution';
+
 /**
  * Trains a denoiser and writes a run folder.
  * @param options from {@link resolveTrainOptions}
@@ -38,42 +43,40 @@ const MAX_BAD_STEPS = 20;
  */
 export async function train(options: TrainOptions, context: TrainContext = {}): Promise<TrainResult> {
   const emit = (event: TrainEvent) => context.onEvent?.(event);
-  const images = await openTrainingData(options, {
-    signal: context.signal,
-    onProgress: (done, total) => emit({ type: 'data', done, total }),
+  return withMemoryGuard(MEMORY_REMEDY, async () => {
+    const earlier = await claimEarlierRun(options);
+    try {
+      const images = await openTrainingData(options, {
+        signal: context.signal,
+        onProgress: (done, total, phase) => emit({ type: 'data', phase, done, total }),
+      });
+      try {
+        const session = await openSession(options, images, { earlier, signal: context.signal, emit });
+        return await runSession(session, context, emit);
+      } finally {
+        await images.close();
+      }
+    } finally {
+      await earlier?.lock.release();
+    }
   });
-  try {
-    return await trainOn(images, options, context, emit);
-  } catch (error) {
-    throw explainMemory(error);
-  } finally {
-    await images.close();
-  }
 }
 
-async function trainOn(
-  images: DataSet,
-  options: TrainOptions,
-  context: TrainContext,
+async function runSession(
+  session: Session,
+  { signal }: TrainContext,
   emit: TrainEventListener,
 ): Promise<TrainResult> {
-  const session = await openSession(options, images, emit);
+  const { folder, state } = session;
   try {
-    const reason = await trainUntilDone(session, context, emit);
-    const status = reason === 'interrupted' ? 'interrupted' : 'done';
-    await session.folder.close(status);
-    const { newestSnapshot: snapshot, folder, state } = session;
-    emit({
-      type: 'end',
-      reason,
-      runDir: folder.dir,
-      snapshot,
-      totalSec: session.totalSec(),
-      ...session.progress(),
-    });
+    const reason = await trainUntilDone(session, emit, signal);
+    await folder.close(reason === 'interrupted' ? 'interrupted' : 'done');
+    const snapshot = session.newestSnapshot;
+    const totalSec = session.totalSec();
+    emit({ type: 'end', reason, runDir: folder.dir, snapshot, totalSec, ...session.progress() });
     return { runDir: folder.dir, snapshot, nimg: state.nimg, interrupted: reason === 'interrupted' };
   } catch (error) {
-    await session.folder.close('failed', (error as Error).message).catch(() => {});
+    await folder.close('failed', (error as Error).message).catch(() => {});
     throw error;
   } finally {
     session.dispose();
@@ -81,12 +84,22 @@ async function trainOn(
 }
 
 /** The loop proper: update, report, and once per tick look after samples, snapshots and states. */
-async function trainUntilDone(session: Session, { signal }: TrainContext, emit: TrainEventListener) {
-  const { options, state } = session;
+async function trainUntilDone(
+  session: Session,
+  emit: TrainEventListener,
+  signal: AbortSignal | undefined,
+): Promise<EndEvent['reason']> {
+  const { state } = session;
+  if (state.nimg >= session.totalNimg) {
+    // An earlier process ended between the last update and the last file.
+    await finishFiles(session, emit);
+    return 'duration';
+  }
   let badSteps = 0;
   for (;;) {
     const begin = performance.now();
-    const result = trainStep(state, await nextUpdate(session.rounds, session.shareDone()), session.step);
+    const update = await nextUpdate(session.rounds, session.shareDone());
+    const result = await trainStep(state, update, session.step);
     session.timing.trainSec += (performance.now() - begin) / 1000;
     session.record(result);
 
@@ -97,31 +110,30 @@ async function trainUntilDone(session: Session, { signal }: TrainContext, emit: 
     if (badSteps >= MAX_BAD_STEPS) throw diverged(badSteps);
     emit(stepEvent(session, result));
 
-    const isTimeUp = options.maxSec !== null && session.sessionSec() >= options.maxSec;
-    const reason = signal?.aborted
-      ? ('interrupted' as const)
-      : state.nimg >= session.totalNimg
-        ? ('duration' as const)
-        : isTimeUp
-          ? ('time' as const)
-          : null;
-    await runMaintenance(session, emit, reason, signal);
-    if (reason) return reason;
     // Lets signals, heartbeats and decoders have their turn.
     await new Promise(setImmediate);
+    const reason = endReason(session, signal);
+    await runMaintenance(session, emit, reason, signal);
+    if (reason) return reason;
   }
 }
 
-function stepEvent(session: Session, result: ReturnType<typeof trainStep>): TrainEvent {
-  const { rounds, lr, gradNorm } = result;
-  const elements = rounds.reduce((sum, { lossSum, lossMean }) => sum + lossSum / lossMean, 0);
-  const progress: TrainProgress = session.progress();
+/** Why the run ends here, or null. Interrupted in its last update it is done all the same. */
+function endReason(session: Session, signal: AbortSignal | undefined): EndEvent['reason'] | null {
+  const { maxSec } = session.options;
+  if (session.state.nimg >= session.totalNimg) return 'duration';
+  if (signal?.aborted) return 'interrupted';
+  return maxSec !== null && session.sessionSec() >= maxSec ? 'time' : null;
+}
+
+function stepEvent(session: Session, { rounds, lr, gradNorm }: StepResult): TrainEvent {
+  const total = (key: 'count' | 'elements' | 'lossSum') => rounds.reduce((sum, round) => sum + round[key], 0);
   return {
     type: 'step',
-    ...progress,
+    ...session.progress(),
     patchSizePx: Math.max(...rounds.map(({ patch }) => Math.max(patch.height, patch.width))),
-    batch: rounds.reduce((sum, { count }) => sum + count, 0),
-    loss: rounds.reduce((sum, { lossSum }) => sum + lossSum, 0) / elements,
+    batch: total('count'),
+    loss: total('lossSum') / total('elements'),
     lr,
     gradNorm,
     imagesPerSec: session.imagesPerSec(),
@@ -137,17 +149,5 @@ function diverged(steps: number): UserError {
   return new UserError(
     'DIVERGED',
     `the gradient was not finite for ${steps} updates in a row; lower --lr (or --loss-scaling) and go on from an earlier state with --resume FILE`,
-  );
-}
-
-/** An allocation failure names the options that need less. */
-function explainMemory(error: unknown): unknown {
-  const text = error instanceof Error ? error.message : '';
-  if (!/out of memory|can't allocate memory|not enough memory|Array buffer allocation failed/i.test(text))
-    return error;
-  return new UserError(
-    'OUT_OF_MEMORY',
-    'out of memory; lower --batch-gpu (the same --batch then takes more rounds), or use a smaller --model-channels or --resolution',
-    { cause: error },
   );
 }

@@ -1,19 +1,32 @@
-/** What happens between updates: statistics once per tick, sample sheets, snapshots, states. */
-import { readdir, rm, stat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+/**
+ * What happens between updates: statistics once per tick, states, snapshots, sample sheets. A file that cannot be written
+ * does not end a run that goes on: it is tried again at the next tick.
+ */
+import { rm, stat } from 'node:fs/promises';
 import { toPixels } from '../diffusion/latents.js';
 import { sampleImages } from '../diffusion/sample.js';
+import { explainMemory } from '../memory.js';
 import type { EndEvent, TrainEventListener } from './events.js';
-import { heldOutLoss } from './held-out.js';
-import type { Session } from './session.js';
+import { reportTick } from './report.js';
+import { listStates } from './runs.js';
+import type { Output, Session } from './session.js';
 import { gridPng, type SheetShape } from './sheet.js';
 
 /** A state is large; the newest ones are kept. */
 const STATES_KEPT = 2;
 
+const SHEET_MEMORY_REMEDY = 'lower --batch-gpu or --samples';
+
+interface Job {
+  readonly output: Output;
+  readonly isDue: boolean;
+  readonly run: () => Promise<void>;
+}
+
 /**
  * Does what is due.
  * @param ending why the run ends with this update, or null when it goes on
+ * @throws the first failure when the run ends
  */
 export async function runMaintenance(
   session: Session,
@@ -22,114 +35,119 @@ export async function runMaintenance(
   signal?: AbortSignal,
 ): Promise<void> {
   const { options, state, counters, timing } = session;
-  const isTick =
-    state.step === 1 || ending !== null || state.nimg >= counters.tickStartNimg + options.tickKimg * 1000;
+  const isEnd = ending !== null;
+  const { tick, tickStartNimg } = counters;
+  const isTick = state.step === 1 || isEnd || state.nimg >= tickStartNimg + options.tickKimg * 1000;
   const isSheetTime = options.sampleSec !== null && secondsSince(timing.lastSamplesAt) >= options.sampleSec;
   if (!isTick && !isSheetTime) return;
 
   const begin = performance.now();
-  const due = (interval: number | null) =>
-    isTick && interval !== null && counters.tick > 0 && counters.tick % interval === 0;
-  if (isTick) await reportTick(session, emit);
-  const isEnd = ending !== null;
-  if (ending !== 'interrupted' && (isEnd || isSheetTime || due(options.sampleTicks)))
-    await writeSamples(session, emit, signal);
-  if (isEnd || due(options.snapshotTicks)) await saveSnapshot(session, emit);
-  if (isTick) {
-    counters.tick += 1;
-    counters.tickStartNimg = state.nimg;
-  }
-  if (
-    isEnd ||
-    (isTick &&
-      options.stateTicks !== null &&
-      counters.tick > 1 &&
-      (counters.tick - 1) % options.stateTicks === 0)
-  ) {
-    await saveState(session, emit);
-  }
+  const due = (output: Output, interval: number | null) =>
+    isTick && (session.overdue.has(output) || (interval !== null && tick > 0 && tick % interval === 0));
+  if (isTick) Object.assign(counters, { tick: tick + 1, tickStartNimg: state.nimg });
+  const isSheetDue =
+    ending !== 'interrupted' && (isEnd || isSheetTime || due('sample sheet', options.sampleTicks));
+  const jobs: Job[] = [
+    {
+      output: 'statistics',
+      isDue: isTick,
+      run: () => reportTick(session, emit, { tick, tickStartNimg, heldOut: ending !== 'interrupted' }),
+    },
+    {
+      output: 'state',
+      isDue: isEnd || due('state', options.stateTicks),
+      run: () => saveState(session, emit),
+    },
+    {
+      output: 'snapshot',
+      isDue: isEnd || due('snapshot', options.snapshotTicks),
+      run: () => saveSnapshot(session, emit),
+    },
+    // The last sheet belongs to a finished run; a signal does not stop it.
+    {
+      output: 'sample sheet',
+      isDue: isSheetDue,
+      run: () => writeSamples(session, emit, isEnd ? undefined : signal),
+    },
+  ];
+  await runJobs(
+    jobs.filter(({ isDue }) => isDue),
+    session,
+    emit,
+    isEnd,
+  );
   timing.maintenanceSec += secondsSince(begin);
 }
 
-/** One progress report: an event and a line of stats.jsonl. */
-async function reportTick(session: Session, emit: TrainEventListener): Promise<void> {
-  const { options, state, counters, stats, timing, heldOut } = session;
-  const begin = performance.now();
-  const held = heldOut
-    ? await heldOutLoss(state.ema, heldOut, {
-        loss: session.step.loss,
-        batch: Math.min(options.batch, 64),
-        device: session.device,
-      })
-    : undefined;
-  timing.maintenanceSec += secondsSince(begin);
+/** Writes the last state, snapshot and sheet of a run whose training is done. */
+export async function finishFiles(session: Session, emit: TrainEventListener): Promise<void> {
+  const jobs: Job[] = [
+    { output: 'state', isDue: true, run: () => saveState(session, emit) },
+    { output: 'snapshot', isDue: true, run: () => saveSnapshot(session, emit) },
+    { output: 'sample sheet', isDue: true, run: () => writeSamples(session, emit) },
+  ];
+  await runJobs(jobs, session, emit, true);
+}
 
-  const secPerTick = secondsSince(timing.tickStart);
-  const kimgInTick = (state.nimg - counters.tickStartNimg) / 1000;
-  const event = {
-    type: 'tick' as const,
-    ...session.progress(),
-    tick: counters.tick,
-    loss: stats.get('Loss/loss').mean,
-    lossPerPatch: stats.lossPerPatch(),
-    ...(held === undefined ? {} : { heldOutLoss: held }),
-    lr: stats.get('Progress/lr').mean,
-    imagesPerSec: session.imagesPerSec(),
-    totalSec: session.totalSec(),
-    secPerTick,
-    secPerKimg: secPerTick / Math.max(kimgInTick, 1e-9),
-    maintenanceSec: timing.maintenanceSec,
-    etaSec: session.etaSec(),
-    rssBytes: process.memoryUsage.rss(),
-    nonFiniteGrads: session.nonFiniteSteps,
-  };
-  stats.add('Progress/tick', counters.tick);
-  stats.add('Progress/kimg', state.nimg / 1000);
-  stats.add('Progress/step', state.step);
-  if (held !== undefined) stats.add('Loss/held_out', held);
-  stats.add('Timing/total_sec', event.totalSec);
-  stats.add('Timing/sec_per_tick', secPerTick);
-  stats.add('Timing/sec_per_kimg', event.secPerKimg);
-  stats.add('Timing/maintenance_sec', timing.maintenanceSec);
-  stats.add('Timing/images_per_sec', event.imagesPerSec);
-  stats.add('Resources/cpu_mem_gb', event.rssBytes / 2 ** 30);
-  await session.folder.appendStats(stats.take());
-  await session.folder.update({ step: state.step, nimg: state.nimg });
-  timing.tickStart = performance.now();
-  timing.maintenanceSec = 0;
-  session.nonFiniteSteps = 0;
-  emit(event);
+/** Runs the jobs in their order; one that fails does not keep the others from their turn. */
+async function runJobs(
+  jobs: readonly Job[],
+  session: Session,
+  emit: TrainEventListener,
+  isEnd: boolean,
+): Promise<void> {
+  const failures: unknown[] = [];
+  for (const { output, run } of jobs) {
+    try {
+      await run();
+      session.overdue.delete(output);
+    } catch (caught) {
+      const error = explainMemory(caught, SHEET_MEMORY_REMEDY);
+      failures.push(error);
+      if (isEnd) continue;
+      session.overdue.add(output);
+      const message = `could not write the ${output}: ${(error as Error).message}; the run goes on, next try at tick ${session.counters.tick}`;
+      emit({ type: 'warning', code: 'NOT_WRITTEN', message });
+    }
+  }
+  if (isEnd && failures.length) throw failures[0];
 }
 
 /** Samples from the averaged weights with the same seeds every time, so that sheets can be compared. */
 async function writeSamples(session: Session, emit: TrainEventListener, signal?: AbortSignal): Promise<void> {
   const { options, state, decoder, device } = session;
+  const { batchGpu } = session.rounds;
   const begin = performance.now();
-  const seeds = Array.from({ length: options.samples }, (_, seed) => seed);
+  session.timing.lastSamplesAt = begin;
+  const total = options.samples;
+  const seeds = Array.from({ length: total }, (_, seed) => seed);
   const parts: Uint8Array[] = [];
   let shape: SheetShape = [0, 0, 0, 0];
-  for (let start = 0; start < seeds.length; start += options.batch) {
+  for (let done = 0; done < total; done += batchGpu) {
     const batch = await sampleImages(state.ema, {
-      seeds: seeds.slice(start, start + options.batch),
+      seeds: seeds.slice(done, done + batchGpu),
       numSteps: options.sampleSteps,
       sChurn: options.sampleChurn,
       device,
-      // A signal ends the run after the next update; a sheet that is being drawn is given up.
-      onStep: () => new Promise(setImmediate),
+      onStep: async (step, numSteps) => {
+        emit({ type: 'sampling', done, total, step, numSteps });
+        await new Promise(setImmediate);
+      },
       ...(signal ? { signal } : {}),
     })
       .then((samples) => toPixels(samples, decoder, signal))
       .catch((error: unknown) => {
+        // A signal ends the run after the next update; the sheet is given up.
         if (signal?.aborted) return null;
         throw error;
       });
     if (!batch) return;
     parts.push(batch.pixels);
     const [, ...size] = batch.shape;
-    shape = [seeds.length, ...size];
+    shape = [total, ...size];
   }
   const pixels = Buffer.concat(parts);
-  const name = `fakes-${String(Math.floor(state.nimg / 1000)).padStart(6, '0')}.png`;
+  const name = `fakes-${session.stamp()}.png`;
   const file = await session.folder.writeFile('samples', name, await gridPng(pixels, shape));
   session.timing.lastSamplesAt = performance.now();
   emit({ type: 'samples', ...session.progress(), file, pixels, shape, sec: secondsSince(begin) });
@@ -143,11 +161,8 @@ async function saveSnapshot(session: Session, emit: TrainEventListener): Promise
 async function saveState(session: Session, emit: TrainEventListener): Promise<void> {
   const file = await session.saveState();
   emit({ type: 'state', ...session.progress(), file, bytes: (await stat(file)).size });
-  const folder = dirname(file);
-  const states = (await readdir(folder))
-    .filter((name) => /^training-state-\d+\.safetensors$/.test(name))
-    .sort();
-  for (const name of states.slice(0, -STATES_KEPT)) await rm(join(folder, name), { force: true });
+  const others = (await listStates(session.folder.dir)).filter((other) => other !== file);
+  for (const old of others.slice(0, 1 - STATES_KEPT)) await rm(old, { force: true });
 }
 
 function secondsSince(time: number): number {

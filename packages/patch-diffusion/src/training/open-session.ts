@@ -8,11 +8,12 @@ import { InfiniteSampler } from '../data/sampler.js';
 import type { DataSet } from '../data/types.js';
 import { holdOut } from '../data/views.js';
 import { createAugment } from '../diffusion/augmentation/index.js';
-import { checkPrecision, guardMemory, prepareDenoiser, resolveDevice } from '../diffusion/device.js';
+import { checkPrecision, prepareDenoiser, resolveDevice } from '../diffusion/device.js';
 import { LatentDecoder } from '../diffusion/latents.js';
 import { createDenoiser } from '../diffusion/preconditioning.js';
 import { UserError } from '../errors.js';
-import { importedNetwork, restoreImported } from '../interchange/imported-state.js';
+import { guarded } from '../file-error.js';
+import { restoreImported } from '../interchange/imported-state.js';
 import { programName } from '../program-name.js';
 import { version } from '../version.js';
 import { type LoopCounters, type Resumable, readTrainingState } from './checkpoint.js';
@@ -26,24 +27,32 @@ import {
   describePatches,
   describeSchedule,
 } from './model.js';
+import { checkUnfinished, type EarlierRun, totalNimg } from './resume.js';
 import type { RoundsOptions } from './rounds.js';
-import { findResume, RunFolder } from './run-folder.js';
+import { RunFolder } from './run-folder.js';
 import { Session } from './session.js';
 import type { StepOptions, TrainingState } from './step.js';
+import { setAside } from './superseded.js';
 import { transferWeights } from './transfer.js';
+
+export interface SessionContext {
+  /** The run to go on with, or null for a new one. */
+  readonly earlier: EarlierRun | null;
+  readonly signal: AbortSignal | undefined;
+  readonly emit: TrainEventListener;
+}
 
 /** Builds a run from its options and data, fresh or where a saved state left off, and announces it. */
 export async function openSession(
   options: TrainOptions,
   images: DataSet,
-  emit: TrainEventListener,
+  { earlier, signal, emit }: SessionContext,
 ): Promise<Session> {
   validateAgainstData(options, images);
-  guardMemory();
   const device = resolveDevice(options.device);
   checkPrecision(options.precision, device);
   if (options.threads !== null) torch.setNumThreads(options.threads);
-  const batchGpu = Math.min(options.batchGpu ?? options.batch, options.batch);
+  const batchGpu = options.batchGpu ?? options.batch;
   const sizes = describePatches(options, images);
 
   const { latents } = images;
@@ -71,13 +80,10 @@ export async function openSession(
   const counters: LoopCounters = { tick: 0, tickStartNimg: 0, earlierSec: 0 };
   const resumable: Resumable = { state, counters, order, patchRandom, device };
 
-  const init = { config: options, version, totalNimg: Math.round(options.durationKimg * 1000) };
-  const imported = options.resume !== null && (await importedNetwork(options.resume)) !== null;
-  const from = options.resume === null || imported ? null : await findResume(options.resume, options.out);
-  if (from) await readTrainingState(from.state, resumable);
-  else if (imported) await resumeImported(options.resume!, resumable, emit);
-  else if (options.transfer !== null) await transferWeights(options.transfer, state, emit);
-  const folder = from ? await RunFolder.reopen(from.runDir, init) : await RunFolder.create(init);
+  if (earlier) await readTrainingState(earlier.state, resumable);
+  else if (options.resume !== null) await resumeImported(options, resumable, emit);
+  else if (options.transfer !== null) await transferWeights(options.transfer, state, emit, signal);
+  const folder = await openFolder(options, state, { earlier, emit });
 
   const pipeline = describeAugment(options);
   const augment = pipeline && createAugment(pipeline);
@@ -99,7 +105,8 @@ export async function openSession(
     device,
     augmentImages: options.augmentAt === 'image' ? augment : null,
   };
-  const session = new Session(options, images, folder, resumable, sizes, heldOut, rounds, step, decoder);
+  const parts = { options, images, folder, resumable, heldOut, rounds, step, decoder };
+  const session = new Session({ ...parts, totalNimg: totalNimg(options) });
   warnAboutSkipped(images, emit);
   const { name, path, length, channels, height, width, labelDim } = images;
   emit({
@@ -111,9 +118,27 @@ export async function openSession(
     patches: sizes,
     parameters: denoiser.numParams(),
     device,
-    resumedFrom: from?.state ?? (imported ? options.resume : null),
+    resumedFrom: earlier?.state ?? options.resume,
   });
   return session;
+}
+
+/** The folder of a new run, or that of the earlier one as it was at the state. */
+async function openFolder(
+  config: TrainOptions,
+  { step, nimg }: TrainingState,
+  { earlier, emit }: Pick<SessionContext, 'earlier' | 'emit'>,
+): Promise<RunFolder> {
+  const init = { config, version, totalNimg: totalNimg(config) };
+  if (!earlier) return RunFolder.create(init);
+  const aside = await guarded(`go on in ${earlier.runDir}`, () => setAside(earlier.runDir, nimg));
+  if (aside !== null) {
+    const message = `what the run had written beyond ${nimg / 1000} kimg is now in ${aside}`;
+    emit({ type: 'warning', code: 'SUPERSEDED', message });
+  }
+  const folder = await RunFolder.reopen(earlier.runDir, init, earlier.lock);
+  await folder.update({ step, nimg });
+  return folder;
 }
 
 /** Keeps `holdout` images, mirrored or not, out of training. */
@@ -134,18 +159,17 @@ function splitImages(
 
 /** Goes on from a state of the official trainer, in a run folder of its own. */
 async function resumeImported(
-  file: string,
+  options: TrainOptions,
   { state, counters }: Resumable,
   emit: TrainEventListener,
 ): Promise<void> {
+  const file = options.resume!;
   const unused = await restoreImported(file, state);
+  checkUnfinished(file, state.nimg, options);
   counters.tickStartNimg = state.nimg;
-  if (unused.length)
-    emit({
-      type: 'warning',
-      code: 'UNUSED_TENSORS',
-      message: `${file}: ${unused.join(', ')} not used without augmentation`,
-    });
+  if (!unused.length) return;
+  const message = `${file}: ${unused.join(', ')} not used without augmentation`;
+  emit({ type: 'warning', code: 'UNUSED_TENSORS', message });
 }
 
 /** How many skipped files a warning names. */

@@ -6,6 +6,7 @@
  *       run.json      configuration, status, heartbeat; rewritten whole
  *       stats.jsonl   one line per tick, appended
  *       samples/ snapshots/ state/
+ *       superseded/   what an earlier branch wrote beyond the state that the run went on from
  *       lock          while a process trains here
  *
  * Every file but `stats.jsonl` appears whole or not at all; there, a torn last line (a crash) is cut off when
@@ -16,63 +17,17 @@ import type { FileHandle } from 'node:fs/promises';
 import { mkdir, open, readdir, readFile, stat, truncate } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
-import { writeFileAtomic } from '@patch-diffusion/torch/atomic-file';
+import { removeLeftovers, writeFileAtomic } from '@patch-diffusion/torch/atomic-file';
 import type { TrainOptions } from '../config/train-options.js';
 import { UserError } from '../errors.js';
+import { guarded } from '../file-error.js';
 import { RunLock } from './run-lock.js';
+import { newestSnapshot, newestState, notARun, type RunJson, type RunStatus, readRunJson } from './runs.js';
 import type { StatsLine } from './stats.js';
-
-export type RunStatus = 'running' | 'done' | 'interrupted' | 'failed';
-
-/** Contents of `run.json`. */
-export interface RunJson {
-  /** Version of this file's layout. */
-  readonly format: 1;
-  readonly config: TrainOptions;
-  status: RunStatus;
-  /** Of the program that wrote it. */
-  readonly version: string;
-  readonly pid: number;
-  readonly host: string;
-  /** ISO 8601. */
-  readonly startedAt: string;
-  /** Last sign of life, ISO 8601; more than a minute old while "running": the process was killed. */
-  heartbeat: string;
-  step: number;
-  nimg: number;
-  readonly totalNimg: number;
-  /** One line, when status is "failed". */
-  error?: string;
-}
+import { setAside } from './superseded.js';
 
 const HEARTBEAT_SEC = 15;
 const FOLDERS = ['samples', 'snapshots', 'state'] as const;
-
-/** Turns a file-system error into one line for people. Others pass through. */
-export function fileError(error: unknown, doing: string): unknown {
-  if (error instanceof UserError || !(error instanceof Error) || !('code' in error)) return error;
-  const reasons: Record<string, string> = {
-    ENOSPC: 'the disk is full; free some space or choose another --out',
-    EDQUOT: 'the disk quota is used up; free some space or choose another --out',
-    EROFS: 'the file system is read-only; choose another --out',
-    EACCES: 'permission denied; choose an --out that you may write to',
-    EPERM: 'permission denied; choose an --out that you may write to',
-    ENOTDIR: 'part of the path is a file; choose another --out',
-    EEXIST: 'a file is in the way; choose another --out',
-    ENOENT: 'it does not exist; check the path',
-  };
-  const reason = reasons[String(error.code)];
-  if (reason === undefined) return error;
-  return new UserError(`FILE_${String(error.code)}`, `cannot ${doing}: ${reason}`, { cause: error });
-}
-
-async function guarded<T>(doing: string, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    throw fileError(error, doing);
-  }
-}
 
 /** Base name of the data path without extension, fit for a folder name. */
 export function datasetName(data: string): string {
@@ -121,13 +76,11 @@ export class RunFolder {
     return guarded(`create a run folder in ${out}`, async () => {
       await makeFolder(out);
       if (config.nosubdir) {
-        if ((await readRunJson(out)) !== null) {
-          throw new UserError(
-            'RUN_EXISTS',
-            `${out} already holds a run; go on with --resume ${out}, or choose another --out`,
-          );
-        }
-        return RunFolder.#start(out, init);
+        const lock = await RunLock.acquire(out);
+        return releasedOnFailure(lock, async () => {
+          await checkUnused(out);
+          return RunFolder.#start(out, init, lock);
+        });
       }
       const suffix = `${datasetName(config.data)}${config.desc === null ? '' : `-${datasetName(config.desc)}`}`;
       for (;;) {
@@ -141,57 +94,58 @@ export class RunFolder {
           if ((error as NodeJS.ErrnoException).code === 'EEXIST') continue;
           throw error;
         }
-        return RunFolder.#start(dir, init);
+        const lock = await RunLock.acquire(dir);
+        return releasedOnFailure(lock, () => RunFolder.#start(dir, init, lock));
       }
     });
   }
 
   /**
-   * Opens the folder of an earlier run to go on in it, and locks it.
+   * Opens the folder of an earlier run to go on in it.
    *
+   * @param held the folder's lock where the caller has it already; it becomes the run's
    * @throws {UserError} when it is no run folder or in use
    */
-  static async reopen(dir: string, init: RunFolderInit): Promise<RunFolder> {
+  static async reopen(dir: string, init: RunFolderInit, held?: RunLock): Promise<RunFolder> {
     return guarded(`go on in ${dir}`, async () => {
       const before = await readRunJson(dir);
       if (before === null) throw notARun(dir);
-      return RunFolder.#start(dir, init, before);
+      const lock = held ?? (await RunLock.acquire(dir));
+      return releasedOnFailure(lock, () => RunFolder.#start(dir, init, lock, before));
     });
   }
 
-  static async #start(dir: string, init: RunFolderInit, before?: RunJson): Promise<RunFolder> {
-    const lock = await RunLock.acquire(dir);
-    try {
-      for (const folder of FOLDERS) await mkdir(join(dir, folder), { recursive: true });
-      const now = new Date().toISOString();
-      const run = new RunFolder(
-        dir,
-        {
-          format: 1,
-          config: init.config,
-          status: 'running',
-          version: init.version,
-          pid: process.pid,
-          host: hostname(),
-          startedAt: before?.startedAt ?? now,
-          heartbeat: now,
-          step: before?.step ?? 0,
-          nimg: before?.nimg ?? 0,
-          totalNimg: init.totalNimg,
-        },
-        lock,
-      );
-      await run.#write();
-      const statsFile = join(dir, 'stats.jsonl');
-      await cutTornLine(statsFile);
-      run.#stats = await open(statsFile, 'a');
-      run.#timer = setInterval(() => void run.update({}).catch(() => {}), HEARTBEAT_SEC * 1000);
-      run.#timer.unref();
-      return run;
-    } catch (error) {
-      await lock.release();
-      throw error;
+  static async #start(dir: string, init: RunFolderInit, lock: RunLock, before?: RunJson): Promise<RunFolder> {
+    await removeLeftovers(dir);
+    for (const folder of FOLDERS) {
+      await mkdir(join(dir, folder), { recursive: true });
+      await removeLeftovers(join(dir, folder));
     }
+    const now = new Date().toISOString();
+    const run = new RunFolder(
+      dir,
+      {
+        format: 1,
+        config: init.config,
+        status: 'running',
+        version: init.version,
+        pid: process.pid,
+        host: hostname(),
+        startedAt: before?.startedAt ?? now,
+        heartbeat: now,
+        step: before?.step ?? 0,
+        nimg: before?.nimg ?? 0,
+        totalNimg: init.totalNimg,
+      },
+      lock,
+    );
+    await run.#write();
+    const statsFile = join(dir, 'stats.jsonl');
+    await cutTornLine(statsFile);
+    run.#stats = await open(statsFile, 'a');
+    run.#timer = setInterval(() => void run.update({}).catch(() => {}), HEARTBEAT_SEC * 1000);
+    run.#timer.unref();
+    return run;
   }
 
   get json(): Readonly<RunJson> {
@@ -227,7 +181,14 @@ export class RunFolder {
     await guarded(`write ${join(this.dir, 'stats.jsonl')}`, async () => {
       const stats = this.#stats;
       if (stats === null) throw new Error('internal: the run folder is closed');
-      await stats.appendFile(`${JSON.stringify(line)}\n`);
+      const { size } = await stats.stat();
+      try {
+        await stats.appendFile(`${JSON.stringify(line)}\n`);
+      } catch (error) {
+        // Part of a line (the disk was nearly full) would spoil the next one.
+        await stats.truncate(size);
+        throw error;
+      }
       await stats.datasync();
     });
   }
@@ -254,6 +215,28 @@ export class RunFolder {
   }
 }
 
+async function releasedOnFailure<T>(lock: RunLock, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    await lock.release();
+    throw error;
+  }
+}
+
+/** A run that ended before it had saved anything is no loss: its folder may be used again. */
+async function checkUnused(dir: string): Promise<void> {
+  if ((await readRunJson(dir)) === null) return;
+  if ((await newestState(dir)) === null && (await newestSnapshot(dir)) === null) {
+    await setAside(dir, 0);
+    return;
+  }
+  throw new UserError(
+    'RUN_EXISTS',
+    `${dir} already holds a run; go on with --resume ${dir}, or choose another --out`,
+  );
+}
+
 /** As `mkdir` with `recursive`, which never returns where a file system claims that an existing parent is missing (/proc). */
 async function makeFolder(path: string): Promise<void> {
   try {
@@ -277,111 +260,4 @@ async function cutTornLine(file: string): Promise<void> {
   const text = await readFile(file).catch(() => null);
   if (text === null || text.length === 0 || text[text.length - 1] === 10) return;
   await truncate(file, text.lastIndexOf(10) + 1);
-}
-
-function notARun(dir: string): UserError {
-  return new UserError('NOT_A_RUN', `${dir} is not a run folder (it has no run.json); check the path`);
-}
-
-/** `run.json` of a folder, or null when there is none. @throws {UserError} when it is damaged */
-export async function readRunJson(dir: string): Promise<RunJson | null> {
-  const file = join(dir, 'run.json');
-  let text: string;
-  try {
-    text = await readFile(file, 'utf8');
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    if (code === 'ENOENT' || code === 'ENOTDIR') return null;
-    throw fileError(error, `read ${file}`);
-  }
-  try {
-    const json = JSON.parse(text) as RunJson;
-    if (typeof json.status === 'string' && typeof json.config === 'object') return json;
-  } catch {
-    // Told below.
-  }
-  throw new UserError('BAD_RUN_JSON', `${file} is damaged; restore it, or start a new run with --transfer`);
-}
-
-export interface RunInfo {
-  readonly dir: string;
-  readonly json: RunJson;
-}
-
-/** All runs below a folder (or the folder itself, when it is one), oldest id first. */
-export async function listRuns(out: string): Promise<RunInfo[]> {
-  const own = await readRunJson(out);
-  if (own !== null) return [{ dir: out, json: own }];
-  const names = await readdir(out).catch((): string[] => []);
-  const numbered = names
-    .filter((name) => /^\d+-/.test(name))
-    .sort((a, b) => Number.parseInt(a, 10) - Number.parseInt(b, 10));
-  const runs: RunInfo[] = [];
-  for (const name of numbered) {
-    const dir = join(out, name);
-    const json = await readRunJson(dir).catch(() => null);
-    if (json !== null) runs.push({ dir, json });
-  }
-  return runs;
-}
-
-/** Files of a folder with an extension, in the order of the number in their names. */
-async function numbered(dir: string, extension: RegExp): Promise<string[]> {
-  const names = await readdir(dir).catch((): string[] => []);
-  const key = (name: string): number => Number(/(\d+)\D*$/.exec(name)?.[1] ?? -1);
-  return names
-    .filter((name) => !name.startsWith('.') && extension.test(name))
-    .sort((a, b) => key(a) - key(b))
-    .map((name) => join(dir, name));
-}
-
-/** Newest complete training state of a run, or null. */
-export async function newestState(runDir: string): Promise<string | null> {
-  return (await numbered(join(runDir, 'state'), /\.(safetensors|state)$/)).at(-1) ?? null;
-}
-
-/** Newest network snapshot of a run, or null. */
-export async function newestSnapshot(runDir: string): Promise<string | null> {
-  return (await numbered(join(runDir, 'snapshots'), /\.safetensors$/)).at(-1) ?? null;
-}
-
-/** All snapshots of a run, oldest first. */
-export function listSnapshots(runDir: string): Promise<string[]> {
-  return numbered(join(runDir, 'snapshots'), /\.safetensors$/);
-}
-
-/**
- * Finds what `--resume` means: a run folder, a state file inside one, or (`newest`) the newest run below `out`
- * that has a state.
- *
- * @throws {UserError} when there is nothing to resume
- */
-export async function findResume(
-  resume: string,
-  out: string,
-): Promise<{ runDir: string; state: string; json: RunJson }> {
-  if (resume === 'newest') {
-    for (const run of (await listRuns(out)).reverse()) {
-      const state = await newestState(run.dir);
-      if (state !== null) return { runDir: run.dir, state, json: run.json };
-    }
-    throw new UserError(
-      'NOTHING_TO_RESUME',
-      `no run with a saved state in ${out}; name one: --resume RUN_FOLDER`,
-    );
-  }
-  const info = await stat(resume).catch((error: unknown) => {
-    throw fileError(error, `resume from ${resume}`);
-  });
-  const runDir = info.isDirectory() ? resume : join(resume, '..', '..');
-  const json = await readRunJson(runDir);
-  if (json === null) throw notARun(runDir);
-  const state = info.isDirectory() ? await newestState(resume) : resume;
-  if (state === null) {
-    throw new UserError(
-      'NOTHING_TO_RESUME',
-      `${resume} has no saved state yet; start a new run, with --transfer from its newest snapshot if it has one`,
-    );
-  }
-  return { runDir, state, json };
 }

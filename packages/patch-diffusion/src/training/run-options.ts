@@ -8,7 +8,7 @@ import { foldName, nameTable } from '../config/read-values.js';
 import { checkResumeOptions, resolveTrainOptions, type TrainSources } from '../config/resolve.js';
 import { type TrainOptions, trainFields } from '../config/train-options.js';
 import { importedNetwork, networkOptions } from '../interchange/imported-state.js';
-import { findResume } from './run-folder.js';
+import { findResume } from './runs.js';
 
 /**
  * Resolves the options of a run.
@@ -29,7 +29,9 @@ export async function resolveRunOptions(sources: TrainSources): Promise<TrainOpt
     }
     const found = await findResume(resume, String(lookUp(sources, 'out') ?? presets.small.values.out));
     const base = found.json.config;
-    const options = { ...resolveTrainOptions({ ...sources, base }), resume: found.state };
+    // A folder stays a folder: its newest state is looked up once the run is locked.
+    const from = found.state === resume ? found.state : found.runDir;
+    const options = { ...resolveTrainOptions({ ...sources, base }), resume: from };
     checkResumeOptions(base, options);
     return options;
   }

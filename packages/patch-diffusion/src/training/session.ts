@@ -4,7 +4,6 @@
 import type { TrainOptions } from '../config/train-options.js';
 import type { DataSet } from '../data/types.js';
 import type { LatentDecoder } from '../diffusion/latents.js';
-import type { PatchSize } from '../patches/schedule.js';
 import { type LoopCounters, type Resumable, writeTrainingState } from './checkpoint.js';
 import type { TrainProgress } from './events.js';
 import type { RoundsOptions } from './rounds.js';
@@ -22,31 +21,55 @@ interface Timing {
   lastSamplesAt: number;
 }
 
-export class Session {
+/** What a run writes at its ticks, in words. */
+export type Output = 'statistics' | 'state' | 'snapshot' | 'sample sheet';
+
+export interface SessionParts {
+  readonly options: TrainOptions;
+  readonly totalNimg: number;
+  readonly images: DataSet;
+  readonly folder: RunFolder;
+  readonly resumable: Resumable;
+  /** Images that training never sees, or null. */
+  readonly heldOut: DataSet | null;
+  readonly rounds: RoundsOptions;
+  readonly step: StepOptions;
+  /** Makes images of what a network for latents samples. */
+  readonly decoder: LatentDecoder | null;
+}
+
+export class Session implements SessionParts {
+  readonly options: TrainOptions;
+  readonly totalNimg: number;
+  readonly images: DataSet;
+  readonly folder: RunFolder;
+  readonly resumable: Resumable;
+  readonly heldOut: DataSet | null;
+  readonly rounds: RoundsOptions;
+  readonly step: StepOptions;
+  readonly decoder: LatentDecoder | null;
+
   readonly stats = new Stats();
   readonly timing: Timing;
-  readonly totalNimg: number;
+  /** What could not be written when it was due. */
+  readonly overdue = new Set<Output>();
   newestSnapshot: string | null = null;
   nonFiniteSteps = 0;
   readonly #startNimg: number;
 
-  constructor(
-    readonly options: TrainOptions,
-    readonly images: DataSet,
-    readonly folder: RunFolder,
-    readonly resumable: Resumable,
-    readonly sizes: readonly PatchSize[],
-    /** Images that training never sees, or null. */
-    readonly heldOut: DataSet | null,
-    readonly rounds: RoundsOptions,
-    readonly step: StepOptions,
-    /** Makes images of what a network for latents samples. */
-    readonly decoder: LatentDecoder | null,
-  ) {
+  constructor(parts: SessionParts) {
+    this.options = parts.options;
+    this.totalNimg = parts.totalNimg;
+    this.images = parts.images;
+    this.folder = parts.folder;
+    this.resumable = parts.resumable;
+    this.heldOut = parts.heldOut;
+    this.rounds = parts.rounds;
+    this.step = parts.step;
+    this.decoder = parts.decoder;
     const now = performance.now();
     this.timing = { sessionStart: now, tickStart: now, trainSec: 0, maintenanceSec: 0, lastSamplesAt: now };
-    this.totalNimg = Math.max(Math.round(options.durationKimg * 1000), 1);
-    this.#startNimg = resumable.state.nimg;
+    this.#startNimg = parts.resumable.state.nimg;
   }
 
   get state(): TrainingState {
@@ -96,8 +119,8 @@ export class Session {
 
   /** Adds an update to the statistics of the current tick. */
   record({ rounds, gradNorm, lr, skipped }: StepResult): void {
-    for (const { patch, lossSum, lossMean, lossSquares } of rounds) {
-      this.stats.addLoss(patch, lossSum / lossMean, lossSum, lossSquares);
+    for (const { patch, elements, lossSum, lossSquares } of rounds) {
+      this.stats.addLoss(patch, elements, lossSum, lossSquares);
     }
     this.stats.add('Progress/lr', lr);
     if (Number.isFinite(gradNorm)) this.stats.add('Progress/grad_norm', gradNorm);
@@ -108,7 +131,7 @@ export class Session {
 
   /** Writes a snapshot of the averaged weights. */
   async saveSnapshot(): Promise<string> {
-    const file = this.folder.file('snapshots', `network-snapshot-${this.#stamp()}.safetensors`);
+    const file = this.folder.file('snapshots', `network-snapshot-${this.stamp()}.safetensors`);
     const { options, images, state } = this;
     await writeSnapshot(file, state.ema, {
       loss: this.step.loss,
@@ -124,13 +147,14 @@ export class Session {
 
   /** Writes the complete state. */
   async saveState(): Promise<string> {
-    const file = this.folder.file('state', `training-state-${this.#stamp()}.safetensors`);
+    const file = this.folder.file('state', `training-state-${this.stamp()}.safetensors`);
     const counters = { ...this.counters, earlierSec: this.totalSec() };
     await writeTrainingState(file, { ...this.resumable, counters });
     return file;
   }
 
-  #stamp(): string {
+  /** The number in the names of its files, in kimg. */
+  stamp(): string {
     return String(Math.floor(this.state.nimg / 1000)).padStart(6, '0');
   }
 

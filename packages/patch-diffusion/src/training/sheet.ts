@@ -75,6 +75,7 @@ export async function labelledSheetPng(rows: readonly SheetRow[], scale = 2): Pr
   const background = { r: BACKGROUND, g: BACKGROUND, b: BACKGROUND };
   return sharp({ create: { width: right + MARGIN_PX, height: top, channels: 3, background } })
     .composite(layers)
+    .removeAlpha()
     .png()
     .toBuffer();
 }

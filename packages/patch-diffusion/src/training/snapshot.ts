@@ -11,7 +11,7 @@ import { placement } from '../diffusion/device.js';
 import type { LossSpec } from '../diffusion/losses.js';
 import { createDenoiser, type Denoiser, type PrecondSpec } from '../diffusion/preconditioning.js';
 import { UserError } from '../errors.js';
-import { METADATA_KEY, openTensorFile, readMetadata } from '../tensor-file.js';
+import { checkFormatVersion, METADATA_KEY, openTensorFile, readMetadata } from '../tensor-file.js';
 
 const FORMAT_VERSION = 1;
 
@@ -100,19 +100,12 @@ export async function loadSnapshot(
 function parseInfo(reader: SafetensorsFile, file: string): SnapshotInfo {
   const info = readMetadata(reader, file);
   const parsed = snapshotSchema.safeParse(info);
-  if (!parsed.success) {
-    const kind = (info as { kind?: unknown }).kind;
-    const what = kind === 'training-state' ? 'is a training state' : 'is not a snapshot of this program';
-    throw new UserError(
-      'NOT_A_SNAPSHOT',
-      `${file} ${what}; name a file from a run's snapshots/ folder, or the run folder`,
-    );
-  }
-  if (parsed.data.formatVersion > FORMAT_VERSION) {
-    throw new UserError(
-      'SNAPSHOT_TOO_NEW',
-      `${file} was written by a newer version of patch-diffusion; update to read it`,
-    );
-  }
-  return info as SnapshotInfo;
+  checkFormatVersion(info, FORMAT_VERSION, file);
+  if (parsed.success) return info as SnapshotInfo;
+  const kind = (info as { kind?: unknown }).kind;
+  const what = kind === 'training-state' ? 'is a training state' : 'is not a snapshot of this program';
+  throw new UserError(
+    'NOT_A_SNAPSHOT',
+    `${file} ${what}; name a file from a run's snapshots/ folder, or the run folder`,
+  );
 }

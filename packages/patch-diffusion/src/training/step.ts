@@ -54,11 +54,11 @@ export interface StepOptions {
 export interface StepResult {
   readonly lr: number;
   readonly emaBeta: number;
-  /** Per round: the loss's mean per element, sum, and sum of squares. */
+  /** Per round: the loss's elements (pixels × channels × images), their sum, and the sum of their squares. */
   readonly rounds: readonly {
     readonly patch: Extent;
     readonly count: number;
-    readonly lossMean: number;
+    readonly elements: number;
     readonly lossSum: number;
     readonly lossSquares: number;
   }[];
@@ -80,18 +80,23 @@ export function learningRate(
 }
 
 /**
- * Makes one update. The counters move on; no tensor outlives the call.
+ * Makes one update. The counters move on; no tensor outlives the call. Between rounds, heartbeats and signals have their
+ * turn.
  * @param update its rounds, and how many images it counts as: batch · expected multiplier
  */
-export function trainStep(
+export async function trainStep(
   state: TrainingState,
   { rounds, images }: { readonly rounds: readonly Round[]; readonly images: number },
   options: StepOptions,
-): StepResult {
+): Promise<StepResult> {
   state.optimizer.zeroGrad();
   const { lossScale } = state;
   const scale = lossScale?.scale ?? options.lossScaling;
-  const losses = rounds.map((round) => accumulate(state.denoiser, round, scale, options));
+  const losses: StepResult['rounds'][number][] = [];
+  for (const round of rounds) {
+    if (losses.length) await new Promise(setImmediate);
+    losses.push(accumulate(state.denoiser, round, scale, options));
+  }
   const lr = learningRate(options, state.nimg);
   const gradNorm = sanitiseGradients(state.denoiser.parameters(), lossScale ? scale : 1);
   const skipped = Boolean(lossScale) && !Number.isFinite(gradNorm);
@@ -116,12 +121,11 @@ function accumulate(denoiser: Denoiser, round: Round, scale: number, options: St
         : 1;
     // Mean over the images of the round, sum over pixels.
     sum.mul((scale * pixelScale * weight) / count).backward();
-    const lossSum = sum.item();
     return {
       patch,
       count,
-      lossMean: lossSum / loss.numel,
-      lossSum,
+      elements: loss.numel,
+      lossSum: sum.item(),
       lossSquares: loss.detach().square().sum().item(),
     };
   });

@@ -12,8 +12,10 @@ export async function transferWeights(
   from: string,
   state: TrainingState,
   emit: TrainEventListener,
+  signal?: AbortSignal,
 ): Promise<void> {
   const source = await loadAnySnapshot(from, {
+    ...(signal ? { signal } : {}),
     onProgress: (doneBytes, totalBytes) => emit({ type: 'fetch', from, doneBytes, totalBytes }),
     onNote: (message) => emit({ type: 'warning', code: 'CACHED_COPY', message }),
   });

@@ -133,6 +133,7 @@ describe('progress', () => {
     batch: 8,
     loss: 0.5,
     lr: 1e-3,
+    gradNorm: 1,
     imagesPerSec: 123.4,
     etaSec: 7384,
   } as const;
@@ -228,7 +229,7 @@ describe('progress', () => {
     });
     expect(line).toBe(
       'tick 1      kimg 2.0        loss 0.5000 (p16 0.2500, p64 0.7500)  held out 0.6000  123.5 images/s  time 1m 01s  ' +
-        'left 1m 00s  memory 1.0 GiB  2 non-finite gradients replaced',
+        'left 1m 00s  memory 1.0 GiB  2 updates with non-finite gradients',
     );
   });
 });

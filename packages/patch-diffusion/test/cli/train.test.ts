@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { readRunJson } from '../../src/training/run-folder.js';
+import { readRunJson } from '../../src/training/runs.js';
 import { startCli } from '../helpers/cli.js';
 
 const SIDE = 16;
@@ -47,18 +47,23 @@ it('saves when it is interrupted, goes on, and draws images', async () => {
   const interrupted = await readRunJson(run);
   expect(interrupted).toMatchObject({ status: 'interrupted', config: { resolution: SIDE, seed: 1 } });
 
-  const kimg = (interrupted!.nimg + 60) / 1000;
-  const second = start('train', '--resume', 'runs/00000-photos', '--duration-kimg', `${kimg}`);
+  const resume = ['train', '--resume', 'runs/00000-photos', '--duration-kimg'];
+  const second = start(...resume, '100');
   await second.until('tick');
   // While one process trains, another may not.
-  const third = await start('train', '--resume', 'runs/00000-photos', '--duration-kimg', '1').end;
-  const resumed = await second.end;
-  expect(resumed).toMatchObject({ code: 0, stdout: 'runs/00000-photos\n' });
+  const third = await start(...resume, '100').end;
+  expect(third.code).toBe(1);
+  expect(third.stderr).toMatch(/already in use by process \d+; wait for it or stop it first\n$/);
+  second.child.kill('SIGTERM');
+  expect(await second.end).toMatchObject({ code: 130 });
+  const nimg = (await readRunJson(run))!.nimg;
+  expect(nimg).toBeGreaterThan(interrupted!.nimg);
+  expect(await start(...resume, `${(nimg + 60) / 1000}`).end).toMatchObject({
+    code: 0,
+    stdout: 'runs/00000-photos\n',
+  });
   const done = await readRunJson(run);
-  if (third.code !== 0)
-    expect(third.stderr).toMatch(/already in use by process \d+; wait for it or stop it first\n$/);
-  else expect(done!.status).toBe('done');
-  expect(done!.nimg).toBeGreaterThan(interrupted!.nimg);
+  expect(done).toMatchObject({ status: 'done' });
   expect((await readdir(run)).includes('lock')).toBe(false);
 
   const generated = await start('generate', '--run', 'runs/00000-photos', '--seeds', '3,5', '--steps', '2')

@@ -98,6 +98,14 @@ describe('resolveTrainOptions', () => {
     expect(() => resolveTrainOptions({ flags })).toThrow(message);
   });
 
+  it('lowers the batch-gpu of a preset to one that divides the batch, but not one that is given', () => {
+    const resolve = (call: object) =>
+      resolveTrainOptions({ call: { data: 'x', preset: 'lsun-256', ...call } });
+    expect(resolve({ batch: 16 }).batchGpu).toBe(16);
+    expect(resolve({ batch: 48 }).batchGpu).toBe(24);
+    expect(() => resolve({ batch: 16, batchGpu: 32 })).toThrow('use --batch-gpu 16');
+  });
+
   it('suggests a batch-gpu that divides the batch', () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 2000 }), fc.integer({ min: 1, max: 2000 }), (batch, batchGpu) => {
@@ -133,7 +141,31 @@ describe('checks against the data', () => {
   it('keeps the network of a resumed run', () => {
     expect(() => checkResumeOptions(options, { ...options, lr: 1, durationKimg: 9 })).not.toThrow();
     expect(() => checkResumeOptions(options, { ...options, numBlocks: 2 })).toThrow(
-      '--num-blocks 2 differs from the resumed run (4)',
+      '--num-blocks is fixed by the run (4, not 2)',
+    );
+  });
+
+  it('keeps the data of a resumed run, and their order', () => {
+    const refusal = (change: Partial<typeof options>) => () =>
+      checkResumeOptions(options, { ...options, ...change });
+    expect(refusal({ seed: options.seed + 1 })).toThrow('--seed is fixed by the run');
+    expect(refusal({ order: 'epochs' })).toThrow('--order is fixed by the run (window, not epochs)');
+    expect(refusal({ holdout: 8 })).toThrow('--holdout is fixed by the run (0, not 8)');
+    expect(refusal({ maxImages: 5 })).toThrow('--max-images is fixed by the run (all, not 5)');
+    expect(refusal({ resolution: 64 })).toThrow('--resolution is fixed by the run (auto, not 64)');
+  });
+
+  it('keeps the preset and the transfer of a resumed run', () => {
+    const base = resolveTrainOptions({ call: { data: 'x', preset: 'tiny', transfer: 'a.pkl' } });
+    expect(() => resolveTrainOptions({ base, flags: { preset: 'small' } })).toThrow(
+      '--preset is fixed by the run (tiny, not small)',
+    );
+    expect(resolveTrainOptions({ base, flags: { resume: 'run' } })).toMatchObject({
+      resume: 'run',
+      transfer: 'a.pkl',
+    });
+    expect(() => resolveTrainOptions({ base, flags: { resume: 'run', transfer: 'b.pkl' } })).toThrow(
+      'exclude each other',
     );
   });
 });

@@ -101,7 +101,7 @@ describe('samplers on a Gaussian', () => {
       sigmaMax: 5001,
     } as const;
     expect(() => planSampler(options, anyNoise)).toThrow(
-      /no noise level between 5000 and 5001; widen the range/,
+      /no noise level between 5000 and 5001; widen --sigma-min/,
     );
   });
 });

@@ -80,17 +80,20 @@ describe('train refuses', () => {
       '--nosubdir',
       '--duration-kimg',
       '50',
+      ...['--tick-kimg', '0.1', '--state-ticks', '1'],
     ];
-    let second: Promise<Awaited<ReturnType<typeof runCli>>> | null = null;
-    await runCli(run, (output, kill) => {
-      if (!second && /tick 0 /.test(output)) {
-        second = runCli(['train', '--resume', join(dir, 'used')]);
-        void second.then(() => kill('SIGTERM'));
-      }
+    let second: ReturnType<typeof runCli> | null = null;
+    const first = await runCli(run, (output, kill) => {
+      if (second || !output.includes('training-state-')) return;
+      second = runCli(['train', '--resume', join(dir, 'used')]);
+      void second.then(() => kill('SIGTERM'));
     });
+    expect(first.code, first.stderr).toBe(130);
     const { code, stderr } = await second!;
     expect(code).toBe(1);
-    expect(stderr).toMatch(/already in use|no saved state yet/);
+    expect(stderr.trim().split('\n').at(-1)).toMatch(
+      /already in use by process \d+; wait for it or stop it first$/,
+    );
   });
 
   it.runIf(process.platform === 'linux')('a batch beyond the memory, naming the option to lower', () => {

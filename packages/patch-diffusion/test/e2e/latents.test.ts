@@ -128,7 +128,7 @@ describe('latents', () => {
     expect(whole.code, whole.stderr).toBe(0);
     expect(await readdir(out)).toHaveLength(3);
     expect(await sizeOf(join(out, '000002.png'))).toEqual([64, 64, 3]);
-    expect(await sizeOf(join(dir, 'sheet.png'))).toEqual([128, 128, 3]);
+    expect(await sizeOf(join(dir, 'sheet.png'))).toEqual([280, 340, 3]);
     expect((await generate('--image-size', '96', '--x-start', '-16', '--y-start', '-16')).code).toBe(0);
     expect(await sizeOf(join(out, '000000.png'))).toEqual([96, 96, 3]);
     expect(await generate('--image-size', '60')).toMatchObject({

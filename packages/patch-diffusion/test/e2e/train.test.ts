@@ -1,11 +1,14 @@
 /** The main job with the real command line: train, resume exactly, stop cleanly, generate. */
+import { spawnSync } from 'node:child_process';
 import { readdir, readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { SafetensorsFile } from '@patch-diffusion/torch';
+import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { iconSet, runCli, temporaryFolder, tinyFlags } from '../helpers/tiny-run.js';
+import { expectSameState, stateOf as stateOfRun } from '../helpers/tiny-train.js';
 
+const bin = fileURLToPath(new URL('../../bin/patch-diffusion.js', import.meta.url));
 let dir: string;
 let data: string;
 
@@ -28,25 +31,7 @@ const train = (out: string, kimg: number, ...more: string[]) =>
     ...more,
   ]);
 
-/** All tensors of the newest state, as bytes. */
-async function stateOf(out: string): Promise<Map<string, Uint8Array>> {
-  const folder = join(dir, out, 'state');
-  const newest = (await readdir(folder)).sort().at(-1)!;
-  const file = SafetensorsFile.openSync(join(folder, newest));
-  const tensors = new Map(
-    file.names.map((name) => {
-      const values = file.tensor(name).toTypedArray();
-      return [name, new Uint8Array(values.buffer, values.byteOffset, values.byteLength)];
-    }),
-  );
-  file.close();
-  return tensors;
-}
-
-function expectSameState(a: Map<string, Uint8Array>, b: Map<string, Uint8Array>): void {
-  expect([...a.keys()]).toEqual([...b.keys()]);
-  for (const [name, bytes] of a) expect(Buffer.compare(bytes, b.get(name)!), name).toBe(0);
-}
+const stateOf = (out: string) => stateOfRun(join(dir, out));
 
 describe('train', () => {
   it('trains, writes the run folder, and the loss falls', async () => {
@@ -160,7 +145,7 @@ describe('generate', () => {
 
   it('gives a seed the same picture in every batch', async () => {
     const [a, b] = [join(dir, 'batch-1'), join(dir, 'batch-4')];
-    const grid = join(dir, 'grid.png');
+    const grid = join(dir, 'sheets', 'new', 'grid.png');
     const first = await runCli([
       'generate',
       '--run',
@@ -198,7 +183,11 @@ describe('generate', () => {
       const worst = Math.max(...one.map((value, i) => Math.abs(value - other[i])));
       expect(worst).toBeLessThanOrEqual(1);
     }
-    expect(await sharp(grid).metadata()).toMatchObject({ width: 32, height: 32 });
+    // Two rows of two, each with its label, in a folder that was made for it.
+    expect(await sharp(grid).metadata()).toMatchObject({
+      width: 2 * 12 + 2 * 128,
+      height: 12 + 2 * (24 + 128 + 12),
+    });
   });
 
   it.each([
@@ -219,6 +208,46 @@ describe('generate', () => {
     ]);
     expect(code).toBe(2);
     expect(stderr).toMatch(message);
+  });
+
+  it('looks at its output before it draws', async () => {
+    const file = join(dir, 'in-the-way');
+    await writeFile(file, '');
+    for (const flags of [
+      ['--grid', join(file, 'sheet.png')],
+      ['--grid', dir],
+      ['--out', join(file, 'images')],
+    ]) {
+      const { code, stderr } = await runCli([
+        'generate',
+        '--run',
+        join(dir, 'plain'),
+        '--count',
+        '1',
+        ...flags,
+      ]);
+      expect(code, stderr).toBe(1);
+      expect(stderr).toContain(file.startsWith(flags[1]!) ? 'is a folder' : 'cannot write to');
+    }
+  });
+
+  it.runIf(process.platform === 'linux')('names its own options when memory runs out', () => {
+    const flags = ['generate', '--run', join(dir, 'plain'), '--count', '1', '--image-size', '16384'];
+    const { status, stderr } = spawnSync(
+      'bash',
+      [
+        '-c',
+        'ulimit -d 2500000; exec "$0" "$@"',
+        process.execPath,
+        bin,
+        ...flags,
+        '--out',
+        join(dir, 'huge'),
+      ],
+      { encoding: 'utf8' },
+    );
+    expect(stderr.trim().split('\n').at(-1)).toMatch(/out of memory; lower --batch or --image-size$/);
+    expect(status).toBe(1);
   });
 
   it('says what is wrong with a file that is not a whole snapshot', async () => {

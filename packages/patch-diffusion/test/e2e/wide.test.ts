@@ -104,7 +104,7 @@ describe('wide images', () => {
     expect(wrong.stderr).toContain('--resolution 30x16 or 30x18');
     const resumed = await runCli(['train', '--resume', join(dir, 'sized'), '--resolution', '32']);
     expect(resumed).toMatchObject({ code: 2 });
-    expect(resumed.stderr).toContain('--resolution 32 differs from the resumed run (16x32)');
+    expect(resumed.stderr).toContain('--resolution is fixed by the run (16x32, not 32)');
   });
 });
 

@@ -6,15 +6,9 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { resolveTrainOptions } from '../../src/config/resolve.js';
 import type { TrainOptions } from '../../src/config/train-options.js';
-import {
-  datasetName,
-  findResume,
-  listRuns,
-  newestSnapshot,
-  newestState,
-  RunFolder,
-  readRunJson,
-} from '../../src/training/run-folder.js';
+import { datasetName, RunFolder } from '../../src/training/run-folder.js';
+import { findResume, listRuns, newestSnapshot, newestState, readRunJson } from '../../src/training/runs.js';
+import { setAside } from '../../src/training/superseded.js';
 
 let out = '';
 beforeEach(async () => {
@@ -61,8 +55,20 @@ describe('creating', () => {
   it('writes into --out itself with nosubdir, but not over another run', async () => {
     const run = await create({ nosubdir: true });
     expect(run.dir).toBe(out);
+    await writeFile(run.file('snapshots', 'network-snapshot-000000.safetensors'), '');
     await run.close('done');
     await expect(create({ nosubdir: true })).rejects.toThrow(/already holds a run; go on with --resume/);
+  });
+
+  it('uses a folder again whose run saved nothing', async () => {
+    const run = await create({ nosubdir: true });
+    await expect(create({ nosubdir: true })).rejects.toThrow('already in use');
+    await run.appendStats({ timestamp: 1, 'Progress/kimg': { num: 1, mean: 2, std: 0 } });
+    await run.close('failed', 'disk full');
+    const again = await create({ nosubdir: true });
+    expect(again.json).toMatchObject({ status: 'running', step: 0 });
+    expect(await readFile(join(out, 'stats.jsonl'), 'utf8')).toBe('');
+    await again.close('done');
   });
 
   it('says when it may not write', async () => {
@@ -102,6 +108,16 @@ describe('recording', () => {
     await run.close('failed', 'disk full');
     await run.close('done');
     expect(await readRunJson(run.dir)).toMatchObject({ status: 'failed', error: 'disk full' });
+  });
+
+  it('takes away what a killed writer left behind', async () => {
+    const run = await create();
+    const left = run.file('state', '.training-state-000001.safetensors.4711-0a1b2c3d.tmp');
+    await writeFile(left, 'half');
+    await run.close('interrupted');
+    const again = await RunFolder.reopen(run.dir, { config: config(), version: '0', totalNimg: 1000 });
+    expect(await readdir(join(run.dir, 'state'))).toEqual([]);
+    await again.close('done');
   });
 
   it('appends statistics and cuts off a torn line when it goes on', async () => {
@@ -201,6 +217,31 @@ describe('finding', () => {
     await expect(findResume(second.dir, out)).rejects.toThrow('has no saved state yet');
     await expect(findResume(join(out, '00077-empty'), out)).rejects.toThrow('is not a run folder');
     await expect(findResume(join(out, 'nothing'), out)).rejects.toThrow('it does not exist; check the path');
+  });
+
+  it('sets newer files aside by their number, and never over earlier ones', async () => {
+    const run = await create();
+    await run.close('interrupted');
+    const files = [
+      'state/training-state-999999',
+      'state/training-state-1000001',
+      'snapshots/network-1000000',
+    ];
+    for (let round = 0; round < 2; round++) {
+      for (const file of files) await writeFile(join(run.dir, `${file}.safetensors`), String(round));
+      for (const mean of [999_999.5, 1_000_001]) {
+        const line = { 'Progress/kimg': { num: 1, mean, std: 0 } };
+        await appendFile(join(run.dir, 'stats.jsonl'), `${JSON.stringify(line)}\n`);
+      }
+      const aside = (await setAside(run.dir, 999_999_900))!;
+      expect(aside).toBe(join(run.dir, 'superseded', `0000${round}`));
+      expect(await readFile(join(aside, `${files[1]}.safetensors`), 'utf8')).toBe(String(round));
+      expect(await readFile(join(aside, `${files[2]}.safetensors`), 'utf8')).toBe(String(round));
+      expect((await readFile(join(aside, 'stats.jsonl'), 'utf8')).trim().split('\n')).toHaveLength(1);
+    }
+    expect(await newestState(run.dir)).toMatch(/training-state-999999\.safetensors$/);
+    expect(await newestSnapshot(run.dir)).toBeNull();
+    expect(await setAside(run.dir, 999_999_900)).toBeNull();
   });
 
   it('says when run.json is damaged', async () => {

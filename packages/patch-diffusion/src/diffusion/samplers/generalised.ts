@@ -3,6 +3,7 @@
  * (Karras et al. 2022, appendix C and algorithm 3). Unlike the reference's it also serves networks with coordinates.
  * Written over {@link ArrayMath}, without Node or native imports.
  */
+import { UserError } from '../../errors.js';
 import { iddpmSigmas, vpSigma, vpSigmaInverse } from '../noise-levels.js';
 import type { ArrayMath, Sampler, SigmaRange, SolverState, SolverStep } from './array-math.js';
 import { churnFactor, type EdmSamplerOptions, edmNoiseLevels } from './edm.js';
@@ -149,8 +150,10 @@ function noiseLevels(
     case 'iddpm': {
       const kept = iddpmSigmas(M, C1, C2, (x) => x).filter((u) => u >= sigmaMin && u <= sigmaMax);
       if (!kept.length)
-        throw new RangeError(
-          `iDDPM has no noise level between ${sigmaMin} and ${sigmaMax}; widen the range.`,
+        throw new UserError(
+          'BAD_OPTION',
+          `iDDPM has no noise level between ${sigmaMin} and ${sigmaMax}; widen --sigma-min and --sigma-max`,
+          { exitCode: 2 },
         );
       return fractions.map((f) => kept[roundHalfEven((kept.length - 1) * f)]);
     }

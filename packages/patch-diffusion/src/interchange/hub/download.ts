@@ -5,7 +5,7 @@
 import { open, rm, stat } from 'node:fs/promises';
 import { writeFileAtomic } from '@patch-diffusion/torch/atomic-file';
 import { UserError } from '../../errors.js';
-import { fileError } from '../../training/run-folder.js';
+import { fileError } from '../../file-error.js';
 import { CacheEntry, cacheFolder, sha256Of } from './cache.js';
 import type { RemoteFile } from './locator.js';
 import { type Answer, get, sha256FromEtag } from './request.js';

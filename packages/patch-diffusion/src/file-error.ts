@@ -1,0 +1,29 @@
+/** File-system errors for people: one line with the remedy. */
+import { UserError } from './errors.js';
+
+/** Turns a file-system error into one line for people. Others pass through. */
+export function fileError(error: unknown, doing: string): unknown {
+  if (error instanceof UserError || !(error instanceof Error) || !('code' in error)) return error;
+  const reasons: Record<string, string> = {
+    ENOSPC: 'the disk is full; free some space or choose another --out',
+    EDQUOT: 'the disk quota is used up; free some space or choose another --out',
+    EROFS: 'the file system is read-only; choose another --out',
+    EACCES: 'permission denied; choose an --out that you may write to',
+    EPERM: 'permission denied; choose an --out that you may write to',
+    ENOTDIR: 'part of the path is a file; choose another --out',
+    EEXIST: 'a file is in the way; choose another --out',
+    ENOENT: 'it does not exist; check the path',
+  };
+  const reason = reasons[String(error.code)];
+  if (reason === undefined) return error;
+  return new UserError(`FILE_${String(error.code)}`, `cannot ${doing}: ${reason}`, { cause: error });
+}
+
+/** Runs `work`; a file-system error of it says what could not be done. */
+export async function guarded<T>(doing: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw fileError(error, doing);
+  }
+}

@@ -1,0 +1,62 @@
+/** What a {@link DhariwalUNet} is made of. Without native imports, so that options can be checked before anything is built. */
+import type { DhariwalUNetOptions } from './dhariwal-unet.js';
+import type { Init } from './init.js';
+import type { LayerSpec, Levels } from './levels.js';
+import type { UNetBlockOptions } from './unet-block.js';
+
+export const INIT: Init = { mode: 'kaiming_uniform', weight: Math.sqrt(1 / 3), bias: Math.sqrt(1 / 3) };
+export const INIT_ZERO: Init = { mode: 'kaiming_uniform', weight: 0, bias: 0 };
+
+/** The encoder and decoder, in the order (and so with the random draws) of the official network. */
+export function dhariwalLevels(options: DhariwalUNetOptions): Levels {
+  const { modelChannels = 192, channelMult = [1, 2, 3, 4] } = options;
+  const { imgResolution, inChannels, numBlocks = 3, attnResolutions = [32, 16, 8] } = options;
+  const common: UNetBlockOptions = {
+    dropout: options.dropout ?? 0.1,
+    init: INIT,
+    initZero: INIT_ZERO,
+  };
+  const block = (from: number, to: number, extra: UNetBlockOptions = {}): LayerSpec => ({
+    ...{ kind: 'block', from, to },
+    options: { ...common, ...extra },
+  });
+  const sides = channelMult.map((_, level) => imgResolution >> level);
+
+  const enc: [string, LayerSpec][] = [];
+  const skipChannels: number[] = [];
+  let channels = modelChannels * channelMult[0];
+  for (const [level, side] of sides.entries()) {
+    const at = `${side}x${side}`;
+    if (level === 0)
+      enc.push([
+        `${at}_conv`,
+        { kind: 'conv', from: inChannels, to: channels, kernel: 3, options: { init: INIT } },
+      ]);
+    else enc.push([`${at}_down`, block(channels, channels, { down: true })]);
+    skipChannels.push(channels);
+    for (let i = 0; i < numBlocks; i++) {
+      const to = modelChannels * channelMult[level];
+      enc.push([`${at}_block${i}`, block(channels, to, { attention: attnResolutions.includes(side) })]);
+      channels = to;
+      skipChannels.push(channels);
+    }
+  }
+
+  const dec: [string, LayerSpec][] = [];
+  for (const [level, side] of [...sides.entries()].reverse()) {
+    const at = `${side}x${side}`;
+    if (level === sides.length - 1) {
+      dec.push([`${at}_in0`, block(channels, channels, { attention: true })]);
+      dec.push([`${at}_in1`, block(channels, channels)]);
+    } else {
+      dec.push([`${at}_up`, block(channels, channels, { up: true })]);
+    }
+    for (let i = 0; i <= numBlocks; i++) {
+      const to = modelChannels * channelMult[level];
+      const from = channels + skipChannels.pop()!;
+      dec.push([`${at}_block${i}`, block(from, to, { attention: attnResolutions.includes(side) })]);
+      channels = to;
+    }
+  }
+  return { enc, dec, channels };
+}

@@ -1,0 +1,45 @@
+/**
+ * A run that goes on from an older state leaves its first branch: what that branch wrote later is set aside in
+ * `superseded/`, so that "the newest" file of a run is always one of its present branch.
+ */
+import { appendFile, mkdir, readdir, readFile, rename } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { writeFileAtomic } from '@patch-diffusion/torch/atomic-file';
+import { listSheets, listSnapshots, listStates, numberIn } from './runs.js';
+
+/**
+ * Moves everything beyond `nimg` images into a new folder below `superseded/`.
+ * @returns that folder, or null when there was nothing to move
+ */
+export async function setAside(runDir: string, nimg: number): Promise<string | null> {
+  const lists = await Promise.all([listStates(runDir), listSnapshots(runDir), listSheets(runDir)]);
+  const newer = lists.flat().filter((file) => numberIn(basename(file)) > Math.floor(nimg / 1000));
+  const { kept, later } = splitStats(
+    await readFile(join(runDir, 'stats.jsonl'), 'utf8').catch(() => ''),
+    nimg,
+  );
+  if (!newer.length && !later.length) return null;
+
+  const all = join(runDir, 'superseded');
+  await mkdir(all, { recursive: true });
+  const target = join(all, String((await readdir(all)).length).padStart(5, '0'));
+  await mkdir(target);
+  for (const file of newer) {
+    const folder = join(target, basename(dirname(file)));
+    await mkdir(folder, { recursive: true });
+    await rename(file, join(folder, basename(file)));
+  }
+  if (later.length) {
+    await appendFile(join(target, 'stats.jsonl'), later.join(''));
+    await writeFileAtomic(join(runDir, 'stats.jsonl'), kept.join(''));
+  }
+  return target;
+}
+
+/** The lines of `stats.jsonl` up to `nimg` images, and those beyond. */
+function splitStats(text: string, nimg: number): { kept: string[]; later: string[] } {
+  const lines = text.match(/.*\n/g) ?? [];
+  const isLater = (line: string) =>
+    Number(/"Progress\/kimg":.*?"mean":([\d.e+-]+)/.exec(line)?.[1] ?? 0) > nimg / 1000;
+  return { kept: lines.filter((line) => !isLater(line)), later: lines.filter(isLater) };
+}
