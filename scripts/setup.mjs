@@ -16,6 +16,10 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const stampFile = join(root, 'node_modules', '.patch-diffusion-build');
 const log = (line) => console.log(line);
 
+process.on('uncaughtException', (error) => {
+  // The file system's errors (no access, a full disk) say all in their message; a trace helps nobody.
+  fail(error.syscall ? `The set-up stopped: ${error.message}` : error.stack);
+});
 checkNode();
 installPackages();
 const compiled = compileTypeScript();
@@ -49,7 +53,7 @@ function installPackages() {
   if (missing.length === 0) return;
   const some = missing.slice(0, 3).join(', ') + (missing.length > 3 ? ', …' : '');
   const what = `Installing ${missing.length} npm packages (${some}) …`;
-  if (!run(what, 'npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'])) {
+  if (!run(what, 'npm', ['ci', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error'])) {
     fail('npm ci failed (see above). Check that npm reaches its registry, then run this again.');
   }
 }
@@ -73,7 +77,11 @@ function missingPackages() {
 /** Runs tsc when a source differs from what was built last, judged by names, sizes and times. */
 function compileTypeScript() {
   const stamp = sourcesStamp();
-  const built = ['packages/torch/dist/index.js', 'packages/patch-diffusion/dist/index.js'];
+  const built = [
+    'packages/torch/dist/index.js',
+    'packages/patch-diffusion/dist/index.js',
+    'benchmarks/dist/main.js',
+  ];
   const upToDate = built.every((path) => existsSync(join(root, path)));
   if (upToDate && existsSync(stampFile) && readFileSync(stampFile, 'utf8') === stamp) return true;
   const ok = run('Building TypeScript …', process.execPath, ['node_modules/typescript/bin/tsc', '-b']);

@@ -179,9 +179,8 @@ class Trainer:
         self.adam = torch.optim.Adam(self.params, lr=1e-4, **kinds[setup["adam"]])
 
     def batch(self, path):
-        batch = {name: t.to(self.device) for name, t in read_safetensors(path).items()}
-        batch["images"] = batch["images"].contiguous(memory_format=self.format)
-        return batch
+        return {name: t.to(self.device).contiguous(memory_format=self.format)
+                for name, t in read_safetensors(path).items()}
 
     def sync(self):
         if self.device.type == "cuda":
@@ -233,6 +232,8 @@ class Trainer:
 
 
 def main():
+    if not hasattr(F, "scaled_dot_product_attention"):
+        sys.exit(f"torch 2.0 or newer is needed, this is {torch.__version__}")
     trainer = Trainer(json.loads(sys.stdin.readline()))
     print(json.dumps({"torch": torch.__version__, "parameters": sum(p.numel() for p in trainer.params)}), flush=True)
     for line in sys.stdin:

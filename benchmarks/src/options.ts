@@ -21,7 +21,8 @@ export interface BenchOptions {
 }
 
 export const HELP = `Measures training steps, convolutions and operator calls on this machine, and the same
-training step in eager PyTorch where a Python with the same torch build is found.
+training step in eager PyTorch (contiguous and channels-last) where a Python with the same
+torch build is found.
 
 Usage: npm run bench -- [options]
 

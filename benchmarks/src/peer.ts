@@ -3,16 +3,22 @@
  * answers JSON lines, so that its steps alternate with ours.
  */
 import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import type { AdamPath } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 
 const SCRIPT = fileURLToPath(new URL('../peer/train_step.py', import.meta.url));
 
 /** Why there is no peer. */
 export class NoPeer extends Error {}
+
+/** Memory orders that the peer is measured in: PyTorch's default, and the one that is often quicker. */
+export const layouts = ['contiguous', 'channels-last'] as const;
+export type Layout = (typeof layouts)[number];
 
 /** Seconds per step, one entry per step. */
 export interface PeerTimes {
@@ -31,7 +37,7 @@ export interface PeerSetup {
   readonly threads: number;
   readonly device: string;
   readonly channels_last: boolean;
-  readonly adam: 'fused' | 'foreach' | 'plain';
+  readonly adam: AdamPath;
 }
 
 /**
@@ -74,20 +80,33 @@ export class Peer {
     private readonly process: ChildProcessWithoutNullStreams,
     private readonly lines: AsyncIterator<string>,
     private readonly errors: string[],
+    /** Memory order of its weights and inputs. */
+    readonly layout: Layout,
   ) {}
 
   /** Parameters of the peer's network, as it counts them. */
   parameters = 0;
 
+  /** @throws NoPeer with Python's last words if it does not come up. */
   static async start(python: string, setup: PeerSetup): Promise<Peer> {
     const child = spawn(python, [SCRIPT], { cwd: dirname(SCRIPT) });
+    child.stdin.on('error', () => undefined); // a peer that died shows by its missing answer
     const errors: string[] = [];
     child.stderr.setEncoding('utf8').on('data', (text: string) => errors.push(text));
+    const ended = once(child, 'close').catch(() => undefined); // by then all of stderr is read
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-    const peer = new Peer(child, lines, errors);
-    const hello = await peer.ask<{ parameters: number }>(setup);
-    peer.parameters = hello.parameters;
-    return peer;
+    const layout = setup.channels_last ? 'channels-last' : 'contiguous';
+    const peer = new Peer(child, lines, errors, layout);
+    try {
+      const hello = await peer.ask<{ parameters: number }>(setup);
+      peer.parameters = hello.parameters;
+      return peer;
+    } catch {
+      peer.close();
+      await ended;
+      const reason = errors.join('').trim().split('\n').at(-1);
+      throw new NoPeer(`${python} ${SCRIPT} did not start: ${reason || 'it said nothing'}`);
+    }
   }
 
   /** Summed loss and gradient norm of stored inputs. */

@@ -1,5 +1,5 @@
 /** The benchmark's results as text. */
-import type { Comparison } from './comparison.js';
+import type { Comparison, SizeResult } from './comparison.js';
 import type { ConvolutionRate } from './convolutions.js';
 import type { Machine } from './machine.js';
 import type { CallCost } from './operator-calls.js';
@@ -25,6 +25,7 @@ export function report({
   newTensorUs,
   steps,
 }: Results): string {
+  const ourLayout = options.channelsLast ? 'channels-last' : 'contiguous';
   const best = convolutions.find((rate) => rate.gflopPerSec === peakGflopPerSec)!;
   return [
     `${machine.cpu}, ${machine.threads} threads${machine.gpu ? `, ${machine.gpu}` : ''}; libtorch ${machine.libtorch}; Node ${machine.node}`,
@@ -46,7 +47,7 @@ export function report({
       : [`  ${"PyTorch's add_, Python".padEnd(25)} ${steps.peerCallUs.toFixed(2)} in all`]),
     '',
     `Training step: preset ${options.preset}, ${(steps.parameters / 1e6).toFixed(2)} M weights, batch ${options.batch}, ` +
-      `${options.channelsLast ? 'channels-last' : 'contiguous'}, medians of ${options.repeats}`,
+      `${ourLayout}, medians of ${options.repeats}`,
     table(
       ['patch', 'images', 'images/s', 'step', 'batch', 'forward', 'backward', 'update', 'GFLOP/s', 'of peak'],
       steps.sizes.map(({ patch, images, imagesPerSec, seconds: s, gflopPerSec }) => [
@@ -59,46 +60,31 @@ export function report({
     ...(steps.notice !== null
       ? [`PyTorch peer: skipped: ${steps.notice}`]
       : [
-          'Eager PyTorch, same weights and loss (checked), steps in turn with ours',
-          table(
-            [
-              'patch',
-              'images/s',
-              'step',
-              'forward',
-              'backward',
-              'update',
-              'ours / PyTorch',
-              'middle half',
-              'by CPU time',
-              'loss differs by',
-            ],
-            steps.sizes.flatMap(({ patch, peer }) =>
-              peer === null
-                ? []
-                : [
-                    [
-                      ...[String(patch), peer.imagesPerSec.toFixed(2)],
-                      ...[
-                        peer.seconds.total,
-                        peer.seconds.forward,
-                        peer.seconds.backward,
-                        peer.seconds.update,
-                      ].map(milliseconds),
-                      ...[
-                        `${peer.ratio.median.toFixed(3)} ×`,
-                        `${peer.ratio.q1.toFixed(3)} … ${peer.ratio.q3.toFixed(3)}`,
-                        `${peer.cpuRatio.median.toFixed(3)} ×`,
-                      ],
-                      peer.lossDifference.toExponential(1),
-                    ],
-                  ],
-            ),
-          ),
+          'Eager PyTorch in both memory orders, same weights and loss (checked), steps in turn with ours;',
+          `ours (${ourLayout}) is compared with the quicker one`,
+          peerTable(steps.sizes),
         ]),
     '',
   ].join('\n');
 }
+
+function peerTable(sizes: readonly SizeResult[]): string {
+  const head = ['patch', 'PyTorch', 'images/s', 'step', 'forward', 'backward', 'update'];
+  const compared = ['ours / PyTorch', 'middle half', 'by CPU time'];
+  const rows = sizes.flatMap(({ patch, peers }) =>
+    peers.map(({ layout, imagesPerSec, seconds: s, ratio, cpuRatio, lossDifference }, place) => [
+      ...[String(patch), layout, imagesPerSec.toFixed(2)],
+      ...[s.total, s.forward, s.backward, s.update].map(milliseconds),
+      ...(place === 0
+        ? [times(ratio.median), `${ratio.q1.toFixed(3)} … ${ratio.q3.toFixed(3)}`, times(cpuRatio.median)]
+        : compared.map(() => '')),
+      lossDifference.toExponential(1),
+    ]),
+  );
+  return table([...head, ...compared, 'loss differs by'], rows);
+}
+
+const times = (ratio: number): string => `${ratio.toFixed(3)} ×`;
 
 function shape({ batch, channels, side, format }: ConvolutionRate): string {
   const order = format === 'channelsLast' ? 'channels-last' : format;

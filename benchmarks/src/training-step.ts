@@ -3,7 +3,7 @@
  * are told apart by clocks in what is passed to it (batch, optimiser) and around `backward`.
  */
 import * as torch from '@patch-diffusion/torch';
-import { Adam, type Tensor } from '@patch-diffusion/torch';
+import { Adam, type AdamPath, type Tensor } from '@patch-diffusion/torch';
 import { createDenoiser, type Denoiser, type ImageSet } from 'patch-diffusion';
 import { denoisingLoss } from '../../packages/patch-diffusion/dist/diffusion/losses.js';
 import type { PatchSize } from '../../packages/patch-diffusion/dist/patches/schedule.js';
@@ -42,6 +42,7 @@ export interface ProbeBatch {
 export class TrainingStep {
   readonly denoiser: Denoiser;
   readonly sizes: readonly PatchSize[];
+  readonly #optimizer: Adam;
   readonly #state: TrainingState;
   readonly #images: ImageSet;
   readonly #options: StepOptions;
@@ -68,8 +69,13 @@ export class TrainingStep {
       ...{ lr: 1e-4, lrRampupKimg: 0, lossScaling: 1, lossNorm, emaHalflifeKimg, emaRampupRatio },
       ...{ image, loss: { type: 'edm' } },
     };
-    const optimizer = new Adam(this.denoiser.namedParameters(), { lr: 1e-4 });
-    this.#state = { denoiser: this.denoiser, ema, optimizer, nimg: 0, step: 0 };
+    this.#optimizer = new Adam(this.denoiser.namedParameters(), { lr: 1e-4 });
+    this.#state = { denoiser: this.denoiser, ema, optimizer: this.#optimizer, nimg: 0, step: 0 };
+  }
+
+  /** The path that our optimiser takes with this libtorch. */
+  get adamPath(): AdamPath {
+    return this.#optimizer.path;
   }
 
   /** Images of one step at a patch size. */

@@ -2,13 +2,14 @@
  * Generates src/ops/generated.ts: the operators' TypeScript signatures, from libtorch's own schemas.
  *
  *   node packages/torch/scripts/generate-ops.mjs           writes the file
- *   node packages/torch/scripts/generate-ops.mjs --check   fails when the committed file is stale
+ *   node packages/torch/scripts/generate-ops.mjs --check   fails when the committed file is stale; exit status 77:
+ *                                                          it was made from another libtorch, so nobody can tell
  *
  * Needs a built addon with the newest supported libtorch (TORCH_ADDON=path, or what the loader finds), because
  * newer schemas have more arguments; an older libtorch at run time binds the arguments that it knows by name.
  */
 import { spawnSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -45,6 +46,17 @@ function readList() {
 }
 
 const addon = createRequire(import.meta.url)(await addonPath());
+const version = addon.version().torch;
+const committed = existsSync(target) ? readFileSync(target, 'utf8') : '';
+if (process.argv.includes('--check')) {
+  const madeFrom = /^\/\/ Generated .* of libtorch (\S+)/.exec(committed)?.[1];
+  if (madeFrom !== version) {
+    console.log(
+      `src/ops/generated.ts was made from libtorch ${madeFrom}; with ${version} it cannot be checked.`,
+    );
+    process.exit(77);
+  }
+}
 const schemas = new Map();
 for (const text of addon.schemas()) {
   const name = text.slice('aten::'.length, text.indexOf('('));
@@ -61,22 +73,22 @@ const operators = readList().map((operator) => ({
   }),
 }));
 if (missing.length) {
-  console.error(`libtorch ${addon.version().torch} lacks: ${missing.join(', ')}. Use the newest one.`);
+  console.error(`libtorch ${version} lacks: ${missing.join(', ')}. Use the newest one.`);
   process.exit(1);
 }
 const format = spawnSync('npx', ['biome', 'format', `--stdin-file-path=${target}`], {
-  input: emitFile(operators),
+  input: emitFile(operators, version),
   encoding: 'utf8',
   cwd: join(here, '../../..'),
 });
 if (format.status !== 0) throw new Error(format.stderr);
 if (process.argv.includes('--check')) {
-  if (readFileSync(target, 'utf8') !== format.stdout) {
+  if (committed !== format.stdout) {
     console.error('src/ops/generated.ts is stale: run node packages/torch/scripts/generate-ops.mjs');
     process.exit(1);
   }
   console.log('src/ops/generated.ts is up to date.');
 } else {
   writeFileSync(target, format.stdout);
-  console.log(`${operators.length} operators, libtorch ${addon.version().torch}: ${target}`);
+  console.log(`${operators.length} operators, libtorch ${version}: ${target}`);
 }

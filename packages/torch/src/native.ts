@@ -7,6 +7,7 @@
 import { createRequire } from 'node:module';
 import { TorchError } from './errors.js';
 import { locateAddon } from './setup/addon.js';
+import { setupCommand, thisHost } from './setup/host.js';
 
 /** An operator bound to libtorch: arguments in the order given to `bindOp`, tensors as handles. */
 // biome-ignore lint/suspicious/noExplicitAny: the one place where types end; the generated signatures are typed.
@@ -124,10 +125,12 @@ function load(): NativeAddon {
     loaded = createRequire(import.meta.url)(path) as NativeAddon;
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
+    const remedy = process.env.TORCH_ADDON
+      ? 'TORCH_ADDON names it: correct or unset that variable.'
+      : `Build it again: ${setupCommand(thisHost())}`;
     throw new TorchError(
       'ERR_TORCH_LOAD',
-      `The native addon ${path} could not be loaded: ${reason}. Build it again (npm run setup); ` +
-        'if libtorch was moved or replaced, set LIBTORCH to its folder first.',
+      `The native addon ${path} could not be loaded: ${reason}. ${remedy}`,
       undefined,
       undefined,
       { cause },

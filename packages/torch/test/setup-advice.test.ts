@@ -14,7 +14,7 @@ const gpu = { name: 'NVIDIA T4', memory: '15360 MiB', driver: '550' };
 const newest = { version: '2.13.0+cpu', cuda: false };
 type Facts = [machine: MachineFacts, libtorch: { version: string; cuda: boolean }, runtime?: RuntimeFacts];
 const codes = ([machine, libtorch, runtime]: Facts) =>
-  advise(machine, libtorch, runtime, { installed: false }).map(({ code }) => code);
+  advise(machine, libtorch, runtime, { installed: false, projectDir: '/p' }).map(({ code }) => code);
 
 describe('advise', () => {
   it('has none where nothing would be faster', () => {
@@ -26,6 +26,11 @@ describe('advise', () => {
         { threads: 4, cudaDevices: 1 },
       ]),
     ).toEqual([]);
+  });
+
+  it('thinks nothing of an old processor beside several GPUs', () => {
+    const old = { ...machine, gpus: [gpu, gpu], cpu: { ...machine.cpu, vector: ['AVX'] } };
+    expect(codes([old, { version: '2.13.0', cuda: true }, { threads: 4, cudaDevices: 2 }])).toEqual([]);
   });
 
   it.each<[string, Facts]>([

@@ -1,10 +1,11 @@
-import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, truncateSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { findBuild, locateAddon } from '../src/setup/addon.js';
 import { buildAddon, findCompiler } from '../src/setup/build.js';
 import { type Host, thisHost } from '../src/setup/host.js';
+import { setup } from '../src/setup/index.js';
 import { type FoundLibtorch, locateLibtorch } from '../src/setup/locate.js';
 import { makeRecipe } from '../src/setup/recipe.js';
 import { dropTemporary, fakeHost, makeTemporary, put } from './setup-machine.js';
@@ -52,6 +53,11 @@ describe('buildAddon', () => {
     process.dlopen(module, first);
     expect(module.exports.number).toBe(1);
 
+    // What a killed build left: a process number that none can have.
+    const objects = join(host.packageDir, 'build/objects');
+    const kept = () =>
+      readdirSync(join(objects, readdirSync(objects)[0]!)).filter((name) => name !== 'libtorch');
+    put(join(objects, readdirSync(objects)[0]!, 'main-0.o.999999999'));
     put(join(host.packageDir, 'native/main.cc'), ADDON(2));
     expect(findBuild(host, makeRecipe(host, libtorch))).toBeUndefined();
     const compiled: string[] = [];
@@ -64,9 +70,7 @@ describe('buildAddon', () => {
       compiled.filter((line) => /other\.cc/.test(line)),
       'an unchanged file is not compiled again',
     ).toEqual([]);
-    const objects = join(host.packageDir, 'build/objects');
-    const kept = readdirSync(join(objects, readdirSync(objects)[0]!)).filter((name) => name.endsWith('.o'));
-    expect(kept).toHaveLength(2);
+    expect(kept(), 'nothing is left but the objects of this build').toHaveLength(2);
     expect(readdirSync(join(host.packageDir, 'build')).filter((name) => name.startsWith('.'))).toEqual([]);
   });
 
@@ -96,6 +100,56 @@ describe('buildAddon', () => {
     expect(old.compileFlags).toContain('-D_GLIBCXX_USE_CXX11_ABI=0');
     expect(old.compileFlags).not.toContain('/usr/include');
   });
+});
+
+describe('setup', () => {
+  it('does nothing where the addon loads, and builds it again where it does not', async () => {
+    put(join(host.packageDir, 'native/main.cc'), ADDON(3));
+    const said: string[] = [];
+    const run = () => setup({ host, log: (line) => said.push(line) });
+    const { addon } = await run();
+    said.length = 0;
+    await run();
+    expect(said).toEqual([]);
+
+    truncateSync(addon, 100);
+    expect((await run()).addon).toBe(addon);
+    expect(said[0]).toMatch(/^The addon that was built earlier does not load \(.+\); building it again\.$/);
+    expect(said.join('\n')).toContain('main.cc');
+    const module = { exports: {} as { number?: number } };
+    process.dlopen(module, addon);
+    expect(module.exports.number).toBe(3);
+  });
+
+  it('tells of a fault of the file system in a line with a remedy and the command', async () => {
+    put(join(host.packageDir, 'native/main.cc'), ADDON(4));
+    put(join(host.packageDir, 'build/objects'));
+    await expect(setup({ host })).rejects.toMatchObject({
+      name: 'SetupError',
+      code: 'FILE_SYSTEM',
+      message: expect.stringMatching(/build\/objects.*A file is in the way.*Then run: npm run setup$/),
+    });
+  });
+
+  it('names the folders of which none can be written', async () => {
+    put(join(host.packageDir, 'native/main.cc'), ADDON(4));
+    put(join(host.packageDir, 'build'));
+    put(join(root, 'file'));
+    await expect(setup({ host: { ...host, cacheDir: join(root, 'file') } })).rejects.toThrow(
+      /can be written to none of: .*build, .*file\/build\. Make one of them writable/,
+    );
+  });
+});
+
+it('an addon that cannot be loaded: why, and what to do', async () => {
+  put(join(root, 'torch.node'), 'no library');
+  vi.stubEnv('TORCH_ADDON', join(root, 'torch.node'));
+  vi.resetModules();
+  const { native } = await import('../src/native.js');
+  expect(() => native()).toThrow(
+    /torch\.node could not be loaded: .+\. TORCH_ADDON names it: correct or unset/,
+  );
+  vi.unstubAllEnvs();
 });
 
 describe('findCompiler', () => {

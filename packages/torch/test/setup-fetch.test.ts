@@ -1,12 +1,15 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, symlinkSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
+import { getuid } from 'node:process';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { installByApt } from '../src/setup/apt.js';
 import { fetchByPip } from '../src/setup/fetch.js';
 import type { Host } from '../src/setup/host.js';
 import { setup } from '../src/setup/index.js';
 import { locateLibtorch } from '../src/setup/locate.js';
-import { dropTemporary, fakeHost, makeTemporary } from './setup-machine.js';
+import { libtorchRemedies } from '../src/setup/remedies.js';
+import { dropTemporary, fakeHost, fakeLibtorch, makeTemporary, put } from './setup-machine.js';
 
 const python = spawnSync('python3', ['-c', 'import sys, pip; print(sys.executable)'], {
   encoding: 'utf8',
@@ -79,9 +82,77 @@ describe.skipIf(!python)('fetchByPip (skipped where python3 has no pip)', () => 
     expect(error?.message).toMatch(/To mend it, run one of:\n.*npm run setup/);
     expect(existsSync(join(root, 'project/.libtorch/torch'))).toBe(false);
   });
+
+  it('names the places where nothing can be written', async () => {
+    const host = hostWithPip({ PIP_NO_INDEX: '1' });
+    put(join(root, 'project/.libtorch'));
+    put(join(root, 'cache'));
+    const { ok, report } = await fetchByPip(host, () => undefined);
+    expect(ok).toBe(false);
+    expect(report).toMatch(/neither .*\.libtorch nor .*libtorch can be written; make one of them writable/);
+  });
 });
 
 it('without python the report says so', async () => {
   const outcome = await fetchByPip(fakeHost(root), () => undefined);
   expect(outcome).toEqual({ ok: false, report: 'pip: no python3 in PATH' });
+});
+
+describe('setup({ fetch: true })', () => {
+  const said = async (env: Record<string, string> = {}) => {
+    const lines: string[] = [];
+    // The made-up libtorch cannot be built against; what counts here is said before.
+    await setup({ host: fakeHost(root, env), fetch: true, log: (line) => lines.push(line) }).catch(
+      () => undefined,
+    );
+    return lines[0];
+  };
+
+  it("goes for a download past the system's libtorch", async () => {
+    fakeLibtorch(join(root, 'system/usr'), '2.1.0', 'debian');
+    expect(await said()).toMatch(/pip: no python3 in PATH; going on with what is there/);
+  });
+
+  it('downloads nothing where a variable or an environment would be taken before it, and says so', async () => {
+    const named = fakeLibtorch(join(root, 'named'), '2.9.0');
+    expect(await said({ LIBTORCH: named })).toMatch(
+      /^Nothing is downloaded: LIBTORCH is set and comes first/,
+    );
+    const venv = join(root, 'venv');
+    fakeLibtorch(join(venv, 'lib/python3.11/site-packages/torch'), '2.7.0');
+    expect(await said({ VIRTUAL_ENV: venv })).toMatch(/the active virtual environment comes first/);
+  });
+
+  it.each(['project/.libtorch/torch', 'cache/libtorch/torch'])('knows the copy in %s', async (place) => {
+    fakeLibtorch(join(root, place), '2.5.0');
+    expect(await said()).toMatch(
+      /Nothing is downloaded: .*holds libtorch 2\.5\.0 already \(remove that folder/,
+    );
+  });
+});
+
+describe("the distribution's package", () => {
+  /** A Debian whose apt knows one version of libtorch-dev and writes down what it is asked for. */
+  function debianWith(candidate: string): Host {
+    put(join(root, 'system/etc/os-release'), 'ID=debian\n');
+    put(join(root, 'bin/apt-cache'), `#!/bin/sh\necho 'libtorch-dev:\n  Candidate: ${candidate}'\n`);
+    put(join(root, 'bin/apt-get'), `#!/bin/sh\necho "$@" >>'${root}/asked'\n`);
+    for (const name of ['apt-cache', 'apt-get']) chmodSync(join(root, 'bin', name), 0o755);
+    return fakeHost(root);
+  }
+
+  it('is not advised where it is too old', () => {
+    expect(libtorchRemedies(debianWith('1.8.1-4+b1'))).not.toContain('libtorch-dev');
+    expect(libtorchRemedies(debianWith('1.13.1+dfsg-4'))).toContain('sudo apt-get install libtorch-dev');
+    expect(libtorchRemedies(debianWith('(none)'))).toContain('sudo apt-get install libtorch-dev');
+  });
+
+  it.skipIf(getuid?.() !== 0)('is not installed where it is too old (as root)', async () => {
+    expect(await installByApt(debianWith('1.8.1-4+b1'), () => undefined)).toEqual({
+      ok: false,
+      report: "the distribution's package: libtorch-dev 1.8.1-4+b1 is too old (1.13 or newer is needed)",
+    });
+    expect(existsSync(join(root, 'asked'))).toBe(false);
+    expect(await installByApt(debianWith('2.6.0+dfsg-7'), () => undefined)).toMatchObject({ ok: true });
+  });
 });

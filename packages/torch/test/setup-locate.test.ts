@@ -1,9 +1,9 @@
-import { symlinkSync } from 'node:fs';
+import { mkdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { locateAddon } from '../src/setup/addon.js';
-import { projectOf, userCacheDir } from '../src/setup/host.js';
+import { projectOf, setupCommand, userCacheDir } from '../src/setup/host.js';
 import { compareVersions, inspectLibtorch, type Libtorch } from '../src/setup/libtorch.js';
 import { type AskPython, locateLibtorch } from '../src/setup/locate.js';
 import { libtorchRemedies } from '../src/setup/remedies.js';
@@ -26,7 +26,10 @@ describe('locateLibtorch', () => {
     fakeLibtorch(join(conda, 'lib/python3.12/site-packages/torch'), '2.6.0');
     fakeLibtorch(join(root, 'project/.libtorch/torch'), '2.5.0+cpu');
     fakeLibtorch(join(root, 'cache/libtorch/torch'), '2.4.0');
+    put(join(root, 'bin/python3'));
+    fakeLibtorch(join(root, 'lib/python3.11/site-packages/torch'), '2.3.0');
     fakeLibtorch(join(root, 'system/usr'), '1.13.0', 'debian');
+    fakeLibtorch(join(root, 'system/usr/local/lib/python3.11/dist-packages/torch'), '2.2.0');
     const env: Record<string, string> = {
       LIBTORCH: named,
       LIBTORCH_USE_PYTORCH: '1',
@@ -42,7 +45,7 @@ describe('locateLibtorch', () => {
       look();
       delete env[name];
     }
-    for (const place of ['project/.libtorch', 'cache/libtorch', 'system']) {
+    for (const place of ['project/.libtorch', 'cache/libtorch', 'lib', 'system/usr/include', 'system']) {
       look();
       dropTemporary(join(root, place));
     }
@@ -54,7 +57,9 @@ describe('locateLibtorch', () => {
       'conda environment 2.6.0',
       'project 2.5.0+cpu',
       'user cache 2.4.0',
+      'python3 2.3.0',
       'system 1.13.0',
+      'system 2.2.0',
       'nothing',
     ]);
   });
@@ -77,6 +82,16 @@ describe('locateLibtorch', () => {
     expect(locateLibtorch(fakeHost(root, { LIBTORCH_USE_PYTORCH: '0' }), noTorch).libtorch?.origin).toBe(
       'system',
     );
+  });
+
+  it("finds the torch of PATH's python3 by its place: a virtual environment's, or what a link leads to", () => {
+    put(join(root, 'opt/bin/python3.12'));
+    fakeLibtorch(join(root, 'opt/lib64/python3.12/site-packages/torch'), '2.4.0');
+    mkdirSync(join(root, 'bin'));
+    symlinkSync(join(root, 'opt/bin/python3.12'), join(root, 'bin/python3'));
+    expect(locateLibtorch(fakeHost(root)).libtorch).toMatchObject({ origin: 'python3', version: '2.4.0' });
+    fakeLibtorch(join(root, 'lib/python3.12/site-packages/torch'), '2.5.0');
+    expect(locateLibtorch(fakeHost(root)).libtorch?.version).toBe('2.5.0');
   });
 
   it('passes over what is too old and says so', () => {
@@ -180,6 +195,7 @@ describe('where things lie', () => {
 
 describe('messages', () => {
   it('a missing libtorch: all places tried, and the command', () => {
+    mkdirSync(join(root, 'project/node_modules/patch-diffusion'), { recursive: true });
     const host = fakeHost(root, {}, { installed: true });
     expect(() => locateAddon(host)).toThrow(
       /Tried, in this order:\n {2}LIBTORCH: not set\n[\s\S]*the system's \(.*usr\): [\s\S]*npx patch-diffusion setup/,
@@ -198,10 +214,30 @@ describe('messages', () => {
     ['ID=ubuntu\nID_LIKE=debian\n', 'sudo apt-get install libtorch-dev && npm run setup'],
     ['ID=fedora\n', 'sudo dnf install python3-torch-devel && npm run setup'],
     ['ID="manjaro"\nID_LIKE="arch"\n', 'sudo pacman -S python-pytorch && npm run setup'],
-    ['ID=nixos\n', 'LIBTORCH_USE_PYTORCH=1'],
+    ['ID=nixos\n', 'pip install --target'],
   ])('the remedy fits the distribution: %j', (release, command) => {
     put(join(root, 'system/etc/os-release'), release);
     expect(libtorchRemedies(fakeHost(root))).toContain(command);
+  });
+
+  it('every remedy holds for the commands that follow', () => {
+    const remedy = libtorchRemedies(fakeHost(root));
+    expect(remedy).toContain(
+      `pip install --target '${join(root, 'project/.libtorch')}' torch && npm run setup`,
+    );
+    expect(remedy).toContain('export LIBTORCH=/path/to/libtorch && npm run setup');
+    expect(remedy).not.toMatch(/[A-Z]=\S+ npm run/);
+  });
+
+  it('the command fits what is installed', () => {
+    const command = (installed: boolean, fetch = false) =>
+      setupCommand(fakeHost(root, {}, { installed }), { fetch });
+    expect(command(false)).toBe('npm run setup');
+    expect(command(false, true)).toBe('npm run setup -- --fetch');
+    expect(command(true)).toContain("import('@patch-diffusion/torch/setup')");
+    mkdirSync(join(root, 'project/node_modules/patch-diffusion'), { recursive: true });
+    expect(command(true)).toBe('npx patch-diffusion setup');
+    expect(command(true, true)).toBe('npx patch-diffusion setup --fetch');
   });
 
   it('the remedy fits macOS', () => {

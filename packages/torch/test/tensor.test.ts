@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import * as torch from '../src/index.js';
@@ -157,9 +159,29 @@ describe('runtime', () => {
     const version = torch.version();
     expect(version.torch).toMatch(/^\d+\.\d+/);
     expect(version.config).toContain('C++');
-    if (!torch.cudaIsAvailable()) expect(version.noCudaReason ?? 'no device').not.toBe('');
-    expect(torch.cudaDeviceCount()).toBeGreaterThanOrEqual(0);
+    expect(existsSync(join(version.libraryFolder, 'libtorch_cpu.so'))).toBe(process.platform === 'linux');
     torch.synchronize();
+  });
+
+  it('tells of the GPUs, or why there are none', () => {
+    const { libraryFolder, noCudaReason } = torch.version();
+    const count = torch.cudaDeviceCount();
+    expect(torch.cudaIsAvailable()).toBe(count > 0);
+    if (count > 0) expect(noCudaReason).toBeNull();
+    const hasGpuLibrary = ['cuda', 'hip'].some((name) =>
+      existsSync(join(libraryFolder, `libtorch_${name}.so`)),
+    );
+    if (!hasGpuLibrary) {
+      expect(count).toBe(0);
+      expect(noCudaReason).toMatch(/^this libtorch is a CPU build|^this platform's libtorch has no CUDA/);
+    }
+    for (let i = 0; i < count; i++) {
+      expect(torch.cudaDeviceInfo(i)).toMatchObject({
+        name: expect.stringMatching(/./),
+        totalBytes: expect.any(Number),
+      });
+    }
+    expect(() => torch.cudaDeviceInfo(count)).toThrow(`there are ${count} CUDA devices`);
   });
 
   it('sets the number of threads', () => {

@@ -26,7 +26,7 @@ export function advise(
   machine: MachineFacts,
   libtorch: Pick<Libtorch, 'version' | 'cuda'>,
   runtime: RuntimeFacts | undefined,
-  host: Pick<Host, 'installed'>,
+  host: Pick<Host, 'installed' | 'projectDir'>,
 ): Advice[] {
   const advice: Advice[] = [];
   const say = (code: Advice['code'], message: string) => advice.push({ code, message });
@@ -35,7 +35,7 @@ export function advise(
   if (compareVersions(libtorch.version, '2.0') < 0) {
     say(
       'OLD_LIBTORCH',
-      `libtorch ${libtorch.version} lacks fused Adam, fused attention and newer kernels (up to 1.2 times faster on a CPU). Get the newest: ${setupCommand(host, '--fetch')}`,
+      `libtorch ${libtorch.version} lacks fused Adam, fused attention and newer kernels (up to 1.2 times faster on a CPU). Get the newest: ${setupCommand(host, { fetch: true })}`,
     );
   }
   const name = gpus[0]?.name;
@@ -68,7 +68,7 @@ export function advise(
       `${(memory.totalBytes / GIB).toFixed(1)} GiB of memory is little: use --batch-gpu to train in smaller pieces.`,
     );
   }
-  if (!cpu.vector.some((set) => set !== 'AVX') && runtime?.cudaDevices !== 1) {
+  if (!cpu.vector.some((set) => set !== 'AVX') && !runtime?.cudaDevices) {
     say('OLD_CPU', 'This processor has no AVX2; training will be several times slower than on one that has.');
   }
   return advice;

@@ -6,9 +6,7 @@
  */
 import { spawn, spawnSync } from 'node:child_process';
 import {
-  accessSync,
   appendFileSync,
-  constants,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -21,7 +19,7 @@ import { availableParallelism, freemem } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { ADDON_FILE, buildDirs } from './addon.js';
 import { SetupError } from './errors.js';
-import { findProgram, type Host, removeAbandoned } from './host.js';
+import { findProgram, firstWritable, type Host, removeAbandoned, setupCommand } from './host.js';
 import type { FoundLibtorch } from './locate.js';
 import { digest, type Recipe } from './recipe.js';
 import { compilerRemedy } from './remedies.js';
@@ -38,11 +36,12 @@ export async function buildAddon(
 ): Promise<string> {
   const compiler = findCompiler(host);
   const dir = writableBuildDir(host);
-  const objects = join(dir, 'objects', recipe.objectSalt.slice(0, 12));
+  const objects = objectsDir(dir, recipe);
   const temporary = join(dir, `.${recipe.key}-${process.pid}`);
   const logFile = join(dir, 'compile.log');
-  removeAbandoned(dir);
   mkdirSync(objects, { recursive: true });
+  removeAbandoned(dir);
+  removeAbandoned(objects);
   mkdirSync(temporary, { recursive: true });
   writeFileSync(join(objects, 'libtorch'), libtorch.root);
   writeFileSync(logFile, '');
@@ -56,7 +55,14 @@ export async function buildAddon(
     const made = await compileAll(compiler, recipe, objects, jobs, logFile, log);
     const addon = join(temporary, ADDON_FILE);
     await run(compiler, ['-o', addon, ...made, ...recipe.linkFlags], logFile, 'Linking the addon');
-    checkLoads(addon);
+    const problem = loadProblem(addon);
+    if (problem) {
+      throw new SetupError(
+        'ADDON_UNUSABLE',
+        `The addon was built but does not load: ${problem}. The libtorch in ${libtorch.root} may be damaged or made ` +
+          `for another system: replace it, or set LIBTORCH to another one. Then run: ${setupCommand(host)}`,
+      );
+    }
     writeFileSync(
       join(temporary, 'build.json'),
       `${JSON.stringify({ libtorch: libtorch.root, version: libtorch.version }, null, 2)}\n`,
@@ -91,19 +97,15 @@ export function findCompiler(host: Host): string {
   );
 }
 
+const objectsDir = (dir: string, recipe: Recipe): string =>
+  join(dir, 'objects', recipe.objectSalt.slice(0, 12));
+
 function writableBuildDir(host: Host): string {
   const dirs = buildDirs(host);
-  for (const dir of dirs) {
-    try {
-      mkdirSync(dir, { recursive: true });
-      accessSync(dir, constants.W_OK);
-      return dir;
-    } catch {
-      // the next place
-    }
-  }
+  const dir = firstWritable(dirs);
+  if (dir) return dir;
   throw new SetupError(
-    'COMPILE_FAILED',
+    'FILE_SYSTEM',
     `The addon can be written to none of: ${dirs.join(', ')}. Make one of them writable, or set XDG_CACHE_HOME to a folder that is.`,
   );
 }
@@ -164,9 +166,15 @@ function run(
     };
     child.stdout.on('data', take);
     child.stderr.on('data', take);
-    child.on('error', reject);
+    child.on('error', (error) =>
+      reject(new SetupError('COMPILE_FAILED', `${what} failed: ${error.message}`)),
+    );
     child.on('close', (code) => {
-      appendFileSync(logFile, `$ ${program} ${args.join(' ')}\n${output}`);
+      try {
+        appendFileSync(logFile, `$ ${program} ${args.join(' ')}\n${output}`);
+      } catch (error) {
+        return reject(error);
+      }
       if (code === 0) return resolve();
       reject(new SetupError('COMPILE_FAILED', `${what} failed:\n${gist(output)}\nThe whole log: ${logFile}`));
     });
@@ -182,18 +190,24 @@ function gist(output: string): string {
     .join('\n');
 }
 
-/** Loads the addon once in a process of its own: a library that is missing shows here, not in a user's run. */
-function checkLoads(addon: string): void {
-  const check = spawnSync(
-    process.execPath,
-    ['-e', 'process.dlopen({ exports: {} }, process.argv[1])', addon],
-    {
-      encoding: 'utf8',
-    },
-  );
-  if (check.status === 0) return;
-  const reason = /^Error: (.*)$/m.exec(check.stderr)?.[1] ?? check.stderr.trim() ?? check.signal;
-  throw new SetupError('ADDON_UNUSABLE', `The addon was built but does not load: ${reason}`);
+/**
+ * Loads an addon in a process of its own: a library that is missing shows here, not in a user's run.
+ *
+ * @returns Why it does not load, or undefined if it does.
+ */
+export function loadProblem(addon: string): string | undefined {
+  const script = 'process.dlopen({ exports: {} }, process.argv[1])';
+  const { status, stderr, signal } = spawnSync(process.execPath, ['-e', script, addon], { encoding: 'utf8' });
+  if (status === 0) return undefined;
+  return /^Error: (.*)$/m.exec(stderr)?.[1] ?? (stderr.trim() || `it was ended by ${signal}`);
+}
+
+/** Removes a build and the objects that it was linked from: those of another system may not link on this one. */
+export function discardBuild(host: Host, recipe: Recipe): void {
+  for (const dir of buildDirs(host)) {
+    for (const path of [join(dir, recipe.key), objectsDir(dir, recipe)])
+      rmSync(path, { recursive: true, force: true });
+  }
 }
 
 /** Removes older builds for the same libtorch, and objects that this build did not use. */

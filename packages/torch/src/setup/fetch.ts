@@ -6,20 +6,12 @@
  * dependencies into `.libtorch/`. Where pip reaches no index this shows within seconds: no retries, short
  * time-outs, and only a download that had begun is tried again patiently.
  */
-import { spawn, spawnSync } from 'node:child_process';
-import {
-  accessSync,
-  constants,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  statSync,
-} from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { getuid } from 'node:process';
-import { findProgram, type Host, hasNvidiaGpu, removeAbandoned } from './host.js';
+import { installByApt } from './apt.js';
+import { findProgram, firstWritable, type Host, hasNvidiaGpu, removeAbandoned, storeDirs } from './host.js';
+import { collect, lastError } from './processes.js';
 
 /** The CPU build that is asked for by name; an index or a links folder that has it is preferred (it is smallest). */
 const CPU_WHEEL = 'torch==2.13.0+cpu';
@@ -63,7 +55,16 @@ export async function fetchByPip(host: Host, log: (line: string) => void): Promi
       report: `pip: ${python} has no pip module (Debian, Ubuntu: apt-get install python3-pip)`,
     };
   }
-  const store = writableStore(host);
+  const stores = storeDirs(host);
+  const store = firstWritable(stores);
+  if (!store) {
+    return {
+      ok: false,
+      report:
+        `pip: neither ${stores.join(' nor ')} can be written; ` +
+        'make one of them writable, or set XDG_CACHE_HOME to a folder that is',
+    };
+  }
   const temporary = join(store, `.fetch-${process.pid}`);
   removeAbandoned(store);
   mkdirSync(temporary, { recursive: true });
@@ -148,57 +149,6 @@ function moveIn(from: string, store: string): void {
   }
 }
 
-/** `.libtorch/` beside the project, or the user's cache where that cannot be written. */
-function writableStore(host: Host): string {
-  const store = join(host.projectDir, '.libtorch');
-  try {
-    mkdirSync(store, { recursive: true });
-    accessSync(store, constants.W_OK);
-    return store;
-  } catch {
-    const fallback = join(host.cacheDir, 'libtorch');
-    mkdirSync(fallback, { recursive: true });
-    return fallback;
-  }
-}
-
-/** Debian's and Ubuntu's package; only as root, never through sudo behind the user's back. */
-export async function installByApt(host: Host, log: (line: string) => void): Promise<FetchOutcome> {
-  if (host.platform !== 'linux' || !findProgram(host, 'apt-get')) {
-    return { ok: false, report: "the distribution's package: no apt-get on this system" };
-  }
-  if (getuid?.() !== 0) return { ok: false, report: "the distribution's package: apt-get needs root" };
-  const patience = ['-o', 'Acquire::Retries=0', '-o', 'Acquire::http::Timeout=10'];
-  const env = { ...host.env, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C' };
-  const install = ['install', '--no-install-recommends', ...patience, 'libtorch-dev'];
-  let plan = spawnSync('apt-get', ['--assume-no', ...install], { encoding: 'utf8', env });
-  if (!/Need to get|newly installed/.test(plan.stdout)) {
-    log("  Updating the distribution's package lists …");
-    await collect('apt-get', ['update', ...patience], env);
-    plan = spawnSync('apt-get', ['--assume-no', ...install], { encoding: 'utf8', env });
-  }
-  const size = /Need to get ([^\n]*?) of archives/.exec(plan.stdout)?.[1];
-  if (!size && !/newly installed/.test(plan.stdout)) {
-    return { ok: false, report: "the distribution's package: apt-get knows no libtorch-dev" };
-  }
-  log(`Installing the distribution's libtorch-dev through apt-get (download ${size ?? 'none'}) …`);
-  const { code, output } = await collect('apt-get', ['--assume-yes', ...install], env);
-  return code === 0
-    ? { ok: true, report: 'installed libtorch-dev' }
-    : { ok: false, report: `the distribution's package: ${lastError(output)}` };
-}
-
-/** The last line that tells of an error, else the last line. */
-function lastError(output: string): string {
-  // pip does not tell one from the other here.
-  if (/No matching distribution found/.test(output)) {
-    return 'it finds no torch (its index cannot be reached, or has none for this system and Python)';
-  }
-  const lines = output.trim().split(/\r?\n/);
-  const errors = lines.filter((line) => /^(ERROR|E):/.test(line));
-  return (errors.at(-1) ?? lines.at(-1) ?? 'failed without a word').replace(/^(ERROR|E):\s*/, '');
-}
-
 function succeeds(host: Host, program: string, args: string[]): boolean {
   return spawnSync(program, args, { stdio: 'ignore', env: { ...host.env } }).status === 0;
 }
@@ -208,29 +158,4 @@ function pip(host: Host, python: string, args: string[]): Promise<{ code: number
   const quiet = process.stderr.isTTY ? [] : ['--progress-bar', 'off'];
   const env = { ...host.env, PIP_DISABLE_PIP_VERSION_CHECK: '1', LC_ALL: 'C.UTF-8' };
   return collect(python, [...args, ...quiet], env, process.stderr.isTTY);
-}
-
-function collect(
-  program: string,
-  args: string[],
-  env: Host['env'],
-  show = false,
-): Promise<{ code: number; output: string }> {
-  return new Promise((resolve) => {
-    const child = spawn(program, args, { env: { ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
-    let output = '';
-    const take = (chunk: Buffer) => {
-      output += chunk.toString();
-      if (show) process.stderr.write(chunk);
-    };
-    child.stdout.on('data', take);
-    child.stderr.on('data', take);
-    child.on('error', (error) => resolve({ code: -1, output: error.message }));
-    child.on('close', (code) => resolve({ code: code ?? -1, output }));
-  });
-}
-
-/** True where an earlier fetch already lies in the project's store. */
-export function hasOwnCopy(host: Host): boolean {
-  return existsSync(join(host.projectDir, '.libtorch/torch/lib'));
 }

@@ -4,7 +4,7 @@
  * Everything that looks for files takes a {@link Host}, so that a test can hand in a made-up machine.
  * Nothing here starts a process.
  */
-import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { arch, homedir } from 'node:os';
 import { dirname, join, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -90,11 +90,36 @@ export function distribution(host: Pick<Host, 'systemRoot'>): string[] {
   return [];
 }
 
-/** The command that (re)does the set-up from where the user stands, with a flag such as `--fetch` if wanted. */
-export function setupCommand(host: Pick<Host, 'installed'>, flag = ''): string {
-  const command = host.installed ? 'npx patch-diffusion setup' : 'npm run setup';
-  if (!flag) return command;
-  return `${command}${host.installed ? '' : ' --'} ${flag}`;
+/** Where a fetched libtorch may lie, the best place first: beside the project, else in the user's cache. */
+export function storeDirs(host: Pick<Host, 'projectDir' | 'cacheDir'>): string[] {
+  return [join(host.projectDir, '.libtorch'), join(host.cacheDir, 'libtorch')];
+}
+
+/** The first of some folders that can be made and written to. */
+export function firstWritable(dirs: readonly string[]): string | undefined {
+  return dirs.find((dir) => {
+    try {
+      mkdirSync(dir, { recursive: true });
+      accessSync(dir, constants.W_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+/** The command that (re)does the set-up from where the user stands, or that also fetches the newest libtorch. */
+export function setupCommand(
+  host: Pick<Host, 'installed' | 'projectDir'>,
+  { fetch = false }: { fetch?: boolean } = {},
+): string {
+  if (!host.installed) return `npm run setup${fetch ? ' -- --fetch' : ''}`;
+  if (existsSync(join(host.projectDir, 'node_modules/patch-diffusion'))) {
+    return `npx patch-diffusion setup${fetch ? ' --fetch' : ''}`;
+  }
+  // This package alone has no command line; its set-up is a function.
+  const options = `{ log: console.log${fetch ? ', fetch: true' : ''} }`;
+  return `node -e "import('@patch-diffusion/torch/setup').then(({ setup }) => setup(${options}))"`;
 }
 
 /** Finds a program in `PATH`, as a shell would. */
@@ -107,10 +132,10 @@ export function findProgram(host: Pick<Host, 'env'>, name: string): string | und
     .find((path) => existsSync(path));
 }
 
-/** Removes working folders (`.name-<process id>`) that a killed set-up left behind. */
+/** Removes working folders (`.name-<process id>`) and half-written objects (`name.o.<process id>`) of a killed set-up. */
 export function removeAbandoned(dir: string): void {
   for (const name of readdirSync(dir)) {
-    const pid = /^\.\w+-(\d+)$/.exec(name)?.[1];
+    const pid = /^(?:\.\w+-|.*\.o\.)(\d+)$/.exec(name)?.[1];
     if (pid && !isAlive(Number(pid))) rmSync(join(dir, name), { recursive: true, force: true });
   }
 }

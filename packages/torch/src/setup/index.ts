@@ -8,11 +8,11 @@
  * ```
  */
 import { findBuild, type LocatedAddon, libtorchMissing } from './addon.js';
-import { buildAddon } from './build.js';
-import { SetupError } from './errors.js';
-import { fetchByPip, fetchLibtorch, hasOwnCopy } from './fetch.js';
-import { type Host, thisHost } from './host.js';
-import { type FoundLibtorch, locateLibtorch } from './locate.js';
+import { buildAddon, discardBuild, loadProblem } from './build.js';
+import { explainFileError, SetupError } from './errors.js';
+import { fetchByPip, fetchLibtorch } from './fetch.js';
+import { type Host, setupCommand, thisHost } from './host.js';
+import { type FoundLibtorch, locateLibtorch, type Search } from './locate.js';
 import { makeRecipe } from './recipe.js';
 
 export { type LocatedAddon, locateAddon } from './addon.js';
@@ -34,14 +34,18 @@ export {
 export interface SetupOptions {
   /** Gets a line for each thing that is done; nothing when all is there already. */
   log?: (line: string) => void;
-  /** Get the newest torch wheel into `.libtorch/` even where another libtorch is found. */
+  /**
+   * Get the newest torch wheel into `.libtorch/` even where the system has a libtorch; not where one is there, or
+   * where a variable or an active environment would be taken before it.
+   */
   fetch?: boolean;
   /** The machine; this one when absent. */
   host?: Host;
 }
 
 /**
- * Makes sure that there is a libtorch and an addon built for it; a no-op, in milliseconds, where both are there.
+ * Makes sure that there is a libtorch and an addon built for it; a no-op, in less than a second,
+ * where both are there and the addon loads.
  *
  * @throws SetupError naming what was tried and the command that mends it.
  */
@@ -53,19 +57,33 @@ export async function setup(options: SetupOptions = {}): Promise<LocatedAddon> {
       `The native addon builds on Linux and macOS, not on ${host.platform}. On Windows, use WSL (wsl --install).`,
     );
   }
-  const libtorch = await findOrFetch(host, options.fetch ?? false, log);
-  const recipe = makeRecipe(host, libtorch);
-  const built = findBuild(host, recipe);
-  if (built) return { addon: built, libtorch };
-  return { addon: await buildAddon(host, libtorch, recipe, log), libtorch };
+  try {
+    const libtorch = await findOrFetch(host, options.fetch ?? false, log);
+    const recipe = makeRecipe(host, libtorch);
+    const built = findBuild(host, recipe);
+    const problem = built && loadProblem(built);
+    if (built && !problem) return { addon: built, libtorch };
+    if (problem) {
+      log(`The addon that was built earlier does not load (${problem}); building it again.`);
+      discardBuild(host, recipe);
+    }
+    return { addon: await buildAddon(host, libtorch, recipe, log), libtorch };
+  } catch (error) {
+    throw explainFileError(error, setupCommand(host));
+  }
 }
 
 async function findOrFetch(host: Host, fetch: boolean, log: (line: string) => void): Promise<FoundLibtorch> {
-  if (fetch && !host.env.LIBTORCH && !hasOwnCopy(host)) {
-    const { ok, report } = await fetchByPip(host, log);
-    if (!ok) log(`  ${report}; going on with what is there.`);
-  }
   let search = locateLibtorch(host);
+  if (fetch) {
+    const reason = reasonNotToFetch(search);
+    if (reason) log(`Nothing is downloaded: ${reason}.`);
+    else {
+      const { ok, report } = await fetchByPip(host, log);
+      if (!ok) log(`  ${report}; going on with what is there.`);
+      search = locateLibtorch(host);
+    }
+  }
   if (!search.libtorch && !search.wrongVariable) {
     log('No libtorch was found on this machine.');
     const outcomes = await fetchLibtorch(host, log);
@@ -77,4 +95,24 @@ async function findOrFetch(host: Host, fetch: boolean, log: (line: string) => vo
   }
   if (!search.libtorch) throw libtorchMissing(host, search);
   return search.libtorch;
+}
+
+/** Why a download would be no use: there is one already, or something else would be taken before it. */
+function reasonNotToFetch({ libtorch, wrongVariable }: Search): string | undefined {
+  if (wrongVariable) return `${wrongVariable} is set and comes first`;
+  if (!libtorch) return undefined;
+  const { origin, version, root } = libtorch;
+  switch (origin) {
+    case 'project':
+    case 'user cache':
+      return `${root} holds libtorch ${version} already (remove that folder to get the newest)`;
+    case 'LIBTORCH':
+    case 'LIBTORCH_USE_PYTORCH':
+      return `${origin} is set and comes first (unset it to have a download used)`;
+    case 'virtual environment':
+    case 'conda environment':
+      return `the torch of the active ${origin} comes first (deactivate it to have a download used)`;
+    default:
+      return undefined;
+  }
 }

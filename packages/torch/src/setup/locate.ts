@@ -6,9 +6,9 @@
  * starts a process (python3, which does not import torch: it is only asked where it lies).
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
-import type { Host } from './host.js';
+import { existsSync, readdirSync, realpathSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { findProgram, type Host, storeDirs } from './host.js';
 import { inspectLibtorch, type Libtorch } from './libtorch.js';
 
 /** Which rule found it. */
@@ -19,6 +19,7 @@ export type Origin =
   | 'conda environment'
   | 'project'
   | 'user cache'
+  | 'python3'
   | 'system';
 
 /** A libtorch and how it was found. */
@@ -94,30 +95,42 @@ function* candidates(host: Host, tried: Attempt[]): Generator<[Origin, string, s
     if (folders.length === 0)
       tried.push({ what, result: prefix ? `not installed in ${prefix}` : 'none active' });
   }
-  for (const folder of storeFolders(join(host.projectDir, '.libtorch'))) {
-    yield ['project', "the project's own copy", folder];
-  }
-  for (const folder of storeFolders(join(host.cacheDir, 'libtorch'))) {
-    yield ['user cache', "the user's own copy", folder];
-  }
-  const system = host.platform === 'darwin' ? ['opt/homebrew/opt/pytorch', 'usr/local/opt/pytorch'] : ['usr'];
-  for (const folder of [...system, 'usr/local'])
-    yield ['system', "the system's", join(host.systemRoot, folder)];
+  const [project, cache] = storeDirs(host) as [string, string];
+  yield ['project', "the project's own copy", storeFolder(project)];
+  yield ['user cache', "the user's own copy", storeFolder(cache)];
+  const prefixes = pythonPrefixes(host);
+  for (const folder of new Set(prefixes.flatMap(pythonTorchFolders)))
+    yield ['python3', 'torch of python3 in PATH', folder];
+  const brew = host.platform === 'darwin' ? ['opt/homebrew/opt/pytorch', 'usr/local/opt/pytorch'] : [];
+  const system = [...brew, 'usr', 'usr/local'].map((folder) => join(host.systemRoot, folder));
+  for (const folder of [...system, ...system.flatMap(pythonTorchFolders)])
+    yield ['system', "the system's", folder];
 }
 
 /** A store holds what a wheel unpacks to (`torch/`), or a libtorch archive's content directly. */
-function storeFolders(store: string): string[] {
+function storeFolder(store: string): string {
   const inner = join(store, 'torch');
-  return existsSync(inner) || !existsSync(join(store, 'lib')) ? [inner] : [store];
+  return existsSync(inner) || !existsSync(join(store, 'lib')) ? inner : store;
+}
+
+/** Where PATH's python3 may keep its packages, told by its place: a virtual environment's link, and what it leads to. */
+function pythonPrefixes(host: Host): string[] {
+  const python = findProgram(host, 'python3');
+  return python ? [python, realpathSync(python)].map((path) => dirname(dirname(path))) : [];
 }
 
 /** `torch` folders below the prefix of a Python environment. */
 function pythonTorchFolders(prefix: string): string[] {
-  const lib = join(prefix, 'lib');
-  if (!existsSync(lib)) return [];
-  return readdirSync(lib)
-    .filter((name) => /^python\d/.test(name))
-    .map((name) => join(lib, name, 'site-packages/torch'))
+  return ['lib', 'lib64']
+    .map((name) => join(prefix, name))
+    .filter((lib) => existsSync(lib))
+    .flatMap((lib) =>
+      readdirSync(lib)
+        .filter((name) => /^python\d/.test(name))
+        .flatMap((name) =>
+          ['site-packages/torch', 'dist-packages/torch'].map((folder) => join(lib, name, folder)),
+        ),
+    )
     .filter((folder) => existsSync(folder));
 }
 

@@ -1,5 +1,6 @@
 /** The commands that mend a missing libtorch or compiler, for the system at hand. */
-import { distribution, type Host, setupCommand } from './host.js';
+import { aptCandidate, isTooOld } from './apt.js';
+import { distribution, type Host, setupCommand, storeDirs } from './host.js';
 
 type Family = 'macos' | 'debian' | 'fedora' | 'arch' | 'other';
 
@@ -19,14 +20,17 @@ const PACKAGE_OF: Record<Exclude<Family, 'other'>, string> = {
   arch: 'sudo pacman -S python-pytorch',
 };
 
-/** What to run where no libtorch could be found or fetched. */
+/** What to run where no libtorch could be found or fetched: each line holds for all commands after it. */
 export function libtorchRemedies(host: Host): string {
   const again = setupCommand(host);
   const family = familyOf(host);
-  const byPip = `python3 -m venv ~/torch && ~/torch/bin/pip install torch && LIBTORCH_USE_PYTORCH=1 PATH=~/torch/bin:$PATH ${again}`;
-  const lines = family === 'other' ? [byPip] : [`${PACKAGE_OF[family]} && ${again}`, byPip];
-  lines.push(`LIBTORCH=/path/to/libtorch ${again}   (an unpacked libtorch, or the folder of a Python torch)`);
-  return `To mend it, run one of:\n${lines.map((line) => `  ${line}`).join('\n')}`;
+  const ways = [
+    `python3 -m pip install --target '${storeDirs(host)[0]}' torch && ${again}`,
+    `export LIBTORCH=/path/to/libtorch && ${again}   (an unpacked libtorch, or the folder of a Python torch; the export also belongs in your shell's profile)`,
+  ];
+  const packaged = family !== 'other' && !(family === 'debian' && isTooOld(aptCandidate(host)));
+  if (packaged) ways.unshift(`${PACKAGE_OF[family]} && ${again}`);
+  return `To mend it, run one of:\n${ways.map((line) => `  ${line}`).join('\n')}`;
 }
 
 /** What to run where there is no C++ compiler. */

@@ -25,7 +25,8 @@ libtorch is looked for in this order:
   LIBTORCH_USE_PYTORCH=1   the torch of python3
   the active virtual or conda environment's torch
   .libtorch/ beside node_modules, then the user's cache
-  the system's (Debian: libtorch-dev, Homebrew: pytorch)
+  the torch of python3 in PATH
+  the system's (Debian: libtorch-dev, Homebrew: pytorch, a Python torch below /usr)
 Where there is none, a torch wheel is downloaded through pip into .libtorch/.`,
     )
     .action(async ({ verbose, ...given }: Record<string, unknown>) => {

@@ -1,0 +1,35 @@
+/** Programs that fetch something: their output gathered, and the gist of a failure. */
+import { spawn } from 'node:child_process';
+import type { Host } from './host.js';
+
+/** Runs a program; never throws: a program that cannot be started has the code -1. */
+export function collect(
+  program: string,
+  args: string[],
+  env: Host['env'],
+  show = false,
+): Promise<{ code: number; output: string }> {
+  return new Promise((resolve) => {
+    const child = spawn(program, args, { env: { ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+    let output = '';
+    const take = (chunk: Buffer) => {
+      output += chunk.toString();
+      if (show) process.stderr.write(chunk);
+    };
+    child.stdout.on('data', take);
+    child.stderr.on('data', take);
+    child.on('error', (error) => resolve({ code: -1, output: error.message }));
+    child.on('close', (code) => resolve({ code: code ?? -1, output }));
+  });
+}
+
+/** The last line that tells of an error, else the last line. */
+export function lastError(output: string): string {
+  // pip does not tell one from the other here.
+  if (/No matching distribution found/.test(output)) {
+    return 'it finds no torch (its index cannot be reached, or has none for this system and Python)';
+  }
+  const lines = output.trim().split(/\r?\n/);
+  const errors = lines.filter((line) => /^(ERROR|E):/.test(line));
+  return (errors.at(-1) ?? lines.at(-1) ?? 'failed without a word').replace(/^(ERROR|E):\s*/, '');
+}
