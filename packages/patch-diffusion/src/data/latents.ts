@@ -13,7 +13,7 @@ import type { SafetensorsFile } from '@patch-diffusion/torch';
 import { z } from 'zod';
 import { UserError } from '../errors.js';
 import { openTensorFile, readMetadata } from '../tensor-file.js';
-import { forEachConcurrently } from './cached-images.js';
+import { forEachConcurrently } from './concurrency.js';
 import type { Label } from './labels.js';
 import { datasetName } from './open-images.js';
 import { chooseSubset } from './subset.js';

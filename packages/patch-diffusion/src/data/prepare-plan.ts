@@ -3,14 +3,14 @@
  * themselves, decoded a few at a time, in order.
  */
 import { UserError } from '../errors.js';
-import { DECODE_CONCURRENCY } from './cached-images.js';
-import { UnusableImage } from './decode.js';
+import { DECODE_CONCURRENCY } from './concurrency.js';
+import { type ImageHeader, UnusableImage } from './decode.js';
 import { type LabelTable, resolveLabels } from './labels.js';
 import { comparePaths } from './names.js';
-import { checkOneSize, isUniform, nothingUsable, scanHeaders, strictError, toSize } from './open-images.js';
+import { checkOneSize, firstHeader, isUniform, scanHeaders, toSize } from './open-images.js';
 import type { PrepareSettings } from './prepare-options.js';
 import type { RawImage } from './resize.js';
-import type { ImageSource } from './source.js';
+import { type ImageSource, nothingUsable, strictError } from './source.js';
 import { hasSize, toChannels, transformImage } from './transform.js';
 import type { ImageChannels, Progress, Size, SkippedFile } from './types.js';
 
@@ -70,16 +70,8 @@ export async function makePlan(
   let size = wanted;
   let channels = settings.channels;
   if (size === undefined || channels === undefined) {
-    // Files that cannot be used are met again, and reported, when they are to be decoded.
-    const scanned = isUniform(source) ? entries.slice(0, 1) : entries;
-    const unusable: SkippedFile[] = [];
-    const note = (file: string, error: Error) => {
-      if (strict || !(error instanceof UnusableImage)) skip(file, error);
-      unusable.push({ file, reason: error.message });
-    };
-    const headers = await scanHeaders(source, scanned, note, listeners);
-    const usable = scanned.filter((entry) => headers.has(entry));
-    if (usable.length === 0) throw nothingUsable(source.path, unusable);
+    const headers = await headersOf(source, entries, strict, listeners);
+    const usable = entries.filter((entry) => headers.has(entry));
     if (size === undefined) {
       checkOneSize(source, usable, headers);
       size = headers.get(usable[0]!)!;
@@ -87,6 +79,34 @@ export async function makePlan(
     channels ??= usable.every((entry) => headers.get(entry)!.isGrey) ? 1 : 3;
   }
   return { settings, entries, size, channels, labels, skip, skipped, warnings };
+}
+
+/**
+ * The headers that tell size and channels: of a source of uniform images the first, else all. Files that cannot be
+ * used are met again, and reported, when they are to be decoded.
+ */
+async function headersOf(
+  source: ImageSource,
+  entries: readonly number[],
+  strict: boolean,
+  listeners: Listeners,
+): Promise<ReadonlyMap<number, ImageHeader>> {
+  const unusable: SkippedFile[] = [];
+  let headers: ReadonlyMap<number, ImageHeader>;
+  if (isUniform(source)) {
+    const first = await firstHeader(source, entries);
+    headers = new Map([[first.entry, first.header]]);
+    unusable.push(...first.unusable);
+  } else {
+    const note = (file: string, error: Error) => {
+      if (!(error instanceof UnusableImage)) throw error;
+      unusable.push({ file, reason: error.message });
+    };
+    headers = await scanHeaders(source, entries, note, listeners);
+  }
+  if (strict && unusable[0]) throw strictError(source.path, unusable[0].file, unusable[0].reason);
+  if (headers.size === 0) throw nothingUsable(source.path, unusable);
+  return headers;
 }
 
 function labelsForAll(source: ImageSource, settings: PrepareSettings, warnings: string[]): LabelTable | null {

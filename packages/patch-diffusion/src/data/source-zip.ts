@@ -158,16 +158,14 @@ async function readEntry(handle: FileHandle, entry: Entry): Promise<Buffer> {
   if (Math.max(compressedSize, uncompressedSize) > MAX_FILE_BYTES) {
     throw new UnusableImage(`larger than ${MAX_FILE_BYTES / 2 ** 20} MiB`);
   }
-  let bytes: Buffer;
-  try {
-    const packed = await readPacked(handle, entry);
-    bytes =
-      compressionMethod === STORED
-        ? packed
-        : await inflate(packed, { maxOutputLength: Math.max(1, uncompressedSize) });
-  } catch (error) {
-    if (error instanceof UnusableImage) throw error;
-    throw new UnusableImage(`damaged in the zip file (${(error as Error).message})`);
+  const packed = await readPacked(handle, entry);
+  let bytes = packed;
+  if (compressionMethod === DEFLATED) {
+    try {
+      bytes = await inflate(packed, { maxOutputLength: Math.max(1, uncompressedSize) });
+    } catch (error) {
+      throw new UnusableImage(`damaged in the zip file (${(error as Error).message})`);
+    }
   }
   if (bytes.length !== uncompressedSize || crc32(bytes) !== entry.crc32) {
     throw new UnusableImage('damaged in the zip file (wrong checksum)');
@@ -192,6 +190,7 @@ async function readPacked(handle: FileHandle, entry: Entry): Promise<Buffer> {
 /** Up to `length` bytes; fewer at the end of the file. */
 async function readAt(handle: FileHandle, offset: number, length: number): Promise<Buffer> {
   const buffer = Buffer.allocUnsafe(length);
+  // A failing disk is no property of an image: it must not lead to another image in its place.
   const { bytesRead } = await handle.read(buffer, 0, length, offset);
   return buffer.subarray(0, bytesRead);
 }

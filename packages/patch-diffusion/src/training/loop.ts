@@ -38,10 +38,7 @@ const MAX_BAD_STEPS = 20;
  */
 export async function train(options: TrainOptions, context: TrainContext = {}): Promise<TrainResult> {
   const emit = (event: TrainEvent) => context.onEvent?.(event);
-  const images = await openTrainingData(options, {
-    signal: context.signal,
-    onProgress: (done, total) => emit({ type: 'data', done, total }),
-  });
+  const images = await openTrainingData(options, { signal: context.signal, emit });
   try {
     return await trainOn(images, options, context, emit);
   } catch (error) {

@@ -99,7 +99,6 @@ export async function openSession(
     augmentImages: options.augmentAt === 'image' ? augment : null,
   };
   const session = new Session(options, images, folder, resumable, sizes, heldOut, rounds, step, decoder);
-  warnAboutSkipped(images, emit);
   const { name, path, length, channels, height, width, labelDim } = images;
   emit({
     type: 'start',
@@ -145,19 +144,4 @@ async function resumeImported(
       code: 'UNUSED_TENSORS',
       message: `${file}: ${unused.join(', ')} not used without augmentation`,
     });
-}
-
-/** How many skipped files a warning names. */
-const SKIPPED_SHOWN = 10;
-
-function warnAboutSkipped({ report: { skipped }, path }: DataSet, emit: TrainEventListener): void {
-  if (!skipped.length) return;
-  const shown = skipped.slice(0, SKIPPED_SHOWN).map(({ file, reason }) => `${file} (${reason})`);
-  const more = skipped.length - shown.length;
-  const rest = more > 0 ? `, and ${more} more; \`patch-diffusion info ${path} --verify\` lists all` : '';
-  emit({
-    type: 'warning',
-    code: 'SKIPPED',
-    message: `skipped ${skipped.length} files: ${shown.join(', ')}${rest}`,
-  });
 }
