@@ -4,13 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import yazl from 'yazl';
 import { datasetInfo } from '../../src/data/dataset-info.js';
 import { openImages } from '../../src/data/open-images.js';
 import { prepare } from '../../src/data/prepare.js';
 import type { DataSet, SkippedFile } from '../../src/data/types.js';
 import { holdOut } from '../../src/data/views.js';
 import { available, dataDir } from '../helpers/shared.js';
+import { zipBytes } from '../helpers/zip.js';
 
 let scratch: string;
 beforeAll(async () => {
@@ -43,12 +43,7 @@ async function folderOf(name: string, files: Record<string, [number, number, str
 }
 
 async function zipOf(path: string, files: Record<string, Buffer>, compress: boolean): Promise<string> {
-  const zip = new yazl.ZipFile();
-  for (const [name, data] of Object.entries(files)) zip.addBuffer(data, name, { compress });
-  zip.end();
-  const chunks: Buffer[] = [];
-  for await (const chunk of zip.outputStream) chunks.push(chunk as Buffer);
-  await writeFile(path, Buffer.concat(chunks));
+  await writeFile(path, zipBytes(files, compress));
   return path;
 }
 
