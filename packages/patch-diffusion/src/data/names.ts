@@ -8,11 +8,15 @@
 import type { SkippedFile } from './types.js';
 
 /** Extensions of files that are read, lower case. */
-const SUPPORTED = new Set(['jpg', 'jpeg', 'png', 'webp', 'gif', 'avif', 'tif', 'tiff']);
+const SUPPORTED = new Set(['jpg', 'jpeg', 'jpe', 'jfif', 'png', 'webp', 'gif', 'avif', 'tif', 'tiff']);
 
 /** Extensions of images that are not read; such files are reported instead of being passed over in silence. */
 const UNSUPPORTED = new Set([
   'bmp',
+  'apng',
+  'ppm',
+  'pgm',
+  'ico',
   'heic',
   'heif',
   'jxl',

@@ -37,10 +37,12 @@ export async function openZip(path: string): Promise<ImageSource> {
   try {
     const { size } = await handle.stat();
     const entries = await readDirectory(handle, size);
+    const top = topFolder(entries);
     const images: Entry[] = [];
     const skipped: SkippedFile[] = [];
     let datasetJson: string | null = null;
     for (const entry of entries) {
+      if (entry.fileName.startsWith(top)) entry.fileName = entry.fileName.slice(top.length);
       const name = entry.fileName;
       if (name === 'dataset.json') datasetJson = (await readEntry(handle, entry)).toString('utf8');
       if (name.endsWith('/')) continue;
@@ -61,6 +63,17 @@ export async function openZip(path: string): Promise<ImageSource> {
       },
     );
   }
+}
+
+/**
+ * `photos/` where an archive is one dataset in a folder of that name, as it comes of zipping the folder itself; else
+ * nothing. What macOS adds does not count.
+ */
+function topFolder(entries: readonly Entry[]): string {
+  const names = entries.map((entry) => entry.fileName).filter((name) => !name.startsWith('__MACOSX/'));
+  const top = /^[^/]+\//.exec(names[0] ?? '')?.[0];
+  if (top === undefined || !names.includes(`${top}dataset.json`)) return '';
+  return names.every((name) => name.startsWith(top)) ? top : '';
 }
 
 function readDirectory(handle: FileHandle, size: number): Promise<Entry[]> {

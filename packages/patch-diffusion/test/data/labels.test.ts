@@ -35,9 +35,17 @@ describe('dataset.json', () => {
     );
   });
 
+  it('may begin with a byte-order mark', () => {
+    expect(parseDatasetJson('\uFEFF{"labels": [["a.png", 1]]}', 'x')!.labels.get('a.png')).toBe(1);
+  });
+
+  it('is not made up from the folders of a prepared dataset', () => {
+    const names = [0, 1000, 2000].map(preparedName);
+    expect(resolveLabels({ path: 'x', names, datasetJson: null, classes: null })).toBeNull();
+  });
+
   it('matches names however their accents are composed', () => {
     const source = {
-      kind: 'folder' as const,
       path: 'x',
       names: ['e\u0301.png'],
       datasetJson: '{"labels": [["é.png", 3]], "classes": ["a", "b", "c", "d", "e"]}',

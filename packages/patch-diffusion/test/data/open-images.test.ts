@@ -32,6 +32,36 @@ async function whole(set: DataSet, indices = range(set.length)): Promise<Uint8Ar
 const flat = (width: number, height: number, background: string) =>
   sharp({ create: { width, height, channels: 3, background } });
 
+/** A TIFF of one grey pixel, a quarter as bright as can be. @param format 1 unsigned, 2 signed, 3 floating-point */
+function greyTiff(bits: number, format: number): Buffer {
+  const fields: [tag: number, value: number][] = [
+    [256, 1], // width
+    [257, 1], // height
+    [258, bits],
+    [259, 1], // not compressed
+    [262, 1], // black is zero
+    [273, 8], // offset of the pixel
+    [277, 1], // samples per pixel
+    [278, 1], // rows
+    [279, bits / 8], // bytes
+    [339, format],
+  ];
+  const file = Buffer.alloc(16 + 2 + fields.length * 12 + 4);
+  file.write('II*\0', 'latin1');
+  file.writeUInt32LE(16, 4);
+  if (format === 3) file.writeFloatLE(0.25, 8);
+  else file[8 + bits / 8 - 1] = 0x40;
+  file.writeUInt16LE(fields.length, 16);
+  for (const [i, [tag, value]] of fields.entries()) {
+    const at = 18 + i * 12;
+    file.writeUInt16LE(tag, at);
+    file.writeUInt16LE(3, at + 2);
+    file.writeUInt32LE(1, at + 4);
+    file.writeUInt32LE(value, at + 8);
+  }
+  return file;
+}
+
 async function folderOf(name: string, files: Record<string, [number, number, string]>): Promise<string> {
   const folder = join(scratch, name);
   for (const [file, [width, height, colour]] of Object.entries(files)) {
@@ -135,6 +165,26 @@ describe('openImages on folders', () => {
     expect([set.channels, [...(await whole(set))]]).toEqual([1, [0, 0x58, 0x58, 255]]);
   });
 
+  it.each([
+    [8, 1, null],
+    [16, 1, null],
+    [32, 1, '32-bit'],
+    [16, 2, 'signed 16-bit'],
+    [32, 3, '32-bit'],
+  ])('TIFF samples of %i bits, format %i: %s', async (bits, format, refused) => {
+    const folder = join(scratch, `tiff-${bits}-${format}`);
+    await mkdir(folder);
+    await writeFile(join(folder, 'x.tif'), greyTiff(bits, format));
+    if (refused === null) {
+      const set = await openImages(folder);
+      expect([set.channels, [...(await whole(set))]]).toEqual([1, [0x40]]);
+    } else {
+      const reason = `x.tif: has ${refused} samples; convert it to 8 or 16 bits`;
+      await expect(openImages(folder)).rejects.toThrow(reason);
+      await expect(prepare({ source: folder, out: `${folder}.zip`, resolution: 8 })).rejects.toThrow(reason);
+    }
+  });
+
   it('ends in spite of circular links, and follows honest ones once', async () => {
     const folder = await folderOf('links', { 'a/1.png': [4, 4, 'red'] });
     await symlink('..', join(folder, 'a/up'));
@@ -226,6 +276,34 @@ describe('openImages on zips', () => {
     ]);
     expect((await whole(set, [0])).slice(0, 16).every((v) => v === 255)).toBe(true);
     await expect(openImages(path, { strict: true })).rejects.toMatchObject({ code: 'DATA_UNUSABLE' });
+  });
+
+  it('labels by top folders, as in a folder', async () => {
+    const png = await flat(4, 4, 'red').png().toBuffer();
+    const classes = await zipOf(join(scratch, 'c.zip'), { 'dog/2.png': png, 'cat/1.png': png }, true);
+    const set = await openImages(classes);
+    expect([set.classNames, [...set.labels([0, 1])]]).toEqual([
+      ['cat', 'dog'],
+      [1, 0, 0, 1],
+    ]);
+    const loose = await zipOf(join(scratch, 'c2.zip'), { 'dog/2.png': png, '1.png': png }, true);
+    expect((await openImages(loose)).labelDim).toBe(0);
+  });
+
+  it('reads a prepared dataset that was zipped with its folder', async () => {
+    const png = await flat(4, 4, 'red').png().toBuffer();
+    const dataset = {
+      'photos-64/00000/img00000000.png': png,
+      'photos-64/00000/img00000001.png': png,
+      'photos-64/dataset.json': Buffer.from(
+        '{"labels": [["00000/img00000000.png", 0], ["00000/img00000001.png", 1]]}',
+      ),
+    };
+    const more = { '__MACOSX/photos-64/._dataset.json': Buffer.from('x'), ...dataset };
+    const path = await zipOf(join(scratch, 'rezipped.zip'), more, true);
+    expect(await datasetInfo(path)).toMatchObject({ isPrepared: true, count: 2, labels: { dim: 2 } });
+    const other = { ...more, 'notes.txt': Buffer.from('x') };
+    expect(await datasetInfo(await zipOf(path, other, true))).toMatchObject({ isPrepared: false });
   });
 
   /** A prepared zip of one-coloured images, each a class of its own, some of them damaged. */
