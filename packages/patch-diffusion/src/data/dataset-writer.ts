@@ -77,6 +77,14 @@ export async function checkTarget(path: string, force: boolean): Promise<void> {
   }
 }
 
+/** {@link checkTarget} for a file of latents. */
+export async function checkLatentTarget(path: string, force: boolean): Promise<void> {
+  const info = await stat(path).catch(() => null);
+  if (info === null || (info.isFile() && force)) return;
+  const remedy = info.isFile() ? 'choose another name, or replace it with --force' : 'choose another name';
+  throw new UserError('OUT_EXISTS', `${path} exists already; ${remedy}`);
+}
+
 /** A file system's refusal as an error for people. */
 export function writeError(error: unknown, path: string): unknown {
   const { code, message } = error as NodeJS.ErrnoException;

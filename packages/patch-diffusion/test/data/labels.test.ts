@@ -72,7 +72,12 @@ describe('names', () => {
   });
 
   it('knows images by their extension', () => {
-    expect(['a.JPG', 'b/c.tiff', 'x.y.png'].map(classifyName)).toEqual(['image', 'image', 'image']);
+    for (const name of ['a.JPG', 'b/c.tiff', 'x.y.png', 'saved.jfif', 'old.jpe']) {
+      expect(classifyName(name)).toBe('image');
+    }
+    for (const name of ['a.apng', 'a.ppm', 'a.pgm', 'a.ico', 'a.bmp']) {
+      expect(classifyName(name)).toMatchObject({ reason: expect.stringContaining('is not supported') });
+    }
     expect(['png', 'a.txt', '.x/a.png', '__MACOSX/a.png', 'a.'].map(classifyName)).toEqual([
       null,
       null,

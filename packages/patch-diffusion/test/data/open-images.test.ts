@@ -205,6 +205,15 @@ describe('openImages on folders', () => {
     expect(set.report.skipped).toEqual([{ file: 'pipe.png', reason: 'not a regular file' }]);
   });
 
+  it.skipIf(process.platform !== 'linux')('skips files whose names are not UTF-8, and says so', async () => {
+    const folder = await folderOf('latin1', { '1.png': [4, 4, 'red'] });
+    await copyFile(join(folder, '1.png'), Buffer.from(`${folder}/caf\xe9.png`, 'latin1'));
+    const set = await openImages(folder);
+    expect(set.report.skipped).toEqual([
+      { file: 'caf\uFFFD.png', reason: 'its name is not valid UTF-8; rename it' },
+    ]);
+  });
+
   it.skipIf(process.getuid?.() === 0)('skips files without permission', async () => {
     const folder = await folderOf('denied', { '1.png': [4, 4, 'red'], '2.png': [4, 4, 'red'] });
     await chmod(join(folder, '2.png'), 0);
