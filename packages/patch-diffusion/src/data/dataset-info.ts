@@ -2,8 +2,8 @@
 import { DECODE_CONCURRENCY, forEachConcurrently } from './concurrency.js';
 import { type ImageHeader, UnusableImage } from './decode.js';
 import { type LabelTable, resolveLabels } from './labels.js';
-import { sortSkipped } from './names.js';
-import { datasetName, firstHeader, isUniform, scanHeaders } from './open-images.js';
+import { datasetName, sortSkipped } from './names.js';
+import { firstHeader, isUniform, scanHeaders } from './open-images.js';
 import { type ImageSource, nothingUsable, openSource } from './source.js';
 import type { ImageChannels, Progress, SkippedFile } from './types.js';
 

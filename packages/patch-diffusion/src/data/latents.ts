@@ -15,7 +15,7 @@ import { UserError } from '../errors.js';
 import { openTensorFile, readMetadata } from '../tensor-file.js';
 import { forEachConcurrently } from './concurrency.js';
 import type { Label } from './labels.js';
-import { datasetName } from './open-images.js';
+import { datasetName } from './names.js';
 import { chooseSubset } from './subset.js';
 import type { Crop, DataSet, ImageReport, LabelMode, LatentInfo } from './types.js';
 

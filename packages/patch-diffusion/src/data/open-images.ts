@@ -5,13 +5,12 @@
  * the first header is read and training can start at once. Any other folder or zip is read as it is: every header is
  * looked at, every image decoded and, with a `resolution`, centre-cropped and resized as `prepare` would do.
  */
-import { basename } from 'node:path';
 import { UserError } from '../errors.js';
 import { CachedImages } from './cached-images.js';
 import { DECODE_CONCURRENCY, forEachConcurrently } from './concurrency.js';
 import { type ImageHeader, UnusableImage } from './decode.js';
 import { resolveLabels } from './labels.js';
-import { PREPARED_NAME, sortSkipped } from './names.js';
+import { datasetName, PREPARED_NAME, sortSkipped } from './names.js';
 import type { RawImage } from './resize.js';
 import { type ImageSource, nothingUsable, openSource, strictError } from './source.js';
 import { chooseSubset } from './subset.js';
@@ -254,9 +253,4 @@ function common(
     report,
     release: () => source.close(),
   };
-}
-
-/** Base name of a path without its extension (folders keep theirs). */
-export function datasetName(path: string): string {
-  return basename(path).replace(/\.(zip|safetensors)$|-idx3-ubyte(\.gz)?$/i, '');
 }

@@ -15,9 +15,10 @@
 import type { FileHandle } from 'node:fs/promises';
 import { mkdir, open, readdir, readFile, stat, truncate } from 'node:fs/promises';
 import { hostname } from 'node:os';
-import { basename, dirname, join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { writeFileAtomic } from '@patch-diffusion/torch/atomic-file';
 import type { TrainOptions } from '../config/train-options.js';
+import { datasetName } from '../data/names.js';
 import { UserError } from '../errors.js';
 import { RunLock } from './run-lock.js';
 import type { StatsLine } from './stats.js';
@@ -74,11 +75,10 @@ async function guarded<T>(doing: string, work: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Base name of the data path without extension, fit for a folder name. */
-export function datasetName(data: string): string {
-  const name = basename(resolve(data)).replace(/\.(zip|tar|tgz|tar\.gz|safetensors)$/i, '');
+/** Any text as a part of a folder's name. */
+export function folderName(text: string): string {
   return (
-    name
+    text
       .replace(/[^\p{L}\p{N}._-]+/gu, '-')
       .replace(/^[-.]+|-+$/g, '')
       .slice(0, 80) || 'data'
@@ -129,7 +129,8 @@ export class RunFolder {
         }
         return RunFolder.#start(out, init);
       }
-      const suffix = `${datasetName(config.data)}${config.desc === null ? '' : `-${datasetName(config.desc)}`}`;
+      const parts = [datasetName(config.data), ...(config.desc === null ? [] : [config.desc])];
+      const suffix = parts.map(folderName).join('-');
       for (;;) {
         const ids = (await readdir(out)).map((name) => Number(/^(\d+)/.exec(name)?.[1] ?? -1));
         const id = Math.max(-1, ...ids) + 1;

@@ -185,6 +185,26 @@ describe('openImages on folders', () => {
     }
   });
 
+  it('converts CMYK, palettes and animations to the colours that they show', async () => {
+    const folder = join(scratch, 'colours');
+    await mkdir(folder);
+    const frames = [flat(4, 4, 'blue'), flat(4, 4, 'red')].map((frame) => frame.png().toBuffer());
+    await sharp(await Promise.all(frames), { join: { animated: true } }).toFile(join(folder, '1.gif'));
+    await flat(4, 4, 'red').toColourspace('cmyk').jpeg({ quality: 100 }).toFile(join(folder, '2.jpg'));
+    await flat(4, 4, 'lime').png({ palette: true }).toFile(join(folder, '3.png'));
+    const kinds = await Promise.all(
+      ['1.gif', '2.jpg', '3.png'].map((name) => sharp(join(folder, name)).metadata()),
+    );
+    expect([kinds[0]!.pages, kinds[1]!.space, kinds[2]!.isPalette]).toEqual([2, 'cmyk', true]);
+    const pixels = await whole(await openImages(folder));
+    const colours = range(3).map((i) => [0, 1, 2].map((c) => pixels[i * 48 + c * 16]!));
+    expect(colours[0]).toEqual([0, 0, 255]);
+    // Through the CMYK profile a pure red comes back a little duller.
+    expect(colours[1]![0]).toBeGreaterThan(200);
+    expect(Math.max(...colours[1]!.slice(1))).toBeLessThan(60);
+    expect(colours[2]).toEqual([0, 255, 0]);
+  });
+
   it('ends in spite of circular links, and follows honest ones once', async () => {
     const folder = await folderOf('links', { 'a/1.png': [4, 4, 'red'] });
     await symlink('..', join(folder, 'a/up'));
@@ -454,10 +474,6 @@ describe.skipIf(!available(dataDir))('openImages on real data', () => {
       ],
     });
     expect([set.length, set.channels]).toEqual([8, 3]);
-    const pixels = await whole(set);
-    const mean = (i: number) =>
-      pixels.subarray(i * 12288, (i + 1) * 12288).reduce((a, b) => a + b, 0) / 12288;
-    for (const i of range(8)) expect(mean(i)).toBeGreaterThan(5);
     await expect(openImages(broken, { resolution: 64, strict: true })).rejects.toMatchObject({
       code: 'DATA_UNUSABLE',
     });

@@ -6,9 +6,10 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { resolveTrainOptions } from '../../src/config/resolve.js';
 import type { TrainOptions } from '../../src/config/train-options.js';
+import { datasetName } from '../../src/data/names.js';
 import {
-  datasetName,
   findResume,
+  folderName,
   listRuns,
   newestSnapshot,
   newestState,
@@ -78,10 +79,11 @@ describe('creating', () => {
     ['/a/b/Photos.zip', 'Photos'],
     ['/a/b/', 'b'],
     ['größe & co', 'größe-co'],
+    ['/a/train-images-idx3-ubyte.gz', 'train-images'],
     ['..hidden', 'hidden'],
     ['$$$', 'data'],
   ])('names %s %s', (path, name) => {
-    expect(datasetName(path)).toBe(name);
+    expect(folderName(datasetName(path))).toBe(name);
   });
 });
 
