@@ -258,8 +258,8 @@ export class CachedImages implements ImageSet {
         if (!(error instanceof UnusableImage) || this.onUnusable === undefined) throw error;
         // Another slot may have come upon it meanwhile.
         if (this.unusable.has(image)) continue;
-        this.unusable.add(image);
         this.onUnusable(this.entries[image]!, error);
+        this.unusable.add(image);
       }
     }
     throw nothingUsable(this.path, this.report.skipped);

@@ -385,6 +385,7 @@ describe('openImages on zips', () => {
         }
       })(),
     ).rejects.toThrow(/img00000002\.png in .*wrong checksum.*--strict/);
+    await expect(set.ready([2])).rejects.toMatchObject({ code: 'DATA_UNUSABLE' });
     await set.close();
   });
 
