@@ -47,13 +47,13 @@ export {
   type GenerateOptionsInput,
   generateDefaults,
 } from './config/generate-options.js';
+export type { PrepareOptions, PrepareOptionsInput } from './config/prepare-options.js';
 export { type PresetName, presetNames, presets } from './config/presets.js';
 export { resolveTrainOptions, validateAgainstData } from './config/resolve.js';
 export type { TrainOptions, TrainOptionsInput } from './config/train-options.js';
 export { type LatentSet, type OpenLatentsOptions, openLatents } from './data/latents.js';
 export { type OpenImagesOptions, openImages } from './data/open-images.js';
 export { type PrepareReport, prepare } from './data/prepare.js';
-export type { PrepareOptions } from './data/prepare-options.js';
 export type { DataSet, ImageSet, LatentInfo } from './data/types.js';
 export type { Guidance } from './diffusion/guidance.js';
 export { LatentDecoder } from './diffusion/latents.js';

@@ -257,6 +257,7 @@ function tensorText(t: TensorFileDescription): string {
 
 function latentRows(l: LatentFileInfo): [string, string][] {
   const { width, height } = l.image;
+  const { skippedCount = l.source.skipped.length } = l.source;
   return [
     ['Latents', `${width / l.downFactor}×${height / l.downFactor}, of images of ${width}×${height} px`],
     ['Labels', l.labelDim === 0 ? 'none' : `${l.labelDim} classes`],
@@ -265,11 +266,14 @@ function latentRows(l: LatentFileInfo): [string, string][] {
       `${l.std.toPrecision(3)} (per channel: ${l.channelStd.map((s) => s.toPrecision(3)).join(', ')})`,
     ],
     ['Made from', l.source.path],
+    ...(skippedCount === 0
+      ? []
+      : [['Left out', `${formatCount(skippedCount)} files`] satisfies [string, string]]),
     ['Autoencoder', l.autoencoder.path],
   ];
 }
 
-/** Sizes, classes and skipped files that are listed; the rest is counted. */
+/** Sizes and classes that are listed; the rest is counted. */
 const LISTED = 8;
 
 function list(items: readonly string[]): string {
@@ -297,12 +301,9 @@ function dataText({ data: d }: DataDescription): string {
     ],
     ['Bytes', formatBytes(d.bytes)],
   ];
-  if (d.skipped.length > 0) {
-    rows.push([
-      'Not usable',
-      `${formatCount(d.skipped.length)}: ${list(d.skipped.map((s) => `${s.file} (${s.reason})`))}`,
-    ]);
-  }
-  for (const warning of d.warnings) rows.push(['Warning', warning]);
-  return table(rows);
+  if (d.skipped.length > 0) rows.push(['Not usable', `${formatCount(d.skipped.length)} files:`]);
+  // All of them, so that a script can act on each.
+  const skipped = d.skipped.map(({ file, reason }) => `  ${file}: ${reason}`);
+  const warnings = d.warnings.map((warning): [string, string] => ['Warning', warning]);
+  return [table([...warnings, ...rows]), ...skipped].join('\n');
 }

@@ -1,18 +1,17 @@
 /**
- * Images in memory: one uint8 buffer [N, C, H, W] that is filled image by image, in the background or on demand, and
- * read crop by crop.
+ * Images in memory: uint8 [N, C, H, W], filled image by image, in the background or on demand, and read crop by crop.
  *
  * Training may start as soon as its first batch is decoded; the rest follows while it runs. What a batch asks for
- * goes before the background work.
+ * goes before the background work. An image that turns out to be unusable then is replaced by the next usable one,
+ * pixels and label: the number of images is settled when training begins.
  */
-import os from 'node:os';
-import { UserError } from '../errors.js';
+import { DECODE_CONCURRENCY, forEachConcurrently } from './concurrency.js';
+import { UnusableImage } from './decode.js';
 import type { LabelTable } from './labels.js';
+import { PixelBlocks } from './pixel-blocks.js';
 import type { RawImage } from './resize.js';
+import { nothingUsable } from './source.js';
 import type { Crop, ImageReport, ImageSet } from './types.js';
-
-/** Images decoded side by side: enough to keep libuv's four threads busy between two turns of the event loop. */
-export const DECODE_CONCURRENCY = 8;
 
 export interface CachedImagesOptions {
   name: string;
@@ -30,6 +29,11 @@ export interface CachedImagesOptions {
   entries: ArrayLike<number>;
   /** Pixels of a source image, of exactly the size above. */
   load: (entry: number) => Promise<RawImage>;
+  /**
+   * Told once of each source image that cannot be used, whose place another takes; may throw to stop at it. Without
+   * it, such an image is an error.
+   */
+  onUnusable?: (entry: number, error: UnusableImage) => void;
   /** Releases what `load` needs. */
   release: () => Promise<void>;
 }
@@ -50,15 +54,18 @@ export class CachedImages implements ImageSet {
   private readonly copies: 1 | 2;
   private readonly table: LabelTable | null;
   private entries: Int32Array;
-  private readonly load: (entry: number) => Promise<RawImage>;
+  private readonly load: CachedImagesOptions['load'];
+  private readonly onUnusable: CachedImagesOptions['onUnusable'];
   private release: (() => Promise<void>) | null;
 
-  private readonly pixels: Uint8Array;
-  private readonly imageSize: number;
+  private readonly pixels: PixelBlocks;
   /** 1 where an image is in memory. */
   private readonly loaded: Uint8Array;
+  private readonly unusable = new Set<number>();
   private readonly loading = new Map<number, Promise<void>>();
   private background: Promise<void> | null = null;
+  /** What stopped the background; the next `ready` raises it. */
+  private failure: { readonly error: unknown } | null = null;
   /** Calls of `ready` that are under way; the background waits for them. */
   private urgent = 0;
   private closed = false;
@@ -79,9 +86,9 @@ export class CachedImages implements ImageSet {
     this.report = options.report;
     this.entries = Int32Array.from(options.entries);
     this.load = options.load;
+    this.onUnusable = options.onUnusable;
     this.release = options.release;
-    this.imageSize = channels * height * width;
-    this.pixels = allocate(count * this.imageSize, options.path);
+    this.pixels = new PixelBlocks(count, channels * height * width, options.path);
     this.loaded = new Uint8Array(count);
   }
 
@@ -94,6 +101,7 @@ export class CachedImages implements ImageSet {
   }
 
   async ready(indices: ArrayLike<number>): Promise<void> {
+    if (this.failure !== null) throw this.failure.error;
     const missing = new Set<number>();
     for (let k = 0; k < indices.length; k++) {
       const image = this.baseIndex(indices[k]!);
@@ -109,7 +117,7 @@ export class CachedImages implements ImageSet {
   }
 
   gather(indices: ArrayLike<number>, crop: Crop, out?: Uint8Array): Uint8Array {
-    const { channels, height, width, pixels, imageSize } = this;
+    const { channels, height, width } = this;
     const { rows, cols, size } = crop;
     const [cropHeight, cropWidth] = typeof size === 'number' ? [size, size] : [size.height, size.width];
     const n = indices.length;
@@ -132,8 +140,10 @@ export class CachedImages implements ImageSet {
       }
       if (this.loaded[image] === 0)
         throw new RangeError(`internal: image ${image} gathered before it was ready`);
+      const pixels = this.pixels.block(image);
+      const start = this.pixels.offset(image);
       for (let c = 0; c < channels; c++) {
-        const plane = image * imageSize + c * height * width;
+        const plane = start + c * height * width;
         for (let y = 0; y < cropHeight; y++) {
           const row = plane + (top + y) * width;
           if (isMirrored) {
@@ -207,9 +217,8 @@ export class CachedImages implements ImageSet {
 
   private async fill(): Promise<void> {
     let next = 0;
-    let hasFailed = false;
     const worker = async () => {
-      while (next < this.count && !this.closed) {
+      while (next < this.count && !this.closed && this.failure === null) {
         if (this.urgent > 0) {
           await Promise.allSettled(this.loading.values());
           await new Promise((resolve) => setImmediate(resolve));
@@ -217,14 +226,13 @@ export class CachedImages implements ImageSet {
         }
         const image = next++;
         if (this.loaded[image] === 1) continue;
-        // A failure belongs to whoever asks for that image: `ready` tries again and reports it.
-        await this.loadOnce(image).catch(() => {
-          hasFailed = true;
+        await this.loadOnce(image).catch((error: unknown) => {
+          this.failure ??= { error };
         });
       }
     };
     await Promise.all(Array.from({ length: DECODE_CONCURRENCY }, worker));
-    if (!this.closed && !hasFailed) await this.releaseSource();
+    if (!this.closed && this.failure === null) await this.releaseSource();
   }
 
   private loadOnce(image: number): Promise<void> {
@@ -237,26 +245,45 @@ export class CachedImages implements ImageSet {
     return promise;
   }
 
-  private async loadImage(image: number): Promise<void> {
-    const { data, width, height, channels } = await this.load(this.entries[image]!);
+  /** Fills a slot with its own image or, where that cannot be used, with the next one that can. */
+  private async loadImage(slot: number): Promise<void> {
+    for (let k = 0; k < this.count; k++) {
+      const image = (slot + k) % this.count;
+      if (this.unusable.has(image)) continue;
+      try {
+        this.store(await this.load(this.entries[image]!), slot);
+        this.entries[slot] = this.entries[image]!;
+        return;
+      } catch (error) {
+        if (!(error instanceof UnusableImage) || this.onUnusable === undefined) throw error;
+        // Another slot may have come upon it meanwhile.
+        if (this.unusable.has(image)) continue;
+        this.onUnusable(this.entries[image]!, error);
+        this.unusable.add(image);
+      }
+    }
+    throw nothingUsable(this.path, this.report.skipped);
+  }
+
+  private store({ data, width, height, channels }: RawImage, slot: number): void {
     if (width !== this.width || height !== this.height || channels !== this.channels) {
       throw new RangeError(
         `internal: loaded ${width} × ${height} × ${channels} into a cache of another size`,
       );
     }
-    toPlanar(data, channels, this.pixels, image * this.imageSize);
-    this.loaded[image] = 1;
+    toPlanar(data, channels, this.pixels.block(slot), this.pixels.offset(slot));
+    this.loaded[slot] = 1;
   }
 
   private drop(failed: ReadonlySet<number>): void {
     let kept = 0;
     for (let image = 0; image < this.count; image++) {
       if (failed.has(image)) continue;
-      const from = image * this.imageSize;
-      this.pixels.copyWithin(kept * this.imageSize, from, from + this.imageSize);
+      if (image !== kept) this.pixels.copy(image, kept);
       this.entries[kept++] = this.entries[image]!;
     }
     this.count = kept;
+    this.pixels.truncate(kept);
     this.entries = this.entries.slice(0, kept);
     this.loaded.fill(1, 0, kept);
   }
@@ -286,43 +313,4 @@ function toPlanar(source: Uint8Array, channels: number, target: Uint8Array, offs
     for (let from = c, to = offset + c * plane; from < source.length; from += channels)
       target[to++] = source[from]!;
   }
-}
-
-function allocate(bytes: number, path: string): Uint8Array {
-  const memory = Math.min(os.totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY);
-  try {
-    if (bytes <= memory) return new Uint8Array(bytes);
-  } catch {
-    // Above the engine's limit for one buffer: the same remedy.
-  }
-  throw new UserError(
-    'DATA_TOO_LARGE',
-    `The images of ${path} take ${gib(bytes)} in memory, more than there is; use a lower resolution or --max-images`,
-  );
-}
-
-function gib(bytes: number): string {
-  return `${(bytes / 2 ** 30).toFixed(1)} GiB`;
-}
-
-/** Calls `work` for each item, `concurrency` at a time; rejects with the first error once all calls have ended. */
-export async function forEachConcurrently<T>(
-  items: readonly T[],
-  concurrency: number,
-  work: (item: T, index: number) => Promise<void>,
-): Promise<void> {
-  let next = 0;
-  let failure: { error: unknown } | null = null;
-  const worker = async () => {
-    while (next < items.length && failure === null) {
-      const index = next++;
-      try {
-        await work(items[index]!, index);
-      } catch (error) {
-        failure ??= { error };
-      }
-    }
-  };
-  await Promise.all(Array.from({ length: Math.min(concurrency, items.length) }, worker));
-  if (failure !== null) throw (failure as { error: unknown }).error;
 }

@@ -1,10 +1,10 @@
 /** What is in a dataset, for `patch-diffusion info`: counts, sizes, labels, and files that cannot be used. */
-import { DECODE_CONCURRENCY, forEachConcurrently } from './cached-images.js';
+import { DECODE_CONCURRENCY, forEachConcurrently } from './concurrency.js';
 import { type ImageHeader, UnusableImage } from './decode.js';
 import { type LabelTable, resolveLabels } from './labels.js';
-import { sortSkipped } from './names.js';
-import { datasetName, isUniform, nothingUsable, scanHeaders } from './open-images.js';
-import { openSource } from './source.js';
+import { datasetName, sortSkipped } from './names.js';
+import { firstHeader, isUniform, scanHeaders } from './open-images.js';
+import { type ImageSource, nothingUsable, openSource } from './source.js';
 import type { ImageChannels, Progress, SkippedFile } from './types.js';
 
 export interface DatasetInfo {
@@ -31,7 +31,7 @@ export interface DatasetInfo {
 }
 
 /**
- * Looks into a dataset. Normally only headers are read (of a prepared dataset only the first one); `verify` decodes
+ * Looks into a dataset. Normally only headers are read (of a prepared dataset only the first usable one); `verify` decodes
  * every image.
  *
  * @throws UserError if there is no usable image
@@ -50,10 +50,10 @@ export async function datasetInfo(
       if (!(error instanceof UnusableImage)) throw error;
       skipped.push({ file, reason: error.message });
     };
-    const headers = await scanHeaders(source, isPrepared && !verify ? all.slice(0, 1) : all, skip, {
-      onProgress,
-      signal,
-    });
+    const vouched = isPrepared && !verify;
+    const headers = vouched
+      ? await firstOnly(source, skipped)
+      : await scanHeaders(source, all, skip, { onProgress, signal });
     if (verify) {
       let done = 0;
       await forEachConcurrently([...headers.keys()], DECODE_CONCURRENCY, async (entry) => {
@@ -68,17 +68,20 @@ export async function datasetInfo(
       });
     }
     if (headers.size === 0) throw nothingUsable(path, skipped);
-    const vouched = isPrepared && !verify;
+    const unusable = new Set(skipped.map(({ file }) => file));
+    const usable = vouched ? all.filter((entry) => !unusable.has(source.names[entry]!)) : [...headers.keys()];
     const warnings: string[] = [];
     return {
       path,
       name: datasetName(path),
       kind: source.kind,
       isPrepared,
-      count: vouched ? all.length : headers.size,
+      count: usable.length,
       channels: channelsOf([...headers.values()], isPrepared),
-      sizes: vouched ? [{ ...sizeOf(headers.get(0)!), count: all.length }] : countSizes(headers),
-      labels: summarise(labelsOrWarning(source, warnings), vouched ? all : [...headers.keys()]),
+      sizes: vouched
+        ? [...headers.values()].map((header) => ({ ...sizeOf(header), count: usable.length }))
+        : countSizes(headers),
+      labels: summarise(labelsOrWarning(source, warnings), usable),
       skipped: sortSkipped(skipped),
       bytes: source.bytes,
       warnings,
@@ -86,6 +89,13 @@ export async function datasetInfo(
   } finally {
     await source.close();
   }
+}
+
+/** What a prepared dataset vouches for: one header speaks for all. */
+async function firstOnly(source: ImageSource, skipped: SkippedFile[]): Promise<Map<number, ImageHeader>> {
+  const { entry, header, unusable } = await firstHeader(source, source.names.keys());
+  skipped.push(...unusable);
+  return new Map([[entry, header]]);
 }
 
 function channelsOf(headers: readonly ImageHeader[], isPrepared: boolean): ImageChannels {

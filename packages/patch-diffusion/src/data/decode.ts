@@ -99,9 +99,23 @@ function firstChannel(image: RawImage): RawImage {
   return { data: data.filter((_, i) => i % channels === 0), width, height, channels: 1 };
 }
 
+/** Samples that libvips would cut off at 0 and 255 instead of scaling them. */
+const OTHER_SAMPLES: Readonly<Record<string, string>> = {
+  char: 'signed 8-bit',
+  short: 'signed 16-bit',
+  uint: '32-bit',
+  int: '32-bit',
+  float: '32-bit',
+  double: '64-bit',
+  complex: 'complex',
+  dpcomplex: 'complex',
+};
+
 function headerOf(metadata: Metadata): ImageHeader {
-  const { format, space, autoOrient } = metadata;
+  const { format, space, autoOrient, depth } = metadata;
   if (!FORMATS.has(format)) throw new UnusableImage(`${format} content, which is not supported`);
+  const samples = OTHER_SAMPLES[depth];
+  if (samples) throw new UnusableImage(`has ${samples} samples; convert it to 8 or 16 bits`);
   const { width, height } = autoOrient;
   if (width * height > MAX_PIXELS) {
     throw new UnusableImage(

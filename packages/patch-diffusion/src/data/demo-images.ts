@@ -5,7 +5,8 @@
  */
 import { createRequire } from 'node:module';
 import sharp from 'sharp';
-import { CachedImages, DECODE_CONCURRENCY, forEachConcurrently } from './cached-images.js';
+import { CachedImages } from './cached-images.js';
+import { DECODE_CONCURRENCY, forEachConcurrently } from './concurrency.js';
 import { createDatasetWriter } from './dataset-writer.js';
 import { compareNames, preparedName } from './names.js';
 import { encodePng } from './png.js';

@@ -5,7 +5,7 @@
  * numbers per image, or `{"labels": null}`. We also write, and read, the optional key `classes`: a name per class.
  */
 import { UserError } from '../errors.js';
-import { compareNames } from './names.js';
+import { compareNames, PREPARED_NAME } from './names.js';
 import type { LabelMode } from './types.js';
 
 /** A class index or a vector of numbers. */
@@ -20,7 +20,6 @@ export interface LabelTable {
 
 /** The parts of a source that decide labels. */
 export interface LabelInput {
-  readonly kind: 'folder' | 'zip' | 'idx';
   readonly path: string;
   readonly names: readonly string[];
   readonly datasetJson: string | null;
@@ -30,7 +29,7 @@ export interface LabelInput {
 /**
  * The labels of a source.
  *
- * Folders without `dataset.json` are labelled by their top folders if there are several; with `auto`, only if no image
+ * Images without `dataset.json`, in a folder or a zip, are labelled by their top folders if there are several; with `auto`, only if no image
  * lies outside of them (else a folder of photos with a stray sub-folder would become two classes).
  *
  * @returns null without labels
@@ -51,10 +50,12 @@ export function resolveLabels(source: LabelInput, mode: LabelMode = 'auto'): Lab
 function labelsOf(source: LabelInput, mode: LabelMode): LabelTable | null {
   if (source.classes !== null) return makeTable(Array.from(source.classes), null);
   if (source.datasetJson !== null) return labelsFromJson(source, source.datasetJson);
-  return source.kind === 'folder' ? labelsFromFolders(source.names, mode) : null;
+  return labelsFromFolders(source.names, mode);
 }
 
 function labelsFromFolders(names: readonly string[], mode: LabelMode): LabelTable | null {
+  // The folders of a prepared dataset are no classes.
+  if (names.every((name) => PREPARED_NAME.test(name))) return null;
   const folders = names.map((name) => (name.includes('/') ? name.slice(0, name.indexOf('/')) : ''));
   const classNames = [...new Set(folders)].sort(compareNames);
   if (classNames.length < 2 || (mode === 'auto' && classNames.includes(''))) return null;
@@ -95,7 +96,7 @@ export function parseDatasetJson(
   const remedy = 'mend it, or train without classes';
   let root: unknown;
   try {
-    root = JSON.parse(text);
+    root = JSON.parse(text.replace(/^\uFEFF/, '')); // editors on Windows like to begin with this mark
   } catch (error) {
     throw new UserError(
       'DATA_LABELS',

@@ -2,13 +2,12 @@
  * Writes a file of latents image by image, whose number is known only at the end: room for the header is kept free,
  * the header is written last, and the file gets its name when it is complete.
  */
-import { type FileHandle, mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { UserError } from '../errors.js';
 import { METADATA_KEY } from '../tensor-file.js';
-import { writeError } from './dataset-writer.js';
+import { checkLatentTarget, writeError } from './dataset-writer.js';
 import type { Label } from './labels.js';
-import { isLatentPath, type LatentFileInfo } from './latents.js';
+import type { LatentFileInfo } from './latents.js';
 
 /** Shape of one image's moments: 1 or 2 copies × mean, standard deviation × C × h × w. */
 export type MomentsShape = readonly [
@@ -41,23 +40,8 @@ export class LatentWriter {
    * @throws UserError if something is there already (without `force`) or the place cannot be written to
    */
   static async create(path: string, draft: object, { force = false } = {}): Promise<LatentWriter> {
-    if (!isLatentPath(path)) {
-      throw new UserError(
-        'PREPARE_OPTIONS',
-        `--out ${path}: latents are written to a .safetensors file; call it so`,
-        {
-          exitCode: 2,
-        },
-      );
-    }
+    await checkLatentTarget(path, force);
     const target = resolve(path);
-    const info = await stat(target).catch(() => null);
-    if (info !== null && !(info.isFile() && force)) {
-      const remedy = info.isFile()
-        ? 'choose another name, or replace it with --force'
-        : 'choose another name';
-      throw new UserError('OUT_EXISTS', `${path} exists already; ${remedy}`);
-    }
     const temporary = join(dirname(target), `.${basename(target)}.${process.pid}.tmp`);
     try {
       await mkdir(dirname(target), { recursive: true });
@@ -84,7 +68,6 @@ export class LatentWriter {
   ): Promise<number> {
     const momentsBytes = this.#position - this.headerBytes;
     const tensors: Record<string, object> = {
-      __metadata__: { [METADATA_KEY]: JSON.stringify(info) },
       moments: {
         dtype: layout.dtype === 'float16' ? 'F16' : 'F32',
         shape: [this.#count, ...layout.shape],
@@ -99,10 +82,7 @@ export class LatentWriter {
     }
     const header = Buffer.alloc(this.headerBytes, ' ');
     header.writeBigUInt64LE(BigInt(this.headerBytes - 8), 0);
-    const json = JSON.stringify(tensors);
-    if (Buffer.byteLength(json) > this.headerBytes - 8)
-      throw new RangeError('internal: the header outgrew its room');
-    header.write(json, 8);
+    header.write(this.#headerText(info, tensors), 8);
     await this.#write(header, 0);
     try {
       await this.file.sync();
@@ -112,6 +92,18 @@ export class LatentWriter {
       throw writeError(error, this.path);
     }
     return this.#position;
+  }
+
+  /** Names of skipped files may be long: as many are listed as the room is for. */
+  #headerText(info: LatentFileInfo, tensors: Record<string, object>): string {
+    const { source } = info;
+    for (let listed = source.skipped.length; listed >= 0; listed--) {
+      const description = { ...info, source: { ...source, skipped: source.skipped.slice(0, listed) } };
+      const metadata = { [METADATA_KEY]: JSON.stringify(description) };
+      const text = JSON.stringify({ __metadata__: metadata, ...tensors });
+      if (Buffer.byteLength(text) <= this.headerBytes - 8) return text;
+    }
+    throw new RangeError('internal: the header outgrew its room');
   }
 
   /** Removes everything written so far. */

@@ -14,9 +14,9 @@ import { z } from 'zod';
 import { UserError } from '../errors.js';
 import { programName } from '../program-name.js';
 import { openTensorFile, readMetadata } from '../tensor-file.js';
-import { forEachConcurrently } from './cached-images.js';
+import { forEachConcurrently } from './concurrency.js';
 import type { Label } from './labels.js';
-import { datasetName } from './open-images.js';
+import { datasetName } from './names.js';
 import { chooseSubset } from './subset.js';
 import type { Crop, DataSet, ImageReport, LabelMode, LatentInfo } from './types.js';
 
@@ -38,7 +38,9 @@ export const latentFileSchema = z.object({
   image: z.object({ height: side, width: side, channels: side }),
   source: z.object({
     path: z.string(),
+    /** The first of those that were left out; older files do not say how many there were. */
     skipped: z.array(z.object({ file: z.string(), reason: z.string() })),
+    skippedCount: z.number().int().min(0).optional(),
   }),
   labelDim: z.number().int().min(0),
   classNames: z.array(z.string()).nullable(),
@@ -116,7 +118,8 @@ export class LatentSet implements DataSet {
     }
     this.labelDim = this.#labels === null ? 0 : info.labelDim;
     this.classNames = this.#labels === null ? null : info.classNames;
-    this.report = { used: this.baseLength, skipped: info.source.skipped };
+    const { skipped, skippedCount = skipped.length } = info.source;
+    this.report = { used: this.baseLength, skipped, skippedCount };
     const { autoencoder, scale, shift, downFactor } = info;
     this.latents = { autoencoder, scale, shift, downFactor };
     this.std = info.std;

@@ -18,13 +18,6 @@ export interface Mt19937State {
   readonly position: number;
 }
 
-/** {@link Mt19937State} as plain JSON. */
-export interface Mt19937Json {
-  algorithm: 'MT19937';
-  key: number[];
-  position: number;
-}
-
 /** `numpy.random.RandomState(seed)`: the same draws in the same order. */
 export class Mt19937 {
   private readonly key = new Uint32Array(LENGTH);
@@ -54,18 +47,6 @@ export class Mt19937 {
     }
     this.key.set(key);
     this.position = position;
-  }
-
-  toJSON(): Mt19937Json {
-    return { algorithm: 'MT19937', key: Array.from(this.key), position: this.position };
-  }
-
-  static fromJSON(json: Mt19937Json): Mt19937 {
-    if (json.algorithm !== 'MT19937')
-      throw new RangeError(`Not an MT19937 state: algorithm ${json.algorithm}`);
-    const generator = new Mt19937(0);
-    generator.state = { key: Uint32Array.from(json.key), position: json.position };
-    return generator;
   }
 
   /** The next 32 random bits, 0 … 2³² − 1. */

@@ -4,15 +4,19 @@
  * The orders are Python's, because they decide image numbers and class indices: strings compare by code point
  * (JavaScript's `<` compares UTF-16 units, which differs for emoji), paths compare part by part.
  */
-
+import { basename, resolve } from 'node:path';
 import type { SkippedFile } from './types.js';
 
 /** Extensions of files that are read, lower case. */
-const SUPPORTED = new Set(['jpg', 'jpeg', 'png', 'webp', 'gif', 'avif', 'tif', 'tiff']);
+const SUPPORTED = new Set(['jpg', 'jpeg', 'jpe', 'jfif', 'png', 'webp', 'gif', 'avif', 'tif', 'tiff']);
 
 /** Extensions of images that are not read; such files are reported instead of being passed over in silence. */
 const UNSUPPORTED = new Set([
   'bmp',
+  'apng',
+  'ppm',
+  'pgm',
+  'ico',
   'heic',
   'heif',
   'jxl',
@@ -46,6 +50,11 @@ export function preparedName(index: number): string {
 }
 
 export const PREPARED_NAME = /^\d{5}\/img\d{8}\.png$/;
+
+/** What a set of images or latents is called: the base name of its path, without the endings of archives. */
+export function datasetName(path: string): string {
+  return basename(resolve(path)).replace(/\.(zip|tar|tgz|tar\.gz|safetensors)$|[-.]idx3-ubyte(\.gz)?$/i, '');
+}
 
 /** Python's order of strings: by code point. */
 export function compareNames(a: string, b: string): number {

@@ -5,14 +5,14 @@
  * the first header is read and training can start at once. Any other folder or zip is read as it is: every header is
  * looked at, every image decoded and, with a `resolution`, centre-cropped and resized as `prepare` would do.
  */
-import { basename } from 'node:path';
 import { UserError } from '../errors.js';
-import { CachedImages, DECODE_CONCURRENCY, forEachConcurrently } from './cached-images.js';
+import { CachedImages } from './cached-images.js';
+import { DECODE_CONCURRENCY, forEachConcurrently } from './concurrency.js';
 import { type ImageHeader, UnusableImage } from './decode.js';
 import { resolveLabels } from './labels.js';
-import { PREPARED_NAME, sortSkipped } from './names.js';
+import { datasetName, PREPARED_NAME, sortSkipped } from './names.js';
 import type { RawImage } from './resize.js';
-import { type ImageSource, openSource } from './source.js';
+import { type ImageSource, nothingUsable, openSource, strictError } from './source.js';
 import { chooseSubset } from './subset.js';
 import { hasSize, toChannels, transformImage } from './transform.js';
 import type {
@@ -40,6 +40,11 @@ export interface OpenImagesOptions {
   seed?: number;
   /** Stop at the first image that cannot be used, instead of leaving it out. */
   strict?: boolean;
+  /**
+   * Told of each image of a prepared dataset that turns out to be unusable once the set is open. The next usable one
+   * takes its place, so the length of the set does not change.
+   */
+  onSkip?: (skipped: SkippedFile) => void;
   onProgress?: Progress;
   signal?: AbortSignal;
 }
@@ -66,10 +71,12 @@ export function isUniform(source: ImageSource): boolean {
 }
 
 async function openUniform(source: ImageSource, options: OpenImagesOptions): Promise<ImageSet> {
+  const { strict = false } = options;
   const labels = resolveLabels(source, options.labels);
-  const first = await source.header(0).catch((error: Error) => {
-    throw damaged(source, 0, error);
-  });
+  const skipped: SkippedFile[] = [...source.skipped];
+  if (strict && skipped[0]) throw strictError(source.path, skipped[0].file, skipped[0].reason);
+  const { header: first, unusable } = await firstHeader(source, source.names.keys());
+  if (strict && unusable[0]) throw strictError(source.path, unusable[0].file, unusable[0].reason);
   const size = toSize(options.resolution) ?? first;
   const channels = options.channels ?? (first.isGrey ? 1 : first.hasAlpha ? 4 : 3);
   const entries = chooseSubset(
@@ -77,25 +84,27 @@ async function openUniform(source: ImageSource, options: OpenImagesOptions): Pro
     options.maxImages ?? source.names.length,
     options.seed ?? 0,
   );
-  const load = async (entry: number): Promise<RawImage> => {
-    try {
+  const report: ImageReport = { used: entries.length, skipped };
+  const images = new CachedImages({
+    ...common(source, options, size, channels, report),
+    labels,
+    count: entries.length,
+    entries,
+    load: async (entry) => {
       const image = await source.decode(entry, channels === 4);
       if (!hasSize(image, first)) throw new UnusableImage(otherSize(image, first));
       if (options.channels === undefined && image.channels > channels) {
         throw new UnusableImage('in colour, where the first image is grey');
       }
       return fit(image, size, channels);
-    } catch (error) {
-      throw damaged(source, entry, error as Error);
-    }
-  };
-  const report = { used: entries.length, skipped: [...source.skipped] };
-  const images = new CachedImages({
-    ...common(source, options, size, channels, report),
-    labels,
-    count: entries.length,
-    entries,
-    load,
+    },
+    onUnusable: (entry, { message: reason }) => {
+      const file = source.names[entry]!;
+      if (strict) throw strictError(source.path, file, reason);
+      report.used--;
+      skipped.push({ file, reason });
+      options.onSkip?.({ file, reason });
+    },
   });
   images.startBackgroundFill();
   return images;
@@ -103,15 +112,6 @@ async function openUniform(source: ImageSource, options: OpenImagesOptions): Pro
 
 function otherSize(image: Size, first: Size): string {
   return `${image.width} × ${image.height} pixels, where the first image has ${first.width} × ${first.height}`;
-}
-
-function damaged(source: ImageSource, entry: number, error: Error): Error {
-  if (!(error instanceof UnusableImage)) return error;
-  return new UserError(
-    'DATA_DAMAGED',
-    `${source.names[entry]} in ${source.path}: ${error.message}; make this dataset again with \`prepare\``,
-    { cause: error },
-  );
 }
 
 async function openAny(source: ImageSource, options: OpenImagesOptions): Promise<ImageSet> {
@@ -159,6 +159,27 @@ function fit(image: RawImage, size: Size, channels: ImageChannels): RawImage {
   return toChannels(resized, channels);
 }
 
+/**
+ * The first header that can be read, for a source whose images all have one size, and the files before it.
+ *
+ * @throws UserError if there is none
+ */
+export async function firstHeader(
+  source: ImageSource,
+  entries: Iterable<number>,
+): Promise<{ entry: number; header: ImageHeader; unusable: SkippedFile[] }> {
+  const unusable: SkippedFile[] = [];
+  for (const entry of entries) {
+    try {
+      return { entry, header: await source.header(entry), unusable };
+    } catch (error) {
+      if (!(error instanceof UnusableImage)) throw error;
+      unusable.push({ file: source.names[entry]!, reason: error.message });
+    }
+  }
+  throw nothingUsable(source.path, unusable);
+}
+
 /** Headers of images by their index in the source; images without a usable header are handed to `skip`. */
 export async function scanHeaders(
   source: ImageSource,
@@ -197,18 +218,6 @@ export function checkOneSize(
   );
 }
 
-export function strictError(path: string, file: string, reason: string): UserError {
-  return new UserError(
-    'DATA_UNUSABLE',
-    `${file} in ${path}: ${reason}; remove or mend it, or leave out --strict`,
-  );
-}
-
-export function nothingUsable(path: string, skipped: readonly SkippedFile[]): UserError {
-  const example = skipped[0] ? ` (such as ${skipped[0].file}: ${skipped[0].reason})` : '';
-  return new UserError('DATA_EMPTY', `None of the images in ${path} can be used${example}; check the files`);
-}
-
 /** @throws UserError unless both sides are whole numbers from 1 to 16384 */
 export function toSize(resolution: number | Size | undefined): Size | undefined {
   if (resolution === undefined) return undefined;
@@ -244,9 +253,4 @@ function common(
     report,
     release: () => source.close(),
   };
-}
-
-/** Base name of a path without its extension (folders keep theirs). */
-export function datasetName(path: string): string {
-  return basename(path).replace(/\.(zip|safetensors)$|-idx3-ubyte(\.gz)?$/i, '');
 }

@@ -7,6 +7,7 @@ import { resolve } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import type { Device, Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
+import type { PrepareOptions } from '../config/prepare-options.js';
 import { UserError } from '../errors.js';
 import { autoencoderHash, loadAutoencoder } from '../interchange/autoencoder-folder.js';
 import { withMemoryGuard } from '../memory.js';
@@ -15,12 +16,14 @@ import type { Label } from './labels.js';
 import { LatentWriter } from './latent-writer.js';
 import { LATENTS_FORMAT_VERSION, type LatentFileInfo } from './latents.js';
 import { sortSkipped } from './names.js';
-import type { PrepareSettings } from './prepare-options.js';
 import { type Listeners, makePlan, type Plan, preparedImages } from './prepare-plan.js';
 import type { RawImage } from './resize.js';
 import type { ImageSource } from './source.js';
 import { transformedSize } from './transform.js';
 import type { Size } from './types.js';
+
+/** Skipped files that the file names, as far as its header has room. */
+const SKIPPED_LISTED = 20;
 
 /** What {@link prepareLatents} made; the sizes are those of the latents. */
 export interface LatentReport {
@@ -41,18 +44,11 @@ export interface LatentReport {
  */
 export async function prepareLatents(
   source: ImageSource,
-  settings: PrepareSettings,
+  settings: PrepareOptions,
   device: Device,
   listeners: Listeners,
 ): Promise<LatentReport> {
-  const folder = settings.autoencoder;
-  if (folder === undefined) {
-    throw new UserError(
-      'PREPARE_OPTIONS',
-      '--latents needs --autoencoder FOLDER, such as a copy of stabilityai/sd-vae-ft-ema',
-      { exitCode: 2 },
-    );
-  }
+  const folder = settings.autoencoder!; // checked with the options
   const autoencoder = await loadAutoencoder(folder, device);
   try {
     const { inChannels } = autoencoder.config;
@@ -141,13 +137,13 @@ async function encodeAll(
   }
   await flush();
   const { std, channelStd } = spread;
-  // Many skipped files are counted, not listed, so that the header keeps its room.
-  const skipped = sortSkipped([...plan.skipped])
-    .slice(0, 20)
-    .map(shorten);
   const info = {
     ...draft,
-    source: { path: resolve(source.path), skipped },
+    source: {
+      path: resolve(source.path),
+      skipped: sortSkipped([...plan.skipped]).slice(0, SKIPPED_LISTED),
+      skippedCount: plan.skipped.length,
+    },
     std,
     channelStd,
   } as LatentFileInfo;
@@ -159,11 +155,6 @@ async function encodeAll(
   );
   return { plan, used: spread.images, width, height, channels: latentChannels, bytes, std };
 }
-
-const shorten = ({ file, reason }: { file: string; reason: string }) => ({
-  file: file.slice(-100),
-  reason: reason.slice(0, 100),
-});
 
 /** Mean and standard deviation of the codes of images, and of their mirrored copies: [N, 1 | 2, 2, C, h, w]. */
 function encodeBatch(

@@ -2,15 +2,15 @@
  * What `prepare` is going to do with each image of a source, decided before the first one is decoded; and the images
  * themselves, decoded a few at a time, in order.
  */
+import type { PrepareOptions } from '../config/prepare-options.js';
 import { UserError } from '../errors.js';
-import { DECODE_CONCURRENCY } from './cached-images.js';
-import { UnusableImage } from './decode.js';
+import { DECODE_CONCURRENCY } from './concurrency.js';
+import { type ImageHeader, UnusableImage } from './decode.js';
 import { type LabelTable, resolveLabels } from './labels.js';
 import { comparePaths } from './names.js';
-import { checkOneSize, isUniform, nothingUsable, scanHeaders, strictError, toSize } from './open-images.js';
-import type { PrepareSettings } from './prepare-options.js';
+import { checkOneSize, firstHeader, isUniform, scanHeaders, toSize } from './open-images.js';
 import type { RawImage } from './resize.js';
-import type { ImageSource } from './source.js';
+import { type ImageSource, nothingUsable, strictError } from './source.js';
 import { hasSize, toChannels, transformImage } from './transform.js';
 import type { ImageChannels, Progress, Size, SkippedFile } from './types.js';
 
@@ -21,7 +21,7 @@ export interface Listeners {
 
 /** What is to be written, decided before the first image is. */
 export interface Plan {
-  settings: PrepareSettings;
+  settings: PrepareOptions;
   /** Indices in the source, in the order of the output. */
   entries: number[];
   size: Size;
@@ -35,31 +35,17 @@ export interface Plan {
 /** @throws UserError when size, channels or labels cannot be told */
 export async function makePlan(
   source: ImageSource,
-  settings: PrepareSettings,
+  settings: PrepareOptions,
   listeners: Listeners,
 ): Promise<Plan> {
-  const { strict, transform, maxImages } = settings;
-  const wanted = toSize(settings.resolution);
-  if (wanted === undefined && (transform === 'center-crop-wide' || transform === 'stretch')) {
-    throw new UserError('PREPARE_OPTIONS', `--transform ${transform} needs a --resolution, such as 256x192`, {
-      exitCode: 2,
-    });
-  }
-  if (transform === 'center-crop-wide' && wanted!.height > wanted!.width) {
-    throw new UserError(
-      'PREPARE_OPTIONS',
-      '--transform center-crop-wide needs a resolution that is wider than high',
-      {
-        exitCode: 2,
-      },
-    );
-  }
+  const { strict, maxImages } = settings;
+  const wanted = toSize(settings.resolution ?? undefined);
   const warnings: string[] = [];
   const labels = labelsForAll(source, settings, warnings);
   let entries = Array.from(source.names.keys());
   // Zips are read in plain string order, folders path by path, as the reference does.
   if (source.kind === 'folder') entries.sort((a, b) => comparePaths(source.names[a]!, source.names[b]!));
-  entries = entries.slice(0, maxImages);
+  entries = entries.slice(0, maxImages ?? undefined);
   const skipped: SkippedFile[] = [...source.skipped];
   if (strict && skipped[0]) throw strictError(source.path, skipped[0].file, skipped[0].reason);
   const skip = (file: string, error: Error) => {
@@ -68,18 +54,10 @@ export async function makePlan(
     skipped.push({ file, reason: error.message });
   };
   let size = wanted;
-  let channels = settings.channels;
-  if (size === undefined || channels === undefined) {
-    // Files that cannot be used are met again, and reported, when they are to be decoded.
-    const scanned = isUniform(source) ? entries.slice(0, 1) : entries;
-    const unusable: SkippedFile[] = [];
-    const note = (file: string, error: Error) => {
-      if (strict || !(error instanceof UnusableImage)) skip(file, error);
-      unusable.push({ file, reason: error.message });
-    };
-    const headers = await scanHeaders(source, scanned, note, listeners);
-    const usable = scanned.filter((entry) => headers.has(entry));
-    if (usable.length === 0) throw nothingUsable(source.path, unusable);
+  let channels = settings.channels as ImageChannels | null;
+  if (size === undefined || channels === null) {
+    const headers = await headersOf(source, entries, strict, listeners);
+    const usable = entries.filter((entry) => headers.has(entry));
     if (size === undefined) {
       checkOneSize(source, usable, headers);
       size = headers.get(usable[0]!)!;
@@ -89,7 +67,35 @@ export async function makePlan(
   return { settings, entries, size, channels, labels, skip, skipped, warnings };
 }
 
-function labelsForAll(source: ImageSource, settings: PrepareSettings, warnings: string[]): LabelTable | null {
+/**
+ * The headers that tell size and channels: of a source of uniform images the first, else all. Files that cannot be
+ * used are met again, and reported, when they are to be decoded.
+ */
+async function headersOf(
+  source: ImageSource,
+  entries: readonly number[],
+  strict: boolean,
+  listeners: Listeners,
+): Promise<ReadonlyMap<number, ImageHeader>> {
+  const unusable: SkippedFile[] = [];
+  let headers: ReadonlyMap<number, ImageHeader>;
+  if (isUniform(source)) {
+    const first = await firstHeader(source, entries);
+    headers = new Map([[first.entry, first.header]]);
+    unusable.push(...first.unusable);
+  } else {
+    const note = (file: string, error: Error) => {
+      if (!(error instanceof UnusableImage)) throw error;
+      unusable.push({ file, reason: error.message });
+    };
+    headers = await scanHeaders(source, entries, note, listeners);
+  }
+  if (strict && unusable[0]) throw strictError(source.path, unusable[0].file, unusable[0].reason);
+  if (headers.size === 0) throw nothingUsable(source.path, unusable);
+  return headers;
+}
+
+function labelsForAll(source: ImageSource, settings: PrepareOptions, warnings: string[]): LabelTable | null {
   try {
     return resolveLabels(source, settings.labels);
   } catch (error) {

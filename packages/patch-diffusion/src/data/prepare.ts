@@ -6,14 +6,17 @@
  * size and proportions may be had, files that cannot be used are left out and listed, and all formats are converted
  * properly (see decode.ts). Images are decoded a few at a time and written in order, so memory stays bounded.
  */
-import { resolve } from 'node:path';
+import { resolve, sep } from 'node:path';
+import {
+  type PrepareOptions,
+  type PrepareOptionsInput,
+  resolvePrepareOptions,
+} from '../config/prepare-options.js';
 import { UserError } from '../errors.js';
-import { createDatasetWriter, type DatasetWriter } from './dataset-writer.js';
+import { checkLatentTarget, checkTarget, createDatasetWriter, type DatasetWriter } from './dataset-writer.js';
 import type { Label, LabelTable } from './labels.js';
 import { preparedName, sortSkipped } from './names.js';
-import { toSize } from './open-images.js';
 import { encodePng } from './png.js';
-import { type PrepareOptions, type PrepareSettings, prepareOptionsSchema } from './prepare-options.js';
 import { type Listeners, makePlan, type Plan, preparedImages } from './prepare-plan.js';
 import { type ImageSource, openSource } from './source.js';
 import { transformedSize } from './transform.js';
@@ -45,21 +48,12 @@ export interface PrepareReport {
  * @throws UserError for everything the user can mend; the signal's reason when aborted
  */
 export async function prepare(
-  options: PrepareOptions,
+  options: PrepareOptionsInput,
   { onProgress, signal }: { onProgress?: Progress; signal?: AbortSignal } = {},
 ): Promise<PrepareReport> {
-  const settings = parseOptions(options);
-  if (resolve(settings.source) === resolve(settings.out)) {
-    throw new UserError('OUT_EXISTS', `The output ${settings.out} is the source itself; choose another name`);
-  }
-  if (settings.xflip && !settings.latents) {
-    throw new UserError(
-      'PREPARE_OPTIONS',
-      '--xflip is for --latents only: images are mirrored by `train --xflip`; leave it out',
-      { exitCode: 2 },
-    );
-  }
-  const source = await openSource(settings.source);
+  const settings = resolvePrepareOptions({ call: options });
+  await checkOut(settings);
+  const source = await openSource(settings.source, { exclude: settings.out });
   try {
     if (settings.latents) return await toLatents(source, settings, { onProgress, signal });
     const plan = await makePlan(source, settings, { onProgress, signal });
@@ -92,7 +86,7 @@ export async function prepare(
 
 async function toLatents(
   source: ImageSource,
-  settings: PrepareSettings,
+  settings: PrepareOptions,
   listeners: Listeners,
 ): Promise<PrepareReport> {
   const [{ prepareLatents }, { resolveDevice }] = await Promise.all([
@@ -110,17 +104,16 @@ async function toLatents(
   };
 }
 
-function parseOptions(options: PrepareOptions): PrepareSettings {
-  const parsed = prepareOptionsSchema.safeParse(options);
-  if (parsed.success) {
-    toSize(parsed.data.resolution);
-    return parsed.data;
+/** Before hours of work are spent. @throws UserError if something is in the way that may not be replaced */
+async function checkOut({ source, out, latents, force }: PrepareOptions): Promise<void> {
+  if (resolve(source) === resolve(out)) {
+    throw new UserError('OUT_EXISTS', `The output ${out} is the source itself; choose another name`);
   }
-  const issue = parsed.error.issues[0]!;
-  const where = issue.path.length > 0 ? `${issue.path.join('.')}: ` : '';
-  throw new UserError('PREPARE_OPTIONS', `Wrong option for prepare: ${where}${issue.message}`, {
-    exitCode: 2,
-  });
+  if (resolve(source).startsWith(resolve(out) + sep)) {
+    throw new UserError('OUT_EXISTS', `The output ${out} holds the source ${source}; choose another name`);
+  }
+  if (latents) await checkLatentTarget(out, force);
+  else await checkTarget(out, force);
 }
 
 async function writeImages(

@@ -6,7 +6,7 @@
  * edge; an item can come back quickly. `epochs` visits every item once, reshuffles and starts over. Both draw from
  * NumPy's generator, so an order can be compared with the reference bit for bit, and both can be stopped and resumed.
  */
-import { Mt19937, type Mt19937Json, type Mt19937State } from './mt19937.js';
+import { Mt19937, type Mt19937State } from './mt19937.js';
 
 export type SamplerMode = 'window' | 'epochs';
 
@@ -31,14 +31,6 @@ export interface SamplerState {
   /** Positions walked so far, over all ranks. */
   readonly position: number;
   readonly rng: Mt19937State;
-}
-
-/** {@link SamplerState} as plain JSON. */
-export interface SamplerJson {
-  mode: SamplerMode;
-  order: number[];
-  position: number;
-  rng: Mt19937Json;
 }
 
 /** Endless stream of item indices in [0, length). */
@@ -123,22 +115,6 @@ export class InfiniteSampler {
     this.order.set(order);
     this.position = position;
     this.rng.state = state.rng;
-  }
-
-  toJSON(): SamplerJson {
-    return {
-      mode: this.mode,
-      order: Array.from(this.order),
-      position: this.position,
-      rng: this.rng.toJSON(),
-    };
-  }
-
-  /** Restores what {@link toJSON} wrote. */
-  restore(json: SamplerJson): this {
-    const rng = Mt19937.fromJSON(json.rng).state;
-    this.state = { mode: json.mode, order: Int32Array.from(json.order), position: json.position, rng };
-    return this;
   }
 }
 

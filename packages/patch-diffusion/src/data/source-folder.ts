@@ -4,7 +4,7 @@
  */
 import type { Dirent } from 'node:fs';
 import { open, readdir, readFile, realpath, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { UserError } from '../errors.js';
 import { decodeImage, type ImageHeader, MAX_FILE_BYTES, readImageHeader, UnusableImage } from './decode.js';
 import { classifyName, compareNames, sortSkipped } from './names.js';
@@ -12,8 +12,12 @@ import type { RawImage } from './resize.js';
 import type { ImageSource } from './source.js';
 import type { SkippedFile } from './types.js';
 
-/** @throws UserError if the folder itself cannot be listed */
-export async function openFolder(path: string): Promise<ImageSource> {
+/**
+ * @param exclude a file or folder that is left out
+ * @throws UserError if the folder itself cannot be listed
+ */
+export async function openFolder(path: string, exclude?: string): Promise<ImageSource> {
+  const excluded = exclude === undefined ? null : resolve(exclude);
   const found: { name: string; bytes: number }[] = [];
   const skipped: SkippedFile[] = [];
   const entered = new Set<string>();
@@ -44,6 +48,7 @@ export async function openFolder(path: string): Promise<ImageSource> {
     }
     for (const entry of entries) {
       const name = folder === '' ? entry.name : `${folder}/${entry.name}`;
+      if (resolve(path, name) === excluded) continue;
       if (entry.isDirectory()) {
         if (!entry.name.startsWith('.') && entry.name !== '__MACOSX') folders.push(name);
         continue;
@@ -62,7 +67,9 @@ export async function openFolder(path: string): Promise<ImageSource> {
           skipped.push({ file: name, reason: kind.reason });
         }
       } catch (error) {
-        if (kind !== null) skipped.push({ file: name, reason: why(error) });
+        // Node puts this character where it cannot read a name, which it then does not find.
+        const reason = name.includes('\uFFFD') ? 'its name is not valid UTF-8; rename it' : why(error);
+        if (kind !== null) skipped.push({ file: name, reason });
       }
     }
   }

@@ -37,10 +37,12 @@ export async function openZip(path: string): Promise<ImageSource> {
   try {
     const { size } = await handle.stat();
     const entries = await readDirectory(handle, size);
+    const top = topFolder(entries);
     const images: Entry[] = [];
     const skipped: SkippedFile[] = [];
     let datasetJson: string | null = null;
     for (const entry of entries) {
+      if (entry.fileName.startsWith(top)) entry.fileName = entry.fileName.slice(top.length);
       const name = entry.fileName;
       if (name === 'dataset.json') datasetJson = (await readEntry(handle, entry)).toString('utf8');
       if (name.endsWith('/')) continue;
@@ -61,6 +63,17 @@ export async function openZip(path: string): Promise<ImageSource> {
       },
     );
   }
+}
+
+/**
+ * `photos/` where an archive is one dataset in a folder of that name, as it comes of zipping the folder itself; else
+ * nothing. What macOS adds does not count.
+ */
+function topFolder(entries: readonly Entry[]): string {
+  const names = entries.map((entry) => entry.fileName).filter((name) => !name.startsWith('__MACOSX/'));
+  const top = /^[^/]+\//.exec(names[0] ?? '')?.[0];
+  if (top === undefined || !names.includes(`${top}dataset.json`)) return '';
+  return names.every((name) => name.startsWith(top)) ? top : '';
 }
 
 function readDirectory(handle: FileHandle, size: number): Promise<Entry[]> {
@@ -158,16 +171,14 @@ async function readEntry(handle: FileHandle, entry: Entry): Promise<Buffer> {
   if (Math.max(compressedSize, uncompressedSize) > MAX_FILE_BYTES) {
     throw new UnusableImage(`larger than ${MAX_FILE_BYTES / 2 ** 20} MiB`);
   }
-  let bytes: Buffer;
-  try {
-    const packed = await readPacked(handle, entry);
-    bytes =
-      compressionMethod === STORED
-        ? packed
-        : await inflate(packed, { maxOutputLength: Math.max(1, uncompressedSize) });
-  } catch (error) {
-    if (error instanceof UnusableImage) throw error;
-    throw new UnusableImage(`damaged in the zip file (${(error as Error).message})`);
+  const packed = await readPacked(handle, entry);
+  let bytes = packed;
+  if (compressionMethod === DEFLATED) {
+    try {
+      bytes = await inflate(packed, { maxOutputLength: Math.max(1, uncompressedSize) });
+    } catch (error) {
+      throw new UnusableImage(`damaged in the zip file (${(error as Error).message})`);
+    }
   }
   if (bytes.length !== uncompressedSize || crc32(bytes) !== entry.crc32) {
     throw new UnusableImage('damaged in the zip file (wrong checksum)');
@@ -192,6 +203,7 @@ async function readPacked(handle: FileHandle, entry: Entry): Promise<Buffer> {
 /** Up to `length` bytes; fewer at the end of the file. */
 async function readAt(handle: FileHandle, offset: number, length: number): Promise<Buffer> {
   const buffer = Buffer.allocUnsafe(length);
+  // A failing disk is no property of an image: it must not lead to another image in its place.
   const { bytesRead } = await handle.read(buffer, 0, length, offset);
   return buffer.subarray(0, bytesRead);
 }

@@ -37,13 +37,18 @@ export interface ImageSource {
   close(): Promise<void>;
 }
 
+export interface SourceOptions {
+  /** A file or folder inside a folder source that is left out, such as an earlier result. */
+  readonly exclude?: string;
+}
+
 /**
  * Opens a folder, a `.zip`, or an `…-idx3-ubyte[.gz]` file (or a folder that holds such a file instead of images).
  *
  * @throws UserError if there is nothing at `path`, it is of another kind, or it holds no images
  */
-export async function openSource(path: string): Promise<ImageSource> {
-  const source = await openAnySource(path);
+export async function openSource(path: string, options: SourceOptions = {}): Promise<ImageSource> {
+  const source = await openAnySource(path, options);
   if (source.names.length > 0) return source;
   await source.close();
   const first = source.skipped[0];
@@ -56,7 +61,7 @@ export async function openSource(path: string): Promise<ImageSource> {
   );
 }
 
-async function openAnySource(path: string): Promise<ImageSource> {
+async function openAnySource(path: string, { exclude }: SourceOptions): Promise<ImageSource> {
   let info: Awaited<ReturnType<typeof stat>>;
   try {
     info = await stat(path);
@@ -72,7 +77,7 @@ async function openAnySource(path: string): Promise<ImageSource> {
     });
   }
   if (info.isDirectory()) {
-    const folder = await openFolder(path);
+    const folder = await openFolder(path, exclude);
     if (folder.names.length > 0) return folder;
     for (const name of ['train-images-idx3-ubyte.gz', 'train-images-idx3-ubyte']) {
       const idx = join(path, name);
@@ -92,4 +97,18 @@ async function openAnySource(path: string): Promise<ImageSource> {
     'DATA_KIND',
     `${basename(path)} is neither a folder nor a .zip nor an idx3-ubyte file; give the folder that holds the images`,
   );
+}
+
+/** The first file that cannot be used, where the user wants to be stopped by it. */
+export function strictError(path: string, file: string, reason: string): UserError {
+  return new UserError(
+    'DATA_UNUSABLE',
+    `${file} in ${path}: ${reason}; remove or mend it, or leave out --strict`,
+  );
+}
+
+/** No image is left. */
+export function nothingUsable(path: string, skipped: readonly SkippedFile[]): UserError {
+  const example = skipped[0] ? ` (such as ${skipped[0].file}: ${skipped[0].reason})` : '';
+  return new UserError('DATA_EMPTY', `None of the images in ${path} can be used${example}; check the files`);
 }

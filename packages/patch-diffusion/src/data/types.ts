@@ -15,6 +15,8 @@ export interface ImageReport {
   /** Images in use (mirrored copies are not counted). */
   used: number;
   skipped: SkippedFile[];
+  /** How many were skipped, where `skipped` does not list all. */
+  skippedCount?: number;
 }
 
 /** Where to cut each image of a batch. Positions are counted in the image as it is delivered (after mirroring). */
@@ -70,7 +72,7 @@ export interface DataSet {
    * @returns images: uint8 [N, C, P, P]; latents: means and standard deviations of the codes, float32 [2, N, C, P, P]
    */
   gather(indices: ArrayLike<number>, crop: Crop): Uint8Array | Float32Array;
-  /** Labels of the items, one-hot for classes: float32 [N, labelDim]. */
+  /** Labels of the items, which must be {@link ready}; one-hot for classes: float32 [N, labelDim]. */
   labels(indices: ArrayLike<number>): Float32Array;
   /** Stops what is under way and closes the file. */
   close(): Promise<void>;

@@ -7,10 +7,10 @@ import { basename, dirname, join } from 'node:path';
 import type { Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import { writeSafetensors } from '@patch-diffusion/torch';
+import { datasetName } from '../data/names.js';
 import type { PrecondSpec } from '../diffusion/preconditioning.js';
 import { UserError } from '../errors.js';
 import { METADATA_KEY } from '../tensor-file.js';
-import { datasetName } from '../training/run-folder.js';
 import { type SnapshotInfo, writeSnapshot } from '../training/snapshot.js';
 import {
   loadOfficial,

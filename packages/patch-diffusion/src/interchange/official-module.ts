@@ -2,9 +2,12 @@
 import { UserError } from '../errors.js';
 import { ModuleRecord, TensorRef } from './torch-file/index.js';
 
-/** Modules deeper than this, or more tensors, are not of these networks; a memo can also make them circular. */
+/**
+ * Deeper trees, or ones with more modules and tensors, are not of these networks. A memo can make them circular, and
+ * trees that take for ever to walk out of few bytes: every visit counts, also the second one of the same module.
+ */
 const MAX_DEPTH = 16;
-const MAX_TENSORS = 20_000;
+const MAX_VISITS = 50_000;
 
 /** One tensor of a module. */
 export interface NamedTensor {
@@ -16,7 +19,12 @@ export interface NamedTensor {
 /** Parameters and buffers in state-dict order, under PyTorch's dotted names. @throws UserError for a broken tree */
 export function namedTensors(root: ModuleRecord, file: string): NamedTensor[] {
   const found: NamedTensor[] = [];
+  let visits = 0;
+  const visit = () => {
+    if (++visits > MAX_VISITS) throw broken(file, 'it has more modules than any of these networks');
+  };
   const walk = (module: unknown, prefix: string, depth: number): void => {
+    visit();
     if (!(module instanceof ModuleRecord) || depth > MAX_DEPTH)
       throw broken(file, `${prefix || 'the network'} is no module`);
     for (const [field, isParameter] of [
@@ -24,15 +32,17 @@ export function namedTensors(root: ModuleRecord, file: string): NamedTensor[] {
       ['_buffers', false],
     ] as const) {
       for (const [name, tensor] of mapOf(module.state.get(field))) {
+        visit();
         if (tensor === null) continue;
-        if (typeof name !== 'string' || !(tensor instanceof TensorRef) || found.length >= MAX_TENSORS) {
+        if (typeof name !== 'string' || !(tensor instanceof TensorRef)) {
           throw broken(file, `${prefix}${String(name)} is no tensor`);
         }
         found.push({ name: prefix + name, tensor, isParameter });
       }
     }
     for (const [name, child] of mapOf(module.state.get('_modules'))) {
-      if (child !== null) walk(child, `${prefix}${String(name)}.`, depth + 1);
+      if (child === null) visit();
+      else walk(child, `${prefix}${String(name)}.`, depth + 1);
     }
   };
   walk(root, '', 0);

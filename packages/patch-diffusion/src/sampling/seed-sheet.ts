@@ -3,6 +3,8 @@ import { labelledSheetPng, type SheetRow, type SheetShape } from '../training/sh
 
 /** Side of an image on a sheet, about: small images are enlarged so far that one can see them. */
 const IMAGE_PX = 128;
+/** Width of a sheet, about, up to which images are enlarged. */
+const SHEET_PX = 4096;
 
 /**
  * @param pixels uint8 [N, C, H, W]
@@ -26,7 +28,8 @@ export function seedSheetPng(
       shape: [inRow.length, channels, height, width],
     };
   });
-  return labelledSheetPng(rows, Math.max(1, Math.floor(IMAGE_PX / Math.max(height, width))));
+  const side = Math.min(IMAGE_PX, SHEET_PX / columns);
+  return labelledSheetPng(rows, Math.max(1, Math.floor(side / Math.max(height, width))));
 }
 
 /** `class 3 (cats), 18 steps`. */

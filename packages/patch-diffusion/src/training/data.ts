@@ -3,19 +3,66 @@ import { toExtent } from '../config/resolve.js';
 import type { TrainOptions } from '../config/train-options.js';
 import { isLatentPath, openLatents } from '../data/latents.js';
 import { openImages } from '../data/open-images.js';
-import type { DataSet, Progress } from '../data/types.js';
+import type { DataSet, Progress, SkippedFile } from '../data/types.js';
 import { UserError } from '../errors.js';
 import { extentName } from '../patches/extent.js';
 import { programName } from '../program-name.js';
+import type { TrainEventListener } from './events.js';
+
+/** Skipped files that are named; the rest is counted. */
+const SKIPPED_SHOWN = 10;
 
 /**
- * Opens the data of a run as its options say.
+ * Opens the data of a run as its options say, and warns of files that are not used: of those found now in one line,
+ * of those found while training each at its time.
  *
  * @throws UserError when there is no usable data, or it is not of the kind that the options name
  */
 export async function openTrainingData(
   options: TrainOptions,
-  listeners: { readonly signal?: AbortSignal | undefined; readonly onProgress?: Progress } = {},
+  context: { readonly signal?: AbortSignal | undefined; readonly emit?: TrainEventListener } = {},
+): Promise<DataSet> {
+  const warn = (message: string) => context.emit?.({ type: 'warning', code: 'SKIPPED', message });
+  const set = await open(options, {
+    ...(context.signal ? { signal: context.signal } : {}),
+    onProgress: (done, total, phase) => context.emit?.({ type: 'data', phase, done, total }),
+    onSkip: skipWarnings(options.data, warn),
+  });
+  const { skipped, skippedCount = skipped.length } = set.report;
+  if (skippedCount > 0) {
+    const shown = skipped.slice(0, SKIPPED_SHOWN).map(({ file, reason }) => `${file} (${reason})`);
+    const more = skippedCount - shown.length;
+    warn(
+      `skipped ${skippedCount} files: ${shown.join(', ')}${more > 0 ? `, and ${more} more${listsAll(set)}` : ''}`,
+    );
+  }
+  return set;
+}
+
+/** Where all skipped files can be seen; of latents, only the file that was made of them knows some. */
+function listsAll({ path, latents }: DataSet): string {
+  return latents ? '' : `; \`${programName()} info ${path} --verify\` lists all`;
+}
+
+/** Names the first files that another image takes the place of; then says once that there are more. */
+function skipWarnings(path: string, warn: (message: string) => void): (skipped: SkippedFile) => void {
+  let count = 0;
+  return ({ file, reason }) => {
+    count++;
+    if (count <= SKIPPED_SHOWN) warn(`${file} (${reason}) cannot be used; the next image takes its place`);
+    else if (count === SKIPPED_SHOWN + 1) {
+      warn(`more images cannot be used; \`${programName()} info ${path} --verify\` lists all`);
+    }
+  };
+}
+
+async function open(
+  options: TrainOptions,
+  listeners: {
+    readonly signal?: AbortSignal;
+    readonly onProgress: Progress;
+    readonly onSkip: (skipped: SkippedFile) => void;
+  },
 ): Promise<DataSet> {
   const { data, seed } = options;
   const common = {
@@ -47,8 +94,7 @@ export async function openTrainingData(
     ...(options.resolution === null ? {} : { resolution: options.resolution }),
     ...(options.channels === null ? {} : { channels: options.channels }),
     strict: options.strict,
-    ...(listeners.signal ? { signal: listeners.signal } : {}),
-    ...(listeners.onProgress ? { onProgress: listeners.onProgress } : {}),
+    ...listeners,
   });
 }
 

@@ -46,10 +46,7 @@ export async function train(options: TrainOptions, context: TrainContext = {}): 
   return withMemoryGuard(MEMORY_REMEDY, async () => {
     const earlier = await claimEarlierRun(options);
     try {
-      const images = await openTrainingData(options, {
-        signal: context.signal,
-        onProgress: (done, total, phase) => emit({ type: 'data', phase, done, total }),
-      });
+      const images = await openTrainingData(options, { signal: context.signal, emit });
       try {
         const session = await openSession(options, images, { earlier, signal: context.signal, emit });
         return await runSession(session, context, emit);

@@ -14,7 +14,6 @@ import { createDenoiser } from '../diffusion/preconditioning.js';
 import { UserError } from '../errors.js';
 import { guarded } from '../file-error.js';
 import { restoreImported } from '../interchange/imported-state.js';
-import { programName } from '../program-name.js';
 import { version } from '../version.js';
 import { type LoopCounters, type Resumable, readTrainingState } from './checkpoint.js';
 import { copyWeights } from './ema.js';
@@ -107,7 +106,6 @@ export async function openSession(
   };
   const parts = { options, images, folder, resumable, heldOut, rounds, step, decoder };
   const session = new Session({ ...parts, totalNimg: totalNimg(options) });
-  warnAboutSkipped(images, emit);
   const { name, path, length, channels, height, width, labelDim } = images;
   emit({
     type: 'start',
@@ -170,19 +168,4 @@ async function resumeImported(
   if (!unused.length) return;
   const message = `${file}: ${unused.join(', ')} not used without augmentation`;
   emit({ type: 'warning', code: 'UNUSED_TENSORS', message });
-}
-
-/** How many skipped files a warning names. */
-const SKIPPED_SHOWN = 10;
-
-function warnAboutSkipped({ report: { skipped }, path }: DataSet, emit: TrainEventListener): void {
-  if (!skipped.length) return;
-  const shown = skipped.slice(0, SKIPPED_SHOWN).map(({ file, reason }) => `${file} (${reason})`);
-  const more = skipped.length - shown.length;
-  const rest = more > 0 ? `, and ${more} more; \`${programName()} info ${path} --verify\` lists all` : '';
-  emit({
-    type: 'warning',
-    code: 'SKIPPED',
-    message: `skipped ${skipped.length} files: ${shown.join(', ')}${rest}`,
-  });
 }

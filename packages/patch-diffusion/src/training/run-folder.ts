@@ -16,9 +16,10 @@
 import type { FileHandle } from 'node:fs/promises';
 import { mkdir, open, readdir, readFile, stat, truncate } from 'node:fs/promises';
 import { hostname } from 'node:os';
-import { basename, dirname, join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { removeLeftovers, writeFileAtomic } from '@patch-diffusion/torch/atomic-file';
 import type { TrainOptions } from '../config/train-options.js';
+import { datasetName } from '../data/names.js';
 import { UserError } from '../errors.js';
 import { guarded } from '../file-error.js';
 import { RunLock } from './run-lock.js';
@@ -29,11 +30,10 @@ import { setAside } from './superseded.js';
 const HEARTBEAT_SEC = 15;
 const FOLDERS = ['samples', 'snapshots', 'state'] as const;
 
-/** Base name of the data path without extension, fit for a folder name. */
-export function datasetName(data: string): string {
-  const name = basename(resolve(data)).replace(/\.(zip|tar|tgz|tar\.gz|safetensors)$/i, '');
+/** Any text as a part of a folder's name. */
+export function folderName(text: string): string {
   return (
-    name
+    text
       .replace(/[^\p{L}\p{N}._-]+/gu, '-')
       .replace(/^[-.]+|-+$/g, '')
       .slice(0, 80) || 'data'
@@ -82,7 +82,8 @@ export class RunFolder {
           return RunFolder.#start(out, init, lock);
         });
       }
-      const suffix = `${datasetName(config.data)}${config.desc === null ? '' : `-${datasetName(config.desc)}`}`;
+      const parts = [datasetName(config.data), ...(config.desc === null ? [] : [config.desc])];
+      const suffix = parts.map(folderName).join('-');
       for (;;) {
         const ids = (await readdir(out)).map((name) => Number(/^(\d+)/.exec(name)?.[1] ?? -1));
         const id = Math.max(-1, ...ids) + 1;

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { fieldInfo } from '../../src/config/fields.js';
 import { generateFields } from '../../src/config/generate-options.js';
-import { prepareFields } from '../../src/config/prepare-fields.js';
+import { prepareFields } from '../../src/config/prepare-options.js';
 import { presetNames, presets } from '../../src/config/presets.js';
 import { foldName, kebab, nameTable, parseIntList, readValues } from '../../src/config/read-values.js';
 import { trainFields } from '../../src/config/train-options.js';

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { CachedImages, forEachConcurrently } from '../../src/data/cached-images.js';
+import { CachedImages } from '../../src/data/cached-images.js';
+import { forEachConcurrently } from '../../src/data/concurrency.js';
 import { holdOut } from '../../src/data/views.js';
 
 const value = (image: number, c: number, y: number, x: number) =>
@@ -144,6 +145,33 @@ describe('CachedImages', () => {
     );
     expect(ids.size).toBe(10);
     expect(() => holdOut(set, 10, 0)).toThrow(RangeError);
+  });
+});
+
+describe('images that cannot be loaded', () => {
+  it('have no substitute when it is the disk that fails', async () => {
+    const reported: number[] = [];
+    const set = new CachedImages({
+      name: 'test',
+      path: 'test',
+      count: 2,
+      channels: 1,
+      height: 1,
+      width: 1,
+      xflip: false,
+      labels: null,
+      report: { used: 2, skipped: [] },
+      entries: [0, 1],
+      load: async (entry) => {
+        if (entry === 0) throw new Error('EIO');
+        return { data: new Uint8Array(1), width: 1, height: 1, channels: 1 };
+      },
+      onUnusable: (entry) => reported.push(entry),
+      release: async () => {},
+    });
+    await expect(set.ready([0])).rejects.toThrow('EIO');
+    expect(reported).toEqual([]);
+    await set.close();
   });
 });
 

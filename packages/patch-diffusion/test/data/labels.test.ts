@@ -35,9 +35,17 @@ describe('dataset.json', () => {
     );
   });
 
+  it('may begin with a byte-order mark', () => {
+    expect(parseDatasetJson('\uFEFF{"labels": [["a.png", 1]]}', 'x')!.labels.get('a.png')).toBe(1);
+  });
+
+  it('is not made up from the folders of a prepared dataset', () => {
+    const names = [0, 1000, 2000].map(preparedName);
+    expect(resolveLabels({ path: 'x', names, datasetJson: null, classes: null })).toBeNull();
+  });
+
   it('matches names however their accents are composed', () => {
     const source = {
-      kind: 'folder' as const,
       path: 'x',
       names: ['e\u0301.png'],
       datasetJson: '{"labels": [["é.png", 3]], "classes": ["a", "b", "c", "d", "e"]}',
@@ -64,7 +72,12 @@ describe('names', () => {
   });
 
   it('knows images by their extension', () => {
-    expect(['a.JPG', 'b/c.tiff', 'x.y.png'].map(classifyName)).toEqual(['image', 'image', 'image']);
+    for (const name of ['a.JPG', 'b/c.tiff', 'x.y.png', 'saved.jfif', 'old.jpe']) {
+      expect(classifyName(name)).toBe('image');
+    }
+    for (const name of ['a.apng', 'a.ppm', 'a.pgm', 'a.ico', 'a.bmp']) {
+      expect(classifyName(name)).toMatchObject({ reason: expect.stringContaining('is not supported') });
+    }
     expect(['png', 'a.txt', '.x/a.png', '__MACOSX/a.png', 'a.'].map(classifyName)).toEqual([
       null,
       null,

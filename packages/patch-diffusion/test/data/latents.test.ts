@@ -1,5 +1,5 @@
 /** Files of latents: what `prepare --latents` writes is what training reads. */
-import { readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as torch from '@patch-diffusion/torch';
 import { SafetensorsFile } from '@patch-diffusion/torch';
@@ -106,6 +106,22 @@ describe('prepare --latents', () => {
     });
     expect([...set.labels([0, 1, COUNT + 1])]).toEqual([1, 0, 1, 0, 1, 0]);
     expect([...set.labels([COUNT - 1])]).toEqual([0, 1]);
+    await set.close();
+  });
+
+  it('counts what it left out, and lists what its header has room for', async () => {
+    const photos = join(dir, 'long-names');
+    await cp(source, photos, { recursive: true });
+    const long = 'ü'.repeat(110);
+    const names = range(30).map((i) => `class-0/${long}/${long}${10 + i}.png`);
+    await mkdir(join(photos, 'class-0', long));
+    for (const name of names) await writeFile(join(photos, name), 'no image');
+    await encode('skipped.safetensors', { source: photos });
+    const set = await openLatents(join(dir, 'skipped.safetensors'));
+    const { skipped, skippedCount } = set.report;
+    expect([set.length, skippedCount, skipped[0]!.file]).toEqual([COUNT, 30, names[0]]);
+    expect(skipped.length).toBeGreaterThan(10);
+    expect(skipped.length).toBeLessThan(20);
     await set.close();
   });
 

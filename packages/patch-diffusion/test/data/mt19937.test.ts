@@ -23,13 +23,14 @@ describe('Mt19937', () => {
     expect(new Mt19937(4294967295).nextUint32()).toBe(419326371);
   });
 
-  it('goes on exactly from a saved state, also through JSON', () => {
+  it('goes on exactly from a saved state', () => {
     fc.assert(
       fc.property(fc.nat(0xffffffff), fc.nat(2000), (seed, draws) => {
         const rng = new Mt19937(seed);
         for (let i = 0; i < draws; i++) rng.nextUint32();
-        const copy = Mt19937.fromJSON(JSON.parse(JSON.stringify(rng)));
         const { state } = rng;
+        const copy = new Mt19937(0);
+        copy.state = state;
         const expected = Array.from({ length: 700 }, () => rng.nextUint32());
         expect(Array.from({ length: 700 }, () => copy.nextUint32())).toEqual(expected);
         rng.state = state;
@@ -58,6 +59,8 @@ describe('Mt19937', () => {
     expect(() => new Mt19937(1.5)).toThrow(RangeError);
     expect(() => new Mt19937(0).randint(3, 3)).toThrow(RangeError);
     expect(() => new Mt19937(0).choice(2, [0.5, 0.4])).toThrow(/sum to 1/);
-    expect(() => Mt19937.fromJSON({ algorithm: 'MT19937', key: [1, 2], position: 0 })).toThrow(RangeError);
+    expect(() => {
+      new Mt19937(0).state = { key: Uint32Array.of(1, 2), position: 0 };
+    }).toThrow(RangeError);
   });
 });

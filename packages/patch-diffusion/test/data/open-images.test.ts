@@ -4,13 +4,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import yazl from 'yazl';
 import { datasetInfo } from '../../src/data/dataset-info.js';
 import { openImages } from '../../src/data/open-images.js';
 import { prepare } from '../../src/data/prepare.js';
-import type { DataSet } from '../../src/data/types.js';
+import type { DataSet, SkippedFile } from '../../src/data/types.js';
 import { holdOut } from '../../src/data/views.js';
 import { available, dataDir } from '../helpers/shared.js';
+import { zipBytes } from '../helpers/zip.js';
 
 let scratch: string;
 beforeAll(async () => {
@@ -32,6 +32,36 @@ async function whole(set: DataSet, indices = range(set.length)): Promise<Uint8Ar
 const flat = (width: number, height: number, background: string) =>
   sharp({ create: { width, height, channels: 3, background } });
 
+/** A TIFF of one grey pixel, a quarter as bright as can be. @param format 1 unsigned, 2 signed, 3 floating-point */
+function greyTiff(bits: number, format: number): Buffer {
+  const fields: [tag: number, value: number][] = [
+    [256, 1], // width
+    [257, 1], // height
+    [258, bits],
+    [259, 1], // not compressed
+    [262, 1], // black is zero
+    [273, 8], // offset of the pixel
+    [277, 1], // samples per pixel
+    [278, 1], // rows
+    [279, bits / 8], // bytes
+    [339, format],
+  ];
+  const file = Buffer.alloc(16 + 2 + fields.length * 12 + 4);
+  file.write('II*\0', 'latin1');
+  file.writeUInt32LE(16, 4);
+  if (format === 3) file.writeFloatLE(0.25, 8);
+  else file[8 + bits / 8 - 1] = 0x40;
+  file.writeUInt16LE(fields.length, 16);
+  for (const [i, [tag, value]] of fields.entries()) {
+    const at = 18 + i * 12;
+    file.writeUInt16LE(tag, at);
+    file.writeUInt16LE(3, at + 2);
+    file.writeUInt32LE(1, at + 4);
+    file.writeUInt32LE(value, at + 8);
+  }
+  return file;
+}
+
 async function folderOf(name: string, files: Record<string, [number, number, string]>): Promise<string> {
   const folder = join(scratch, name);
   for (const [file, [width, height, colour]] of Object.entries(files)) {
@@ -43,12 +73,7 @@ async function folderOf(name: string, files: Record<string, [number, number, str
 }
 
 async function zipOf(path: string, files: Record<string, Buffer>, compress: boolean): Promise<string> {
-  const zip = new yazl.ZipFile();
-  for (const [name, data] of Object.entries(files)) zip.addBuffer(data, name, { compress });
-  zip.end();
-  const chunks: Buffer[] = [];
-  for await (const chunk of zip.outputStream) chunks.push(chunk as Buffer);
-  await writeFile(path, Buffer.concat(chunks));
+  await writeFile(path, zipBytes(files, compress));
   return path;
 }
 
@@ -140,6 +165,46 @@ describe('openImages on folders', () => {
     expect([set.channels, [...(await whole(set))]]).toEqual([1, [0, 0x58, 0x58, 255]]);
   });
 
+  it.each([
+    [8, 1, null],
+    [16, 1, null],
+    [32, 1, '32-bit'],
+    [16, 2, 'signed 16-bit'],
+    [32, 3, '32-bit'],
+  ])('TIFF samples of %i bits, format %i: %s', async (bits, format, refused) => {
+    const folder = join(scratch, `tiff-${bits}-${format}`);
+    await mkdir(folder);
+    await writeFile(join(folder, 'x.tif'), greyTiff(bits, format));
+    if (refused === null) {
+      const set = await openImages(folder);
+      expect([set.channels, [...(await whole(set))]]).toEqual([1, [0x40]]);
+    } else {
+      const reason = `x.tif: has ${refused} samples; convert it to 8 or 16 bits`;
+      await expect(openImages(folder)).rejects.toThrow(reason);
+      await expect(prepare({ source: folder, out: `${folder}.zip`, resolution: 8 })).rejects.toThrow(reason);
+    }
+  });
+
+  it('converts CMYK, palettes and animations to the colours that they show', async () => {
+    const folder = join(scratch, 'colours');
+    await mkdir(folder);
+    const frames = [flat(4, 4, 'blue'), flat(4, 4, 'red')].map((frame) => frame.png().toBuffer());
+    await sharp(await Promise.all(frames), { join: { animated: true } }).toFile(join(folder, '1.gif'));
+    await flat(4, 4, 'red').toColourspace('cmyk').jpeg({ quality: 100 }).toFile(join(folder, '2.jpg'));
+    await flat(4, 4, 'lime').png({ palette: true }).toFile(join(folder, '3.png'));
+    const kinds = await Promise.all(
+      ['1.gif', '2.jpg', '3.png'].map((name) => sharp(join(folder, name)).metadata()),
+    );
+    expect([kinds[0]!.pages, kinds[1]!.space, kinds[2]!.isPalette]).toEqual([2, 'cmyk', true]);
+    const pixels = await whole(await openImages(folder));
+    const colours = range(3).map((i) => [0, 1, 2].map((c) => pixels[i * 48 + c * 16]!));
+    expect(colours[0]).toEqual([0, 0, 255]);
+    // Through the CMYK profile a pure red comes back a little duller.
+    expect(colours[1]![0]).toBeGreaterThan(200);
+    expect(Math.max(...colours[1]!.slice(1))).toBeLessThan(60);
+    expect(colours[2]).toEqual([0, 255, 0]);
+  });
+
   it('ends in spite of circular links, and follows honest ones once', async () => {
     const folder = await folderOf('links', { 'a/1.png': [4, 4, 'red'] });
     await symlink('..', join(folder, 'a/up'));
@@ -158,6 +223,15 @@ describe('openImages on folders', () => {
     expect(spawnSync('mkfifo', [join(folder, 'pipe.png')]).status).toBe(0);
     const set = await openImages(folder);
     expect(set.report.skipped).toEqual([{ file: 'pipe.png', reason: 'not a regular file' }]);
+  });
+
+  it.skipIf(process.platform !== 'linux')('skips files whose names are not UTF-8, and says so', async () => {
+    const folder = await folderOf('latin1', { '1.png': [4, 4, 'red'] });
+    await copyFile(join(folder, '1.png'), Buffer.from(`${folder}/caf\xe9.png`, 'latin1'));
+    const set = await openImages(folder);
+    expect(set.report.skipped).toEqual([
+      { file: 'caf\uFFFD.png', reason: 'its name is not valid UTF-8; rename it' },
+    ]);
   });
 
   it.skipIf(process.getuid?.() === 0)('skips files without permission', async () => {
@@ -233,20 +307,108 @@ describe('openImages on zips', () => {
     await expect(openImages(path, { strict: true })).rejects.toMatchObject({ code: 'DATA_UNUSABLE' });
   });
 
-  it('finds damage in prepared zips and names the image', async () => {
-    const source = await folderOf('to-damage', { '1.png': [8, 8, 'red'], '2.png': [8, 8, 'blue'] });
-    const path = join(scratch, 'damaged.zip');
+  it('labels by top folders, as in a folder', async () => {
+    const png = await flat(4, 4, 'red').png().toBuffer();
+    const classes = await zipOf(join(scratch, 'c.zip'), { 'dog/2.png': png, 'cat/1.png': png }, true);
+    const set = await openImages(classes);
+    expect([set.classNames, [...set.labels([0, 1])]]).toEqual([
+      ['cat', 'dog'],
+      [1, 0, 0, 1],
+    ]);
+    const loose = await zipOf(join(scratch, 'c2.zip'), { 'dog/2.png': png, '1.png': png }, true);
+    expect((await openImages(loose)).labelDim).toBe(0);
+  });
+
+  it('reads a prepared dataset that was zipped with its folder', async () => {
+    const png = await flat(4, 4, 'red').png().toBuffer();
+    const dataset = {
+      'photos-64/00000/img00000000.png': png,
+      'photos-64/00000/img00000001.png': png,
+      'photos-64/dataset.json': Buffer.from(
+        '{"labels": [["00000/img00000000.png", 0], ["00000/img00000001.png", 1]]}',
+      ),
+    };
+    const more = { '__MACOSX/photos-64/._dataset.json': Buffer.from('x'), ...dataset };
+    const path = await zipOf(join(scratch, 'rezipped.zip'), more, true);
+    expect(await datasetInfo(path)).toMatchObject({ isPrepared: true, count: 2, labels: { dim: 2 } });
+    const other = { ...more, 'notes.txt': Buffer.from('x') };
+    expect(await datasetInfo(await zipOf(path, other, true))).toMatchObject({ isPrepared: false });
+  });
+
+  /** A prepared zip of one-coloured images, each a class of its own, some of them damaged. */
+  async function damagedZip(name: string, colours: readonly string[], damaged: readonly number[]) {
+    const files = colours.map((colour, i) => [`${i}/x.png`, [8, 8, colour]] as const);
+    const source = await folderOf(`source-of-${name}`, Object.fromEntries(files) as never);
+    const path = join(scratch, `${name}.zip`);
     await prepare({ source, out: path });
     const bytes = await readFile(path);
-    const second = bytes.indexOf('00000/img00000001.png');
-    bytes[second + 120]! ^= 0xff;
+    for (const i of damaged) bytes[bytes.indexOf(`00000/img0000000${i}.png`) + 150]! ^= 0xff;
     await writeFile(path, bytes);
-    const set = await openImages(path);
-    await set.ready([0]);
-    await expect(set.ready([0, 1])).rejects.toThrow(/img00000001\.png in .*wrong checksum.*prepare/);
+    return path;
+  }
+
+  it('puts the next usable image, with its label, in the place of a damaged one', async () => {
+    const path = await damagedZip('substitutes', ['red', 'lime', 'blue', 'white'], [0, 2, 3]);
+    const open = async () => {
+      const found: SkippedFile[] = [];
+      const set = await openImages(path, { onSkip: (skipped) => found.push(skipped) });
+      return { set, found };
+    };
+    const { set, found } = await open();
+    const pixels = await whole(set);
+    expect(set.length).toBe(4);
+    expect(range(4).map((i) => [0, 1, 2].map((c) => pixels[i * 192 + c * 64]))).toEqual(
+      Array(4).fill([0, 255, 0]),
+    );
+    expect([...set.labels(range(4))]).toEqual(range(4).flatMap(() => [0, 1, 0, 0]));
+    const files = [0, 2, 3].map((i) => `00000/img0000000${i}.png`);
+    expect(found.map(({ file }) => file).sort()).toEqual(files);
+    expect(found[0]!.reason).toMatch(/wrong checksum/);
+    expect(set.report).toEqual({ used: 1, skipped: found });
     await set.close();
+    // The same in any order: what a slot holds depends on the files alone.
+    const again = (await open()).set;
+    for (const i of [3, 0, 2, 1]) await again.ready([i]);
+    expect(await whole(again)).toEqual(pixels);
+    expect(again.labels(range(4))).toEqual(set.labels(range(4)));
+    await again.close();
+  });
+
+  it('stops at a damaged image when strict, even at one that the background finds', async () => {
+    const path = await damagedZip('strict', ['red', 'lime', 'blue'], [2]);
+    const set = await openImages(path, { strict: true });
+    await expect(
+      (async () => {
+        for (;;) {
+          await set.ready([0]);
+          await new Promise(setImmediate);
+        }
+      })(),
+    ).rejects.toThrow(/img00000002\.png in .*wrong checksum.*--strict/);
+    await expect(set.ready([2])).rejects.toMatchObject({ code: 'DATA_UNUSABLE' });
+    await set.close();
+  });
+
+  it('gives up when no image is left, and when the archive is cut off', async () => {
+    const path = await damagedZip('hopeless', ['red', 'lime'], [0, 1]);
+    await expect(openImages(path)).rejects.toMatchObject({ code: 'DATA_EMPTY' });
+    const out = join(scratch, 'hopeless-again.zip');
+    await expect(prepare({ source: path, out })).rejects.toMatchObject({ code: 'DATA_EMPTY' });
+    const bytes = await readFile(path);
     await writeFile(path, bytes.subarray(0, bytes.length >> 1));
     await expect(openImages(path)).rejects.toMatchObject({ code: 'DATA_ZIP' });
+  });
+
+  it('prepares and describes a set whose first image is damaged', async () => {
+    const path = await damagedZip('first', ['red', 'lime', 'blue'], [0]);
+    const info = await datasetInfo(path);
+    expect([info.count, info.sizes, info.skipped.length]).toEqual([
+      2,
+      [{ width: 8, height: 8, count: 2 }],
+      1,
+    ]);
+    const report = await prepare({ source: path, out: join(scratch, 'first-again.zip') });
+    expect([report.used, report.skipped.length]).toEqual([2, 1]);
   });
 
   it('checks labels', async () => {
@@ -313,10 +475,6 @@ describe.skipIf(!available(dataDir))('openImages on real data', () => {
       ],
     });
     expect([set.length, set.channels]).toEqual([8, 3]);
-    const pixels = await whole(set);
-    const mean = (i: number) =>
-      pixels.subarray(i * 12288, (i + 1) * 12288).reduce((a, b) => a + b, 0) / 12288;
-    for (const i of range(8)) expect(mean(i)).toBeGreaterThan(5);
     await expect(openImages(broken, { resolution: 64, strict: true })).rejects.toMatchObject({
       code: 'DATA_UNUSABLE',
     });
@@ -324,11 +482,12 @@ describe.skipIf(!available(dataDir))('openImages on real data', () => {
   });
 
   it('opens a prepared zip at once and goes on decoding in the background', async () => {
-    const start = performance.now();
     const set = await openImages(join(dataDir, 'cats-64x64.zip'));
     await set.ready(range(64).map((i) => (i * 77) % 5000));
-    // 0.3 s on two idle cores; the bound only catches a reader that decodes everything first.
-    expect(performance.now() - start).toBeLessThan(5000);
+    const { loaded } = set as unknown as { loaded: Uint8Array };
+    const inMemory = loaded.reduce((a, b) => a + b);
+    expect(inMemory).toBeGreaterThanOrEqual(64);
+    expect(inMemory).toBeLessThan(500);
     expect([set.length, set.channels, set.height, set.width, set.labelDim]).toEqual([5000, 3, 64, 64, 0]);
     await set.close();
   });

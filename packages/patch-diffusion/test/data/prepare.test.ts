@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { resolvePrepareOptions } from '../../src/config/prepare-options.js';
 import { openImages } from '../../src/data/open-images.js';
 import { prepare } from '../../src/data/prepare.js';
 import { openSource } from '../../src/data/source.js';
@@ -126,6 +127,29 @@ describe('prepare', () => {
     await prepare({ source, out: dataset, force: true });
   });
 
+  it('finds that the output exists before it looks at anything', async () => {
+    const source = join(scratch, 'no-such-source');
+    const out = join(scratch, 'exists.zip');
+    await writeFile(out, 'precious');
+    await expect(prepare({ source, out })).rejects.toMatchObject({ code: 'OUT_EXISTS' });
+    const latents = join(scratch, 'exists.safetensors');
+    await writeFile(latents, 'precious');
+    const options = { source, out: latents, latents: true, autoencoder: join(scratch, 'no-autoencoder') };
+    await expect(prepare(options)).rejects.toMatchObject({ code: 'OUT_EXISTS' });
+  });
+
+  it('leaves an output inside the source out of it', async () => {
+    const source = await makeFolder('inside', { 'x.png': [8, 8], 'y.png': [8, 8] });
+    const out = join(source, 'small');
+    for (let i = 0; i < 2; i++) {
+      const report = await prepare({ source, out, resolution: 4, force: true });
+      expect([report.used, report.labelDim]).toEqual([2, 0]);
+    }
+    await expect(prepare({ source: join(out, '00000'), out, force: true })).rejects.toThrow(
+      /holds the source/,
+    );
+  });
+
   it('leaves nothing behind when aborted or failing', async () => {
     const folder = join(scratch, 'abort');
     const source = await makeFolder(
@@ -167,13 +191,28 @@ describe('prepare', () => {
         () => 'none',
         (error: UserError) => `${error.code} ${error.exitCode}`,
       );
-    expect(await codes({ resolution: 0 })).toBe('PREPARE_OPTIONS 2');
-    expect(await codes({ resolutoin: 8 })).toBe('PREPARE_OPTIONS 2');
-    expect(await codes({ transform: 'stretch' })).toBe('PREPARE_OPTIONS 2');
+    expect(await codes({ resolution: 0 })).toBe('BAD_OPTION 2');
+    expect(await codes({ resolutoin: 8 })).toBe('UNKNOWN_OPTION 2');
+    expect(await codes({ transform: 'stretch' })).toBe('BAD_OPTION 2');
     expect(await codes({ transform: 'center-crop-wide', resolution: { width: 8, height: 16 } })).toBe(
-      'PREPARE_OPTIONS 2',
+      'BAD_OPTION 2',
     );
+    expect(await codes({ autoencoder: 'vae' })).toBe('BAD_OPTION 2');
+    expect(await codes({ latents: true, autoencoder: 'vae' })).toBe('BAD_OPTION 2'); // writes no zip
     expect(await codes({ labels: true })).toBe('DATA_NO_LABELS 1');
+  });
+
+  it('takes its options from a file, flags first', () => {
+    const file = { name: 'p.yaml', values: { source: 'a', out: 'b.zip', resolution: '96x64', strict: true } };
+    expect(resolvePrepareOptions({ file, flags: { strict: 'false', maxImages: '7' } })).toMatchObject({
+      source: 'a',
+      resolution: { width: 96, height: 64 },
+      strict: false,
+      maxImages: 7,
+    });
+    expect(() => resolvePrepareOptions({ file: { name: 'p.yaml', values: { latents: 'x' } } })).toThrow(
+      /"latents" in p\.yaml/,
+    );
   });
 
   it('drops labels that are incomplete, and says so', async () => {

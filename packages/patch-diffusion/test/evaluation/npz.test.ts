@@ -1,13 +1,11 @@
 /** NumPy's files, written by hand: what is read, and what is refused by name. */
-import { createWriteStream } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { pipeline } from 'node:stream/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
-import yazl from 'yazl';
 import { parseNpy, readNpz } from '../../src/evaluation/npz.js';
 import { readReferenceStatistics } from '../../src/evaluation/reference.js';
 import { temporaryFolder } from '../helpers/tiny-run.js';
+import { zipBytes } from '../helpers/zip.js';
 
 function npy(descr: string, fortran: boolean, shape: string, data: ArrayBufferView): Buffer {
   const header = `{'descr': '${descr}', 'fortran_order': ${fortran ? 'True' : 'False'}, 'shape': ${shape}, }\n`;
@@ -25,11 +23,9 @@ describe('npz', () => {
   });
 
   async function npz(name: string, arrays: Record<string, Buffer>): Promise<string> {
-    const zip = new yazl.ZipFile();
-    for (const [array, bytes] of Object.entries(arrays)) zip.addBuffer(bytes, `${array}.npy`);
-    zip.end();
     const path = join(dir, name);
-    await pipeline(zip.outputStream, createWriteStream(path));
+    const members = Object.entries(arrays).map(([array, bytes]) => [`${array}.npy`, bytes] as const);
+    await writeFile(path, zipBytes(Object.fromEntries(members)));
     return path;
   }
 

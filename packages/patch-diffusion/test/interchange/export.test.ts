@@ -14,7 +14,7 @@ import { officialFromPrecond, precondFromJson } from '../../src/interchange/offi
 import { FileSource } from '../../src/interchange/pickle/byte-source.js';
 import { readTorchFile, type TensorRef } from '../../src/interchange/torch-file/index.js';
 import { writeStateDict } from '../../src/interchange/torch-file/write.js';
-import { zipArchive } from '../../src/interchange/torch-file/zip-writer.js';
+import { zipArchive } from '../../src/zip-writer.js';
 
 const dir = mkdtempSync(join(tmpdir(), 'patch-diffusion-export-'));
 afterAll(() => rmSync(dir, { recursive: true, force: true }));

@@ -10,7 +10,7 @@ import { UserError } from '../../src/errors.js';
 import { readCheckpoint } from '../../src/interchange/official-checkpoint.js';
 import { MemorySource } from '../../src/interchange/pickle/byte-source.js';
 import { pickleStateDict } from '../../src/interchange/torch-file/pickle-writer.js';
-import { zipArchive } from '../../src/interchange/torch-file/zip-writer.js';
+import { zipArchive } from '../../src/zip-writer.js';
 import { goldenDir } from '../helpers/golden.js';
 import {
   Call,

@@ -7,11 +7,12 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
+import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as torch from '@patch-diffusion/torch';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -26,6 +27,8 @@ type Handler = (request: IncomingMessage, response: ServerResponse) => void;
 
 const body = Buffer.from(Array.from({ length: 300_000 }, (_, i) => (i * 7) % 251));
 const sha256 = createHash('sha256').update(body).digest('hex');
+/** As in the names of parts. */
+const host = hostname().replace(/[^\w.]+/g, '_');
 let handler: Handler;
 let requests: IncomingMessage[] = [];
 let hub: Server;
@@ -186,8 +189,11 @@ describe('downloads', () => {
     rmSync(folder, { recursive: true });
     mkdirSync(folder);
     // No process has this id: it is above every system's limit.
-    writeFileSync(join(folder, `${name}.part-999999999`), body.subarray(0, 200_000));
-    writeFileSync(join(folder, `${name}.part-999999999.json`), JSON.stringify({ etag: `"${sha256}"` }));
+    writeFileSync(join(folder, `${name}.part-${host}-999999999`), body.subarray(0, 200_000));
+    writeFileSync(
+      join(folder, `${name}.part-${host}-999999999.json`),
+      JSON.stringify({ etag: `"${sha256}"` }),
+    );
     const result = await fetched();
     expect(requests.at(-1)!.headers.range).toBe('bytes=200000-');
     expect(readFileSync(result.file).equals(body)).toBe(true);
@@ -200,8 +206,11 @@ describe('downloads', () => {
     const folder = join(cacheDir, 'downloads');
     const name = inCache().find((n) => !n.endsWith('.json'))!;
     rmSync(join(folder, `${name}.json`));
-    writeFileSync(join(folder, `${name}.part-999999999`), body);
-    writeFileSync(join(folder, `${name}.part-999999999.json`), JSON.stringify({ etag: `"${sha256}"` }));
+    writeFileSync(join(folder, `${name}.part-${host}-999999999`), body);
+    writeFileSync(
+      join(folder, `${name}.part-${host}-999999999.json`),
+      JSON.stringify({ etag: `"${sha256}"` }),
+    );
     expect((await fetched()).sha256).toBe(sha256);
   });
 
@@ -225,6 +234,75 @@ describe('downloads', () => {
     handler = serveFile(body);
     const results = await Promise.all([fetched(), fetched({}, url('/w/other.pkl'))]);
     for (const { file } of results) expect(readFileSync(file).equals(body)).toBe(true);
+  });
+
+  it('two at once of the same address transfer it once', async () => {
+    handler = serveFile(body);
+    const results = await Promise.all([fetched(), fetched()]);
+    for (const { file } of results) expect(readFileSync(file).equals(body)).toBe(true);
+    expect(results.map(({ fromCache }) => fromCache)).toEqual([false, true]);
+    expect(inCache()).toHaveLength(2);
+  });
+
+  it('leave alone what a process of another machine is fetching', async () => {
+    handler = serveFile(body);
+    await fetched();
+    const folder = join(cacheDir, 'downloads');
+    const name = inCache().find((n) => !n.endsWith('.json'))!;
+    rmSync(join(folder, `${name}.json`));
+    const part = join(folder, `${name}.part-elsewhere-1`);
+    writeFileSync(part, body.subarray(0, 1000));
+    writeFileSync(`${part}.json`, JSON.stringify({ etag: `"${sha256}"` }));
+    await fetched();
+    expect(requests.at(-1)!.headers.range).toBeUndefined();
+    expect(existsSync(part)).toBe(true);
+    // Long silent: it was left behind.
+    rmSync(join(folder, `${name}.json`));
+    utimesSync(part, new Date(0), new Date(0));
+    await fetched();
+    expect(requests.at(-1)!.headers.range).toBe('bytes=1000-');
+    expect(inCache()).toHaveLength(2);
+  });
+
+  it('may take longer than a connection may be silent', async () => {
+    handler = (_, response) => {
+      response.writeHead(200, { 'content-length': body.length });
+      let at = 0;
+      const timer = setInterval(() => {
+        response.write(body.subarray(at, at + 30_000));
+        at += 30_000;
+        if (at < body.length) return;
+        clearInterval(timer);
+        response.end();
+      }, 40);
+    };
+    const result = await fetched({ stallMs: 250 });
+    expect(result.sha256).toBe(sha256);
+    expect(requests).toHaveLength(1);
+  });
+
+  it('that fall silent go on in a new connection, as long as something arrives', async () => {
+    const etag = `"${sha256}"`;
+    handler = (request, response) => {
+      const start = Number(/\d+/.exec(request.headers.range ?? '')?.[0] ?? 0);
+      response.writeHead(start ? 206 : 200, {
+        etag,
+        'content-length': body.length - start,
+        'content-range': `bytes ${start}-${body.length - 1}/${body.length}`,
+      });
+      response.write(body.subarray(start, start + 40_000)); // and nothing more
+    };
+    const result = await fetched({ stallMs: 60 });
+    expect(result.sha256).toBe(sha256);
+    expect(requests.length).toBe(8); // more than the attempts that may fail in a row
+    rmSync(cacheDir, { recursive: true });
+    handler = () => {}; // no answer at all
+    await expect(fetched({ stallMs: 20 })).rejects.toThrow(/no data for 0\.02 s/);
+  });
+
+  it('may have any name', async () => {
+    handler = serveFile(body);
+    expect((await fetched({}, url('/w/100%.pkl'))).file).toMatch(/_100_\.pkl$/);
   });
 
   it('without a connection use the cache and say so', async () => {

@@ -2,11 +2,12 @@
 import { describe, expect, it } from 'vitest';
 import { UserError } from '../../src/errors.js';
 import { readCheckpoint } from '../../src/interchange/official-checkpoint.js';
+import { namedTensors } from '../../src/interchange/official-module.js';
 import { Budget } from '../../src/interchange/pickle/budget.js';
 import { type ByteSlice, MemorySource } from '../../src/interchange/pickle/byte-source.js';
 import { defineGlobal } from '../../src/interchange/pickle/names.js';
 import { type PickleHost, readPickle } from '../../src/interchange/pickle/pickle.js';
-import { readTorchFile, type TensorRef } from '../../src/interchange/torch-file/index.js';
+import { ModuleRecord, readTorchFile, type TensorRef } from '../../src/interchange/torch-file/index.js';
 import {
   bytes,
   Call,
@@ -295,6 +296,18 @@ describe('modules', () => {
       ...[pickle('_modules').subarray(2, -1), 'h', 1, 'u', 'u', 0x85, 'R', 'u.'],
     );
     await expect(read(cyclic)).rejects.toThrow(UserError);
+  });
+
+  it('gives up on modules that are their own children many times over', () => {
+    const twelveTo = (depth: number): ModuleRecord => {
+      const child = depth === 0 ? null : twelveTo(depth - 1);
+      const children = new Map(Array.from({ length: 12 }, (_, i) => [String(i), child]));
+      return new ModuleRecord('ModuleDict', new Map([['_modules', children]]));
+    };
+    expect(() => namedTensors(twelveTo(14), 'x.pkl')).toThrow(/x\.pkl is not a usable.*more modules than/);
+    const nothing = new Map(Array.from({ length: 60_000 }, (_, i) => [String(i), null]));
+    const wide = new ModuleRecord('Linear', new Map([['_parameters', nothing]]));
+    expect(() => namedTensors(wide, 'x.pkl')).toThrow(/more modules than/);
   });
 
   it('says what it cannot use', async () => {

@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { resolveTrainOptions } from '../../src/config/resolve.js';
 import type { TrainOptions } from '../../src/config/train-options.js';
-import { datasetName, RunFolder } from '../../src/training/run-folder.js';
+import { datasetName } from '../../src/data/names.js';
+import { folderName, RunFolder } from '../../src/training/run-folder.js';
 import { findResume, listRuns, newestSnapshot, newestState, readRunJson } from '../../src/training/runs.js';
 import { setAside } from '../../src/training/superseded.js';
 
@@ -84,10 +85,11 @@ describe('creating', () => {
     ['/a/b/Photos.zip', 'Photos'],
     ['/a/b/', 'b'],
     ['größe & co', 'größe-co'],
+    ['/a/train-images-idx3-ubyte.gz', 'train-images'],
     ['..hidden', 'hidden'],
     ['$$$', 'data'],
   ])('names %s %s', (path, name) => {
-    expect(datasetName(path)).toBe(name);
+    expect(folderName(datasetName(path))).toBe(name);
   });
 });
 

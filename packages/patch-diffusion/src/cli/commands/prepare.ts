@@ -1,7 +1,8 @@
 /** `patch-diffusion prepare`: photos of any kind → training images of one size. */
 
 import type { Command } from 'commander';
-import { prepareDefaults, prepareFields, resolvePrepareFlags } from '../../config/prepare-fields.js';
+import { configLayer } from '../../config/config-file.js';
+import { prepareDefaults, prepareFields, resolvePrepareOptions } from '../../config/prepare-options.js';
 import { usageError } from '../../config/read-values.js';
 import { programName } from '../../program-name.js';
 import { addFields } from '../flags.js';
@@ -24,7 +25,8 @@ export function register(program: Command): void {
     .command('prepare')
     .summary('Turn a folder of photos into training images of one size')
     .description('Decode, crop and resize images once, into a zip or folder that training reads quickly.')
-    .argument('[source]', 'Folder, zip or idx file of images');
+    .argument('[source]', 'Folder, zip or idx file of images')
+    .option('--config <file>', 'Options from a JSON or YAML file');
   addFields(command, prepareFields, prepareDefaults);
   command.addHelpText('after', HELP).action(runPrepare);
 }
@@ -39,8 +41,9 @@ async function runPrepare(
       'the source is given twice, as argument and as --source; give one of them',
     );
   }
-  const options = resolvePrepareFlags({ ...given, ...(source === undefined ? {} : { source }) });
-  const { resolution, channels, maxImages, autoencoder, encodeBatch, ...rest } = options;
+  const { config, ...rest } = given;
+  const flags = source === undefined ? rest : { ...rest, source };
+  const options = resolvePrepareOptions({ flags, ...(await configLayer(config)) });
   const { prepare } = await import('../../data/prepare.js');
   const line = new LiveLine();
   const words = {
@@ -54,22 +57,18 @@ async function runPrepare(
       () => 'removing the unfinished result',
       (text) => line.print(text),
       (signal) =>
-        prepare(
-          {
-            ...rest,
-            ...(resolution === null ? {} : { resolution }),
-            ...(channels === null ? {} : { channels }),
-            ...(maxImages === null ? {} : { maxImages }),
-            ...(autoencoder === null ? {} : { autoencoder }),
-            ...(encodeBatch === null ? {} : { encodeBatch }),
-          },
-          { signal, onProgress: (done, total, phase) => line.set(countLine(words[phase], done, total)) },
-        ),
+        prepare(options, {
+          signal,
+          onProgress: (done, total, phase) => line.set(countLine(words[phase], done, total)),
+        }),
     );
     line.clear();
     for (const warning of report.warnings) note(paint(process.stderr, 'yellow', `warning: ${warning}`));
     for (const { file, reason } of report.skipped.slice(0, LISTED)) note(`skipped ${file}: ${reason}`);
-    if (report.skipped.length > LISTED) note(`… and ${formatCount(report.skipped.length - LISTED)} more`);
+    if (report.skipped.length > LISTED) {
+      const more = formatCount(report.skipped.length - LISTED);
+      note(`… and ${more} more; all of them: ${programName()} info ${options.source} --verify`);
+    }
     const labels = report.labelDim === 0 ? 'no labels' : `${report.labelDim} classes`;
     const size = report.std === undefined ? '' : 'latents of ';
     const px = report.std === undefined ? ' px' : '';

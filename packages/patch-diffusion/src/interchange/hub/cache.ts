@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
-import { homedir } from 'node:os';
+import { homedir, hostname } from 'node:os';
 import { basename, join } from 'node:path';
 import { writeFileAtomic } from '@patch-diffusion/torch/atomic-file';
 
@@ -37,7 +37,7 @@ export class CacheEntry {
     this.#folder = join(folder, 'downloads');
     const key = createHash('sha256').update(url.href).digest('hex').slice(0, 16);
     const name =
-      basename(decodeURIComponent(url.pathname))
+      basename(decoded(url.pathname))
         .replace(/[^\w.-]+/g, '_')
         .slice(-100) || 'file';
     this.file = join(this.#folder, `${key}_${name}`);
@@ -69,12 +69,12 @@ export class CacheEntry {
    */
   async claimPart(): Promise<{ file: string; etag: string | null }> {
     await mkdir(this.#folder, { recursive: true });
-    const mine = `${this.file}.part-${process.pid}`;
+    const mine = `${this.file}.part-${HOST}-${process.pid}`;
     const prefix = `${basename(this.file)}.part-`;
     for (const name of await readdir(this.#folder)) {
-      const pid = Number(name.startsWith(prefix) ? name.slice(prefix.length) : Number.NaN);
-      if (!Number.isInteger(pid) || (pid !== process.pid && isAlive(pid))) continue;
+      if (!name.startsWith(prefix) || name.endsWith('.json')) continue;
       const left = join(this.#folder, name);
+      if (left !== mine && (await isInUse(left, name.slice(prefix.length)))) continue;
       try {
         if (left !== mine) await rename(left, mine);
         const record = await readJson<{ etag: string | null }>(`${left}.json`);
@@ -85,6 +85,28 @@ export class CacheEntry {
       }
     }
     return { file: mine, etag: null };
+  }
+}
+
+/** This machine's name, for file names. */
+const HOST = hostname().replace(/[^\w.]+/g, '_');
+/** A part of another machine that has not grown for this long was left behind. */
+const ABANDONED_MS = 10 * 60_000;
+
+/** @param owner `host-pid` */
+async function isInUse(part: string, owner: string): Promise<boolean> {
+  const [, host, pid] = /^(.*)-(\d+)$/.exec(owner) ?? [];
+  if (host === HOST) return isAlive(Number(pid));
+  // Of processes of other machines, which may share the cache, only their files tell.
+  const info = await stat(part).catch(() => null);
+  return info !== null && Date.now() - info.mtimeMs < ABANDONED_MS;
+}
+
+function decoded(path: string): string {
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    return path; // a bare %
   }
 }
 

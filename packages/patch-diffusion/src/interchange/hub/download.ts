@@ -20,6 +20,8 @@ export interface FetchOptions {
   readonly cacheDir?: string;
   /** Expected SHA-256 in hex; anything else is refused. */
   readonly sha256?: string;
+  /** A connection that is silent for this long is given up and the transfer resumed. Default 60 s. */
+  readonly stallMs?: number;
 }
 
 export interface FetchedFile {
@@ -31,8 +33,8 @@ export interface FetchedFile {
   readonly fromCache: boolean;
 }
 
+/** Attempts in a row that bring nothing. */
 const ATTEMPTS = 5;
-/** A transfer without a byte for this long is broken off and resumed. */
 const STALL_MS = 60_000;
 /** Progress is reported at most this often. */
 const REPORT_MS = 100;
@@ -45,6 +47,25 @@ const RETRY_MS = 100;
  */
 export async function fetchToCache(remote: RemoteFile, options: FetchOptions = {}): Promise<FetchedFile> {
   const entry = new CacheEntry(remote.url, options.cacheDir ?? cacheFolder());
+  // One at a time for an address; the next one finds what this one fetched.
+  const before = fetching.get(entry.file);
+  const result = Promise.resolve(before?.catch(() => {})).then(() => fetchEntry(remote, entry, options));
+  fetching.set(entry.file, result);
+  try {
+    return await result;
+  } finally {
+    if (fetching.get(entry.file) === result) fetching.delete(entry.file);
+  }
+}
+
+/** What this process is fetching, by its place in the cache. */
+const fetching = new Map<string, Promise<FetchedFile>>();
+
+async function fetchEntry(
+  remote: RemoteFile,
+  entry: CacheEntry,
+  options: FetchOptions,
+): Promise<FetchedFile> {
   const cached = await entry.verified();
   const isWanted =
     cached !== null && (options.sha256 === undefined || cached.sha256 === options.sha256.toLowerCase());
@@ -85,10 +106,11 @@ async function fetchNew(
 ): Promise<FetchedFile> {
   const claim = () => guarded(entry.file, () => entry.claimPart());
   let part: Part | null = fromCache ? null : await claim();
+  let mostBytes = 0;
   for (let attempt = 1; ; attempt++) {
     try {
       const from: number = part?.etag ? await sizeOf(part.file) : 0;
-      const answer = await reach(remote, conditions(part, from, cachedEtag), options.signal);
+      const answer = await reach(remote, conditions(part, from, cachedEtag), options);
       if (fromCache && isUnchanged(answer, fromCache, cachedEtag)) {
         await answer.response.body?.cancel();
         return fromCache;
@@ -104,7 +126,13 @@ async function fetchNew(
       );
       return { file: entry.file, sha256, bytes, fromCache: false };
     } catch (error) {
-      if (options.signal?.aborted || !(error instanceof Unreachable) || attempt === ATTEMPTS) throw error;
+      if (options.signal?.aborted || !(error instanceof Unreachable)) throw error;
+      const bytes = part?.etag ? await sizeOf(part.file) : 0;
+      if (bytes > mostBytes) {
+        mostBytes = bytes;
+        attempt = 0;
+      }
+      if (attempt === ATTEMPTS) throw error;
       // Nothing has begun: the host itself is out of reach, and a cached copy serves.
       if (fromCache && part === null) throw error;
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS * 2 ** attempt));
@@ -133,15 +161,21 @@ function resumable(etag: string | null): string | null {
 async function reach(
   remote: RemoteFile,
   headers: Record<string, string>,
-  signal: AbortSignal | undefined,
+  { signal, stallMs = STALL_MS }: FetchOptions,
 ): Promise<Answer> {
-  const stall = AbortSignal.timeout(STALL_MS);
+  // For the answer only: the body may take as long as it likes while it moves, which `nextChunk` watches.
+  const stall = new AbortController();
+  const timer = setTimeout(() => stall.abort(silent(stallMs)), stallMs);
   try {
-    return await get(remote, headers, signal ? AbortSignal.any([signal, stall]) : stall);
+    return await get(remote, headers, signal ? AbortSignal.any([signal, stall.signal]) : stall.signal);
   } catch (error) {
     throw unreachable(error, remote, signal);
+  } finally {
+    clearTimeout(timer);
   }
 }
+
+const silent = (ms: number) => new Error(`no data for ${ms / 1000} s`);
 
 function unreachable(error: unknown, remote: RemoteFile, signal: AbortSignal | undefined): unknown {
   if (signal?.aborted || error instanceof UserError || (error as Error).name === 'FileWriteError')
@@ -223,8 +257,9 @@ async function store(
   file: string,
   start: number,
   total: number | null,
-  { onProgress, signal }: FetchOptions,
+  options: FetchOptions,
 ): Promise<number> {
+  const { onProgress } = options;
   const handle = await guarded(file, () => open(file, start === 0 ? 'w' : 'r+'));
   let done = start;
   let reportedAt = 0;
@@ -232,7 +267,7 @@ async function store(
     await guarded(file, () => handle.truncate(start));
     const body = response.body?.getReader();
     for (;;) {
-      const chunk = body ? await nextChunk(body, remote, signal) : null;
+      const chunk = body ? await nextChunk(body, remote, options) : null;
       if (chunk === null) break;
       if (total !== null && done + chunk.length > total) {
         throw new UserError(
@@ -260,11 +295,11 @@ async function store(
 async function nextChunk(
   body: ReadableStreamDefaultReader<Uint8Array>,
   remote: RemoteFile,
-  signal: AbortSignal | undefined,
+  { signal, stallMs = STALL_MS }: FetchOptions,
 ): Promise<Uint8Array | null> {
   let timer: NodeJS.Timeout | undefined;
   const stalled = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`no data for ${STALL_MS / 1000} s`)), STALL_MS);
+    timer = setTimeout(() => reject(silent(stallMs)), stallMs);
   });
   try {
     signal?.throwIfAborted();

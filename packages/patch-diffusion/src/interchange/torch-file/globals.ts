@@ -98,20 +98,20 @@ function persistentObject([meta]: readonly unknown[], budget: Budget): ModuleRec
 /** `OrderedDict()`, with a list of pairs in older files. */
 function dictionary([pairs]: readonly unknown[], budget: Budget): Map<unknown, unknown> {
   if (pairs === undefined) return new Map();
-  if (pairs instanceof Map) return copied(pairs, pairs.size, budget, () => new Map(pairs));
+  if (pairs instanceof Map) return copied(pairs.size, budget, () => new Map(pairs));
   if (!Array.isArray(pairs) || !pairs.every((pair) => Array.isArray(pair) && pair.length === 2)) {
     budget.fail('a dictionary made of something that is no list of pairs');
   }
-  return copied(pairs, pairs.length, budget, () => new Map(pairs as [unknown, unknown][]));
+  return copied(pairs.length, budget, () => new Map(pairs as [unknown, unknown][]));
 }
 
 function setOf([items]: readonly unknown[], budget: Budget): Set<unknown> {
   if (items === undefined) return new Set();
   if (!Array.isArray(items)) budget.fail('a set made of something that is no list');
-  return copied(items, items.length, budget, () => new Set(items));
+  return copied(items.length, budget, () => new Set(items));
 }
 
-function copied<T>(_from: unknown, count: number, budget: Budget, copy: () => T): T {
+function copied<T>(count: number, budget: Budget, copy: () => T): T {
   budget.memory(40 * count);
   budget.steps(count);
   return copy();

@@ -1,9 +1,12 @@
 /** Writes a state dict that Python's `torch.load(file, weights_only=True)` reads. */
 import { basename } from 'node:path';
 import { type DType, type Tensor, writeFileAtomic } from '@patch-diffusion/torch';
+import { type Member, zipArchive } from '../../zip-writer.js';
 import { pickleStateDict, type StateDictEntry } from './pickle-writer.js';
 import { elementTypes } from './tensors.js';
-import { type Member, zipArchive } from './zip-writer.js';
+
+/** As `torch.save` lays out its data, so that the file can be mapped into memory. */
+const ALIGNMENT = 64;
 
 /**
  * Writes tensors with their names; the file appears whole or not at all. The tensors must stay alive and unchanged
@@ -27,7 +30,7 @@ export async function writeStateDict(file: string, tensors: ReadonlyMap<string, 
     }
     yield { name: `${folder}/version`, data: utf8('3\n') };
   }
-  await writeFileAtomic(file, zipArchive(members()));
+  await writeFileAtomic(file, zipArchive(members(), { alignment: ALIGNMENT }));
 }
 
 function storageOf(dtype: DType): string {

@@ -1,10 +1,10 @@
-/** Flags of `prepare`; the library's own schema of them is in `data/prepare-options.ts`. */
+/** Options of `prepare`: one schema for flags, config files and the library. */
 
 import { z } from 'zod';
 import type { Transform } from '../data/transform.js';
 import { programName } from '../program-name.js';
 import * as f from './fields.js';
-import { readValues, usageError } from './read-values.js';
+import { type Origin, readValues, usageError } from './read-values.js';
 
 /** As a list of its own, so that help pages need not load the image library. */
 const TRANSFORMS = [
@@ -61,7 +61,13 @@ export const prepareFields = {
   device: f.string('auto, cpu, cuda, cuda:1 or mps', { group: LATENTS, placeholder: 'name' }),
 };
 
-const schema = z.strictObject(prepareFields);
+const PrepareOptionsSchema = z.strictObject(prepareFields);
+
+/** All options of `prepare`, complete and checked. */
+export type PrepareOptions = z.infer<typeof PrepareOptionsSchema>;
+
+/** What a caller gives; {@link prepareDefaults} has the rest. */
+export type PrepareOptionsInput = Partial<PrepareOptions> & Pick<PrepareOptions, 'source' | 'out'>;
 
 export const prepareDefaults = {
   force: false,
@@ -77,11 +83,25 @@ export const prepareDefaults = {
   latentDtype: 'float16',
   encodeBatch: null,
   device: 'auto',
-} as const satisfies Partial<z.infer<typeof schema>>;
+} as const satisfies Partial<PrepareOptions>;
 
-/** Checks the flags. @throws {UserError} (exit code 2) naming the option, its value and what is allowed */
-export function resolvePrepareFlags(flags: Readonly<Record<string, unknown>>): z.infer<typeof schema> {
-  const given = readValues(prepareFields, flags, { kind: 'flag' });
+/**
+ * Resolves and checks the options of `prepare`.
+ *
+ * @throws {UserError} (exit code 2) naming the option, its value and what is allowed
+ */
+export function resolvePrepareOptions(sources: {
+  readonly file?: { readonly name: string; readonly values: Readonly<Record<string, unknown>> };
+  readonly flags?: Readonly<Record<string, unknown>>;
+  readonly call?: Readonly<Record<string, unknown>>;
+}): PrepareOptions {
+  const given: Record<string, unknown> = {};
+  const read = (values: Readonly<Record<string, unknown>> | undefined, origin: Origin): void => {
+    if (values !== undefined) Object.assign(given, readValues(prepareFields, values, origin));
+  };
+  read(sources.file?.values, { kind: 'file', file: sources.file?.name ?? '' });
+  read(sources.call, { kind: 'call' });
+  read(sources.flags, { kind: 'flag' });
   if (given.source === undefined) {
     throw usageError(
       'MISSING_SOURCE',
@@ -91,5 +111,44 @@ export function resolvePrepareFlags(flags: Readonly<Record<string, unknown>>): z
   if (given.out === undefined) {
     throw usageError('MISSING_OUT', 'no output given; add --out, for example --out photos-64.zip');
   }
-  return schema.parse({ ...prepareDefaults, ...given });
+  const options = PrepareOptionsSchema.parse({ ...prepareDefaults, ...given });
+  checkTransform(options);
+  checkLatents(options);
+  return options;
+}
+
+function checkTransform({ transform, resolution }: PrepareOptions): void {
+  if (transform !== 'center-crop-wide' && transform !== 'stretch') return;
+  if (resolution === null) {
+    throw usageError('BAD_OPTION', `--transform ${transform} needs a --resolution, such as 256x192`);
+  }
+  const isWide = typeof resolution === 'number' || resolution.width >= resolution.height;
+  if (transform === 'center-crop-wide' && !isWide) {
+    throw usageError(
+      'BAD_OPTION',
+      '--transform center-crop-wide needs a --resolution that is wider than high, such as 256x192',
+    );
+  }
+}
+
+function checkLatents({ latents, autoencoder, xflip, out }: PrepareOptions): void {
+  if (!latents && xflip) {
+    throw usageError(
+      'BAD_OPTION',
+      '--xflip is for --latents only: images are mirrored by `train --xflip`; leave it out',
+    );
+  }
+  if (!latents && autoencoder !== null) {
+    throw usageError('BAD_OPTION', '--autoencoder is for --latents only; add --latents, or leave it out');
+  }
+  if (!latents) return;
+  if (autoencoder === null) {
+    throw usageError(
+      'BAD_OPTION',
+      '--latents needs --autoencoder FOLDER, such as a copy of stabilityai/sd-vae-ft-ema',
+    );
+  }
+  if (!/\.safetensors$/i.test(out)) {
+    throw usageError('BAD_OPTION', `--out ${out}: latents are written to a .safetensors file; call it so`);
+  }
 }

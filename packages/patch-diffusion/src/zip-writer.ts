@@ -1,14 +1,13 @@
 /**
- * The zip container as `torch.save` lays it out: members stored without compression, the data of each at a multiple of
- * 64 bytes (padding in an extra field `FB`), so that the file can be mapped into memory. ZIP64 records are written where
- * the file is longer than 4 GiB. Limit: a single member has less than 4 GiB.
+ * A zip archive, written member by member as they come: stored without compression, dated 1 January 1980, so that the
+ * same contents give the same bytes. ZIP64 records are written where the file is longer than 4 GiB or has more than
+ * 65,534 members. Limit: a single member has less than 4 GiB.
  */
 import { Buffer } from 'node:buffer';
 import { crc32 } from 'node:zlib';
 
-const ALIGNMENT = 64;
 const LIMIT = 0xffffffff;
-/** 1 January 1980, the zip format's zero: files with the same contents are the same. */
+/** 1 January 1980, the zip format's zero. */
 const DOS_DATE = 0x21;
 
 export interface Member {
@@ -16,25 +15,46 @@ export interface Member {
   readonly data: Uint8Array;
 }
 
-/** Yields the archive in parts; one member's data is in memory at a time. */
-export async function* zipArchive(
-  members: AsyncIterable<Member> | Iterable<Member>,
-): AsyncGenerator<Uint8Array> {
-  const directory: Uint8Array[] = [];
-  let at = 0;
-  for await (const { name, data } of members) {
+/** Makes what stands around the members' data. It keeps the directory, about 100 bytes per member, and no data. */
+export class ZipEncoder {
+  readonly #alignment: number;
+  readonly #directory: Uint8Array[] = [];
+  #at = 0;
+
+  /** @param alignment of the data of each member in the file, in bytes; padding goes into an extra field `FB` */
+  constructor({ alignment = 1 } = {}) {
+    this.#alignment = alignment;
+  }
+
+  /** What precedes the data of the next member. */
+  header(name: string, data: Uint8Array): Uint8Array {
     if (data.length >= LIMIT) throw new RangeError(`internal: zip member ${name} of ${data.length} bytes`);
     const bytes = Buffer.from(name);
     const crc = crc32(data);
-    const local = localHeader(bytes, data.length, crc, at);
-    yield local;
-    yield data;
-    directory.push(centralHeader(bytes, data.length, crc, at));
-    at += local.length + data.length;
+    const local = localHeader(bytes, data.length, crc, this.#at, this.#alignment);
+    this.#directory.push(centralHeader(bytes, data.length, crc, this.#at));
+    this.#at += local.length + data.length;
+    return local;
   }
-  const central = Buffer.concat(directory);
-  yield central;
-  yield endOfArchive(directory.length, central.length, at);
+
+  /** What follows the last member. */
+  end(): Uint8Array {
+    const central = Buffer.concat(this.#directory);
+    return Buffer.concat([central, endOfArchive(this.#directory.length, central.length, this.#at)]);
+  }
+}
+
+/** Yields the archive in parts; one member's data is in memory at a time. */
+export async function* zipArchive(
+  members: AsyncIterable<Member> | Iterable<Member>,
+  options: { alignment?: number } = {},
+): AsyncGenerator<Uint8Array> {
+  const zip = new ZipEncoder(options);
+  for await (const { name, data } of members) {
+    yield zip.header(name, data);
+    yield data;
+  }
+  yield zip.end();
 }
 
 /** Fields that the local and the central header share: version, flags (UTF-8 names), method, time, sums and sizes. */
@@ -50,12 +70,13 @@ function common(header: Buffer, at: number, version: number, name: Buffer, size:
   header.writeUInt16LE(name.length, at + 22);
 }
 
-function localHeader(name: Buffer, size: number, crc: number, at: number): Buffer {
+function localHeader(name: Buffer, size: number, crc: number, at: number, alignment: number): Buffer {
   const header = Buffer.alloc(30);
   header.writeUInt32LE(0x04034b50, 0);
   common(header, 4, 20, name, size, crc);
+  if (alignment === 1) return Buffer.concat([header, name]);
   const begin = at + 30 + name.length + 4;
-  const padding = Buffer.alloc(4 + ((ALIGNMENT - (begin % ALIGNMENT)) % ALIGNMENT), 'Z');
+  const padding = Buffer.alloc(4 + ((alignment - (begin % alignment)) % alignment), 'Z');
   padding.write('FB', 0, 'latin1');
   padding.writeUInt16LE(padding.length - 4, 2);
   header.writeUInt16LE(padding.length, 28);
