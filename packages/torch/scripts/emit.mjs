@@ -175,6 +175,7 @@ function typeTest(arg, name) {
     float: `typeof ${name} === 'number'`,
     bool: `typeof ${name} === 'boolean'`,
     str: `typeof ${name} === 'string'`,
+    ScalarType: `typeof ${name} === 'string'`,
   };
   const list =
     arg.fixedSize > 0 ? `typeof ${name} === 'number' || Array.isArray(${name})` : `Array.isArray(${name})`;

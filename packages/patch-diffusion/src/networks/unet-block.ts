@@ -5,6 +5,7 @@
 
 import * as torch from '@patch-diffusion/torch';
 import { Module, type Tensor } from '@patch-diffusion/torch';
+import { dropout } from './dropout.js';
 import type { Init } from './init.js';
 import { Conv2d, GroupNorm, Linear } from './layers.js';
 import { headCount } from './levels.js';
@@ -95,7 +96,7 @@ export class UNetBlock extends Module {
     return torch.scope(() => {
       let h = this.#conv0.forward(this.#norm0.forward(x).silu());
       h = this.#modulate(h, embedding);
-      if (this.training && this.#dropout > 0) h = torch.dropout(h, this.#dropout, true);
+      if (this.training && this.#dropout > 0) h = dropout(h, this.#dropout);
       h = this.#conv1.forward(h);
       h = this.#residual(h, this.#skip ? this.#skip.forward(x) : x);
       return this.#attention ? this.#attend(h) : h;

@@ -1644,9 +1644,14 @@ export function reshapeAs(self: Tensor, other: Tensor): Tensor {
 }
 
 const $view = op('view', '', 'self size');
-/** The same memory in another shape; an error where that needs a copy. */
-export function view(self: Tensor, size: readonly number[]): Tensor {
-  return wrap($view.f(h(self), size));
+const $view_dtype = op('view', 'dtype', 'self dtype');
+/** The same memory in another shape (an error where that needs a copy) or as another element type. */
+export function view(self: Tensor, size: readonly number[] | DType): Tensor;
+export function view(a0?: Arg, a1?: Arg): Arg {
+  if (Array.isArray(a1)) {
+    return wrap($view.f(h(a0), a1));
+  }
+  return wrap($view_dtype.f(h(a0), a1));
 }
 
 const $view_as = op('view_as', '', 'self other');
@@ -3560,8 +3565,8 @@ declare module '../tensor.js' {
     reshape(shape: readonly number[]): Tensor;
     /** The same elements in the shape of `other`. */
     reshapeAs(other: Tensor): Tensor;
-    /** The same memory in another shape; an error where that needs a copy. */
-    view(size: readonly number[]): Tensor;
+    /** The same memory in another shape (an error where that needs a copy) or as another element type. */
+    view(size: readonly number[] | DType): Tensor;
     /** The same memory in the shape of `other`. */
     viewAs(other: Tensor): Tensor;
     /** Dimensions `start_dim` to `end_dim` joined. */
