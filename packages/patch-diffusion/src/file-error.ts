@@ -5,13 +5,13 @@ import { UserError } from './errors.js';
 export function fileError(error: unknown, doing: string): unknown {
   if (error instanceof UserError || !(error instanceof Error) || !('code' in error)) return error;
   const reasons: Record<string, string> = {
-    ENOSPC: 'the disk is full; free some space or choose another --out',
-    EDQUOT: 'the disk quota is used up; free some space or choose another --out',
-    EROFS: 'the file system is read-only; choose another --out',
-    EACCES: 'permission denied; choose an --out that you may write to',
-    EPERM: 'permission denied; choose an --out that you may write to',
-    ENOTDIR: 'part of the path is a file; choose another --out',
-    EEXIST: 'a file is in the way; choose another --out',
+    ENOSPC: 'the disk is full; free some space or choose another place',
+    EDQUOT: 'the disk quota is used up; free some space or choose another place',
+    EROFS: 'the file system is read-only; choose another place',
+    EACCES: 'permission denied; choose one that you may write to',
+    EPERM: 'permission denied; choose one that you may write to',
+    ENOTDIR: 'part of the path is a file; choose another place',
+    EEXIST: 'a file is in the way; choose another place',
     ENOENT: 'it does not exist; check the path',
   };
   const reason = reasons[String(error.code)];

@@ -214,7 +214,7 @@ export const trainFields = {
     },
   ),
   transfer: f.pathOrNull(
-    'Start from the weights of a snapshot: .safetensors, official .pkl, an address, or hf:owner/repository/file',
+    'Start from the weights of a run folder or snapshot: .safetensors, official .pkl, an address, or hf:owner/repository/file',
     { group: TRAINING, nullWord: 'none' },
   ),
 

@@ -104,10 +104,22 @@ async function openUniform(source: ImageSource, options: OpenImagesOptions): Pro
       report.used--;
       skipped.push({ file, reason });
       options.onSkip?.({ file, reason });
+      if (entries.length - report.used > Math.max(FEW, entries.length / 10))
+        throw mostlyUnusable(source, reason);
     },
   });
   images.startBackgroundFill();
   return images;
+}
+
+/** Images whose places others may take in any set; beyond that, at most a tenth of them. */
+const FEW = 10;
+
+function mostlyUnusable(source: ImageSource, reason: string): UserError {
+  return new UserError(
+    'DATA_DAMAGED',
+    `More than a tenth of the images in ${source.path} cannot be used (such as: ${reason}); make this dataset again with \`prepare\``,
+  );
 }
 
 function otherSize(image: Size, first: Size): string {

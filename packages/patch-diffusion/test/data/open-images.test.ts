@@ -389,6 +389,25 @@ describe('openImages on zips', () => {
     await set.close();
   });
 
+  it('gives up when few images are left', async () => {
+    const colours = Array.from({ length: 13 }, (_, i) => `rgb(${20 * i},0,0)`);
+    const path = await damagedZip('few', colours, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    const bytes = await readFile(path);
+    for (const i of [10, 11]) bytes[bytes.indexOf(`00000/img000000${i}.png`) + 150]! ^= 0xff;
+    const all = range(13);
+    const set = await openImages(path);
+    await set.ready(all);
+    expect(set.report.used).toBe(4);
+    await set.close();
+    await writeFile(path, bytes);
+    const worse = await openImages(path);
+    await expect(worse.ready(all)).rejects.toMatchObject({
+      code: 'DATA_DAMAGED',
+      message: expect.stringMatching(/More than a tenth of .*make this dataset again/),
+    });
+    await worse.close();
+  });
+
   it('gives up when no image is left, and when the archive is cut off', async () => {
     const path = await damagedZip('hopeless', ['red', 'lime'], [0, 1]);
     await expect(openImages(path)).rejects.toMatchObject({ code: 'DATA_EMPTY' });

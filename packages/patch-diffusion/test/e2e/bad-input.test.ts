@@ -60,7 +60,7 @@ describe('train refuses', () => {
   it('an output that cannot be written', async () => {
     const file = join(dir, 'a-file');
     await writeFile(file, '');
-    await expectRefusal(['--data', data, '--out', join(file, 'runs')], 1, /choose another --out/);
+    await expectRefusal(['--data', data, '--out', join(file, 'runs')], 1, /choose another place/);
   });
 
   it('more held-out images than there are', () =>

@@ -66,6 +66,15 @@ describe('a run that was interrupted', () => {
     await expectExact('transfer', { transfer: snapshot });
   });
 
+  it('may have begun from the newest snapshot of another run', async () => {
+    const { runDir, snapshot } = await start('teacher', { durationKimg: 0.05, seed: 3 });
+    const [byFolder, byFile] = [
+      await start('by-folder', { transfer: runDir }),
+      await start('by-file', { transfer: snapshot }),
+    ];
+    expectSameState(await stateOf(byFolder.runDir), await stateOf(byFile.runDir));
+  });
+
   it('measures no held-out loss on its way out, and saves the state first', async () => {
     const out = join(dir, 'leaving');
     const { events } = await interruptAt(atStep(3), {
