@@ -70,7 +70,6 @@ async function draw(options: GenerateOptions, context: GenerateContext): Promise
   const network = await chooseSnapshot(options);
   const device = resolveDevice(options.device);
   checkPrecision(options.precision, device);
-  await checkOutput(options);
   if (options.threads !== null) torch.setNumThreads(options.threads);
   const { denoiser, info } = await loadAnySnapshot(network, {
     device,
@@ -89,6 +88,7 @@ async function draw(options: GenerateOptions, context: GenerateContext): Promise
     guidance = await guidanceSettings(options, denoiser, device);
     const warning = guidanceWarning(guidance, denoiser);
     if (warning) context.onEvent?.({ type: 'warning', code: 'NO_LABEL_DROPOUT', message: warning });
+    await checkOutput(options);
     const caption = describeImages(options.class, info.dataset.classNames, numSteps);
     return {
       network,

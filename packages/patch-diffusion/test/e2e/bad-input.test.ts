@@ -164,3 +164,17 @@ it.runIf(process.getuid?.() !== 0)('a read-only output is named', async () => {
   await chmod(out, 0o500);
   await expectRefusal(['--data', data, '--out', join(out, 'runs')], 1, /permission denied/);
 });
+
+it('generate leaves no folder behind when there is no network', async () => {
+  const out = join(dir, 'never');
+  const { code, stderr } = await runCli([
+    'generate',
+    '--network',
+    join(dir, 'none.safetensors'),
+    '--out',
+    out,
+  ]);
+  expect(stderr).toMatch(/none\.safetensors.*does not exist/);
+  expect(code).toBe(1);
+  expect(await readdir(dir)).not.toContain('never');
+});
