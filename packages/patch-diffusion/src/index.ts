@@ -8,7 +8,10 @@
  */
 
 import { type GenerateOptionsInput, resolveGenerateOptions } from './config/generate-options.js';
+import { type PrepareOptionsInput, resolvePrepareOptions } from './config/prepare-options.js';
 import type { TrainOptionsInput } from './config/train-options.js';
+import type { PrepareReport } from './data/prepare.js';
+import type { Progress } from './data/types.js';
 import type { GenerateEvent, GenerateResult } from './sampling/generate.js';
 import type { TrainContext, TrainResult } from './training/loop.js';
 
@@ -42,6 +45,20 @@ export async function generate(
   return module.generate(resolveGenerateOptions({ call: options }), context);
 }
 
+/**
+ * Turns images into training images of one size, or into latents.
+ *
+ * @param options any options of the `prepare` command, camelCase
+ * @throws {UserError} for what the user can mend; nothing is left behind then
+ */
+export async function prepare(
+  options: PrepareOptionsInput,
+  context: { signal?: AbortSignal; onProgress?: Progress } = {},
+): Promise<PrepareReport> {
+  const module = await import('./data/prepare.js');
+  return module.prepare(resolvePrepareOptions({ call: options }), context);
+}
+
 export {
   type GenerateOptions,
   type GenerateOptionsInput,
@@ -53,7 +70,7 @@ export { resolveTrainOptions, validateAgainstData } from './config/resolve.js';
 export type { TrainOptions, TrainOptionsInput } from './config/train-options.js';
 export { type LatentSet, type OpenLatentsOptions, openLatents } from './data/latents.js';
 export { type OpenImagesOptions, openImages } from './data/open-images.js';
-export { type PrepareReport, prepare } from './data/prepare.js';
+export type { PrepareReport } from './data/prepare.js';
 export type { DataSet, ImageSet, LatentInfo } from './data/types.js';
 export type { Guidance } from './diffusion/guidance.js';
 export { LatentDecoder } from './diffusion/latents.js';

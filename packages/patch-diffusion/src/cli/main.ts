@@ -10,7 +10,7 @@ import { version } from '../version.js';
 import { normaliseArgs } from './flags.js';
 import { Exit, INTERRUPTED } from './interrupt.js';
 import { CommanderError, commands, createProgram, oneLine } from './program.js';
-import { paint } from './terminal.js';
+import { paint, verbosity } from './terminal.js';
 
 /**
  * Runs the command line.
@@ -20,7 +20,7 @@ import { paint } from './terminal.js';
  */
 export async function run(argv: readonly string[] = process.argv.slice(2)): Promise<number> {
   survivePipes();
-  const isVerbose = argv.includes('--verbose');
+  verbosity.isVerbose = argv.includes('--verbose');
   const args = argv.filter((arg) => arg !== '--verbose');
   const name = args.find((arg) => !arg.startsWith('-'));
   let program: Command | undefined;
@@ -30,10 +30,10 @@ export async function run(argv: readonly string[] = process.argv.slice(2)): Prom
       program.outputHelp();
       return 0;
     }
-    await program.parseAsync(spellOut(program, args, name, isVerbose), { from: 'user' });
+    await program.parseAsync(spellOut(program, args, name), { from: 'user' });
     return typeof process.exitCode === 'number' ? process.exitCode : 0;
   } catch (error) {
-    return report(error, isVerbose, name, program);
+    return report(error, name, program);
   }
 }
 
@@ -47,24 +47,14 @@ function survivePipes(): void {
   });
 }
 
-function spellOut(
-  program: Command,
-  args: readonly string[],
-  name: string | undefined,
-  isVerbose: boolean,
-): string[] {
+function spellOut(program: Command, args: readonly string[], name: string | undefined): string[] {
   const command = program.commands.find((c) => c.name() === name);
   if (command === undefined || args[0] !== name) return [...args];
-  return [name, ...(isVerbose ? ['--verbose'] : []), ...normaliseArgs(command, args.slice(1))];
+  return [name, ...normaliseArgs(command, args.slice(1))];
 }
 
 /** Prints what went wrong; returns the exit code. */
-function report(
-  error: unknown,
-  isVerbose: boolean,
-  name: string | undefined,
-  program: Command | undefined,
-): number {
+function report(error: unknown, name: string | undefined, program: Command | undefined): number {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return 0;
     if (error.code === 'commander.unknownCommand') return fail(unknownCommand(name ?? ''), 2);
@@ -73,6 +63,7 @@ function report(
   if (error instanceof Exit) return error.exitCode;
   if (!(error instanceof Error)) return fail(String(error), 1);
   const { exitCode } = error as { exitCode?: unknown };
+  const { isVerbose } = verbosity;
   if (error.name === 'AbortError') return INTERRUPTED;
   if (isVerbose) process.stderr.write(`${error.stack}\n${causes(error)}`);
   const isForPeople = [

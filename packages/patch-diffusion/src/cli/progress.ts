@@ -4,7 +4,7 @@
  */
 
 import type { StepEvent, TickEvent, TrainEvent } from '../training/events.js';
-import { fetchLine, formatBytes, formatCount, formatSec, note, paint } from './terminal.js';
+import { fetchLine, formatBytes, formatCount, formatSec, note, paint, verbosity } from './terminal.js';
 
 const REDRAW_MS = 100;
 const BAR_CHARS = 24;
@@ -126,15 +126,10 @@ export interface RunStatus {
 /** A listener for {@link TrainEvent}s that shows a run on this process's terminal. */
 export class TrainProgressView {
   readonly #line = new LiveLine();
-  readonly #isVerbose: boolean;
   #startedAt: number | null = null;
   #maxSec: number | null = null;
   #loss: number | null = null;
   #rssBytes: number | null = null;
-
-  constructor(options: { readonly isVerbose?: boolean } = {}) {
-    this.#isVerbose = options.isVerbose ?? false;
-  }
 
   /** Has training begun, so that there is a state to save? */
   get hasStarted(): boolean {
@@ -145,7 +140,6 @@ export class TrainProgressView {
     const line = this.#line;
     switch (event.type) {
       case 'data':
-        if (this.#loss !== null) break;
         line.set(
           countLine(event.phase === 'scan' ? 'looking at images' : 'reading images', event.done, event.total),
         );
@@ -198,7 +192,7 @@ export class TrainProgressView {
       case 'transfer':
         line.clear();
         note(`Transfer:    ${event.message}`);
-        if (this.#isVerbose) for (const detail of event.details) note(`  ${detail}`);
+        if (verbosity.isVerbose) for (const detail of event.details) note(`  ${detail}`);
         break;
       case 'warning':
         line.print(paint(process.stderr, 'yellow', `warning: ${event.message}`));

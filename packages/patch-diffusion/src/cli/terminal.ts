@@ -17,6 +17,9 @@ export function paint(stream: WriteStream, style: Style, text: string): string {
   return useColour(stream) ? `\u001b[${CODES[style]}m${text}\u001b[0m` : text;
 }
 
+/** Whether `--verbose` was given; main says so once. */
+export const verbosity = { isVerbose: false };
+
 /** Results: what a script might read. */
 export function print(text = ''): void {
   process.stdout.write(`${text}\n`);

@@ -57,18 +57,13 @@ export async function checkTarget(path: string, force: boolean): Promise<void> {
   if (info === null) return;
   if (!info.isDirectory()) {
     if (isZipPath(target) && force) return;
-    const remedy = isZipPath(target)
-      ? 'choose another name, or replace it with --force'
-      : 'choose another name';
-    throw new UserError('OUT_EXISTS', `${path} exists already; ${remedy}`);
+    throw inTheWay(`${path} exists already`, isZipPath(target));
   }
   const names = isZipPath(target) ? ['?'] : await readdir(target).catch(() => ['?']);
   // Never remove a folder that may hold something else than a dataset of ours.
   const isDataset = names.every((name) => name === 'dataset.json' || /^\d{5}$/.test(name));
-  if (names.length > 0 && !(isDataset && force)) {
-    const remedy = isDataset ? 'choose another name, or replace it with --force' : 'choose another name';
-    throw new UserError('OUT_EXISTS', `${path} is a folder that is not empty; ${remedy}`);
-  }
+  if (names.length > 0 && !(isDataset && force))
+    throw inTheWay(`${path} is a folder that is not empty`, isDataset);
   if (info.dev !== (await stat(dirname(target))).dev) {
     throw new UserError(
       'OUT_EXISTS',
@@ -81,8 +76,12 @@ export async function checkTarget(path: string, force: boolean): Promise<void> {
 export async function checkLatentTarget(path: string, force: boolean): Promise<void> {
   const info = await stat(path).catch(() => null);
   if (info === null || (info.isFile() && force)) return;
-  const remedy = info.isFile() ? 'choose another name, or replace it with --force' : 'choose another name';
-  throw new UserError('OUT_EXISTS', `${path} exists already; ${remedy}`);
+  throw inTheWay(`${path} exists already`, info.isFile());
+}
+
+function inTheWay(what: string, isReplaceable: boolean): UserError {
+  const remedy = isReplaceable ? 'choose another name, or replace it with --force' : 'choose another name';
+  return new UserError('OUT_EXISTS', `${what}; ${remedy}`);
 }
 
 /** A file system's refusal as an error for people. */

@@ -7,11 +7,7 @@
  * properly (see decode.ts). Images are decoded a few at a time and written in order, so memory stays bounded.
  */
 import { resolve, sep } from 'node:path';
-import {
-  type PrepareOptions,
-  type PrepareOptionsInput,
-  resolvePrepareOptions,
-} from '../config/prepare-options.js';
+import type { PrepareOptions } from '../config/prepare-options.js';
 import { UserError } from '../errors.js';
 import { checkLatentTarget, checkTarget, createDatasetWriter, type DatasetWriter } from './dataset-writer.js';
 import type { Label, LabelTable } from './labels.js';
@@ -45,13 +41,13 @@ export interface PrepareReport {
 /**
  * Makes a dataset. Nothing is left behind on failure or when `signal` aborts.
  *
+ * @param settings from {@link resolvePrepareOptions}
  * @throws UserError for everything the user can mend; the signal's reason when aborted
  */
 export async function prepare(
-  options: PrepareOptionsInput,
+  settings: PrepareOptions,
   { onProgress, signal }: { onProgress?: Progress; signal?: AbortSignal } = {},
 ): Promise<PrepareReport> {
-  const settings = resolvePrepareOptions({ call: options });
   await checkOut(settings);
   const source = await openSource(settings.source, { exclude: settings.out });
   try {

@@ -2,7 +2,7 @@
 import { basename, dirname, join } from 'node:path';
 import { type Module, writeFileAtomic, writeSafetensors } from '@patch-diffusion/torch';
 import type { PrecondSpec } from '../diffusion/preconditioning.js';
-import { chooseSnapshot } from './choose-snapshot.js';
+import { chooseSnapshot } from '../training/choose-snapshot.js';
 import { configFileOf } from './export-names.js';
 import { type LoadOptions, loadAnySnapshot } from './load-snapshot.js';
 import { officialFromPrecond } from './official-config.js';

@@ -45,7 +45,7 @@ export interface StartEvent extends TrainProgress {
   readonly resumedFrom: string | null;
 }
 
-/** Images being looked at or decoded. Comes before `start` and, while a cache fills, after it. */
+/** Images being looked at or decoded. Comes before `start`. */
 export interface DataEvent {
   readonly type: 'data';
   readonly phase: Parameters<Progress>[2];

@@ -17,11 +17,7 @@ const STATES_KEPT = 2;
 
 const SHEET_MEMORY_REMEDY = 'lower --batch-gpu or --samples';
 
-interface Job {
-  readonly output: Output;
-  readonly isDue: boolean;
-  readonly run: () => Promise<void>;
-}
+type Job = readonly [Output, () => Promise<void>];
 
 /**
  * Does what is due.
@@ -47,31 +43,22 @@ export async function runMaintenance(
   if (isTick) Object.assign(counters, { tick: tick + 1, tickStartNimg: state.nimg });
   const isSheetDue =
     ending !== 'interrupted' && (isEnd || isSheetTime || due('sample sheet', options.sampleTicks));
+  const isDue: Record<Output, boolean> = {
+    statistics: isTick,
+    state: isEnd || due('state', options.stateTicks),
+    snapshot: isEnd || due('snapshot', options.snapshotTicks),
+    'sample sheet': isSheetDue,
+  };
   const jobs: Job[] = [
-    {
-      output: 'statistics',
-      isDue: isTick,
-      run: () => reportTick(session, emit, { tick, tickStartNimg, heldOut: ending !== 'interrupted' }),
-    },
-    {
-      output: 'state',
-      isDue: isEnd || due('state', options.stateTicks),
-      run: () => saveState(session, emit),
-    },
-    {
-      output: 'snapshot',
-      isDue: isEnd || due('snapshot', options.snapshotTicks),
-      run: () => saveSnapshot(session, emit),
-    },
+    [
+      'statistics',
+      () => reportTick(session, emit, { tick, tickStartNimg, heldOut: ending !== 'interrupted' }),
+    ],
     // The last sheet belongs to a finished run; a signal does not stop it.
-    {
-      output: 'sample sheet',
-      isDue: isSheetDue,
-      run: () => writeSamples(session, emit, isEnd ? undefined : signal),
-    },
+    ...fileJobs(session, emit, isEnd ? undefined : signal),
   ];
   await runJobs(
-    jobs.filter(({ isDue }) => isDue),
+    jobs.filter(([output]) => isDue[output]),
     session,
     emit,
     isEnd,
@@ -81,12 +68,16 @@ export async function runMaintenance(
 
 /** Writes the last state, snapshot and sheet of a run whose training is done. */
 export async function finishFiles(session: Session, emit: TrainEventListener): Promise<void> {
-  const jobs: Job[] = [
-    { output: 'state', isDue: true, run: () => saveState(session, emit) },
-    { output: 'snapshot', isDue: true, run: () => saveSnapshot(session, emit) },
-    { output: 'sample sheet', isDue: true, run: () => writeSamples(session, emit) },
+  await runJobs(fileJobs(session, emit), session, emit, true);
+}
+
+/** What is written to files of its own, what can least be made again first. */
+function fileJobs(session: Session, emit: TrainEventListener, signal?: AbortSignal): Job[] {
+  return [
+    ['state', () => saveState(session, emit)],
+    ['snapshot', () => saveSnapshot(session, emit)],
+    ['sample sheet', () => writeSamples(session, emit, signal)],
   ];
-  await runJobs(jobs, session, emit, true);
 }
 
 /** Runs the jobs in their order; one that fails does not keep the others from their turn. */
@@ -97,7 +88,7 @@ async function runJobs(
   isEnd: boolean,
 ): Promise<void> {
   const failures: unknown[] = [];
-  for (const { output, run } of jobs) {
+  for (const [output, run] of jobs) {
     try {
       await run();
       session.overdue.delete(output);

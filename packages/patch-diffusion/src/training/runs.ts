@@ -19,7 +19,7 @@ export interface RunJson {
   readonly host: string;
   /** ISO 8601. */
   readonly startedAt: string;
-  /** Last sign of life, ISO 8601; more than a minute old while "running": the process was killed. */
+  /** Last sign of life, ISO 8601; more than two minutes old while "running": the process was killed. */
   heartbeat: string;
   step: number;
   nimg: number;

@@ -24,7 +24,13 @@ interface Timing {
 /** What a run writes at its ticks, in words. */
 export type Output = 'statistics' | 'state' | 'snapshot' | 'sample sheet';
 
-export interface SessionParts {
+/** What a session is given; the rest it keeps by itself. */
+type SessionParts = Pick<
+  Session,
+  'options' | 'totalNimg' | 'images' | 'folder' | 'resumable' | 'heldOut' | 'rounds' | 'step' | 'decoder'
+>;
+
+export class Session {
   readonly options: TrainOptions;
   readonly totalNimg: number;
   readonly images: DataSet;
@@ -35,18 +41,6 @@ export interface SessionParts {
   readonly rounds: RoundsOptions;
   readonly step: StepOptions;
   /** Makes images of what a network for latents samples. */
-  readonly decoder: LatentDecoder | null;
-}
-
-export class Session implements SessionParts {
-  readonly options: TrainOptions;
-  readonly totalNimg: number;
-  readonly images: DataSet;
-  readonly folder: RunFolder;
-  readonly resumable: Resumable;
-  readonly heldOut: DataSet | null;
-  readonly rounds: RoundsOptions;
-  readonly step: StepOptions;
   readonly decoder: LatentDecoder | null;
 
   readonly stats = new Stats();

@@ -92,11 +92,12 @@ export async function trainStep(
   state.optimizer.zeroGrad();
   const { lossScale } = state;
   const scale = lossScale?.scale ?? options.lossScaling;
-  const losses: StepResult['rounds'][number][] = [];
+  const pending: RoundSums[] = [];
   for (const round of rounds) {
-    if (losses.length) await new Promise(setImmediate);
-    losses.push(accumulate(state.denoiser, round, scale, options));
+    if (pending.length) await new Promise(setImmediate);
+    pending.push(accumulate(state.denoiser, round, scale, options));
   }
+  const losses = readSums(pending);
   const lr = learningRate(options, state.nimg);
   const gradNorm = sanitiseGradients(state.denoiser.parameters(), lossScale ? scale : 1);
   const skipped = Boolean(lossScale) && !Number.isFinite(gradNorm);
@@ -109,8 +110,17 @@ export async function trainStep(
   return { lr, emaBeta: beta, rounds: losses, gradNorm, skipped };
 }
 
-/** Forward and backward of one round; its gradient is added to the parameters'. */
-function accumulate(denoiser: Denoiser, round: Round, scale: number, options: StepOptions) {
+/** A round whose losses are still on the device. */
+interface RoundSums {
+  readonly patch: Extent;
+  readonly count: number;
+  readonly elements: number;
+  /** Sum and sum of squares, float32 [2]. */
+  readonly sums: Tensor;
+}
+
+/** Forward and backward of one round; its gradient is added to the parameters'. Does not wait for the device. */
+function accumulate(denoiser: Denoiser, round: Round, scale: number, options: StepOptions): RoundSums {
   return torch.scope(() => {
     const loss = denoisingLoss(denoiser, round.makeBatch(), round.random, options.loss, options.augment);
     const sum = loss.sum();
@@ -121,13 +131,17 @@ function accumulate(denoiser: Denoiser, round: Round, scale: number, options: St
         : 1;
     // Mean over the images of the round, sum over pixels.
     sum.mul((scale * pixelScale * weight) / count).backward();
-    return {
-      patch,
-      count,
-      elements: loss.numel,
-      lossSum: sum.item(),
-      lossSquares: loss.detach().square().sum().item(),
-    };
+    const sums = torch.stack([sum.detach(), loss.detach().square().sum()]);
+    return { patch, count, elements: loss.numel, sums };
+  });
+}
+
+/** Reads the losses of all rounds at once: one wait for the device per update. */
+function readSums(pending: readonly RoundSums[]): StepResult['rounds'] {
+  const values = torch.scope(() => torch.stack(pending.map(({ sums }) => sums)).toFloat32Array());
+  return pending.map(({ patch, count, elements, sums }, i) => {
+    sums.dispose();
+    return { patch, count, elements, lossSum: values[2 * i]!, lossSquares: values[2 * i + 1]! };
   });
 }
 

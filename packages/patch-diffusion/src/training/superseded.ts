@@ -6,6 +6,7 @@ import { appendFile, mkdir, readdir, readFile, rename } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { writeFileAtomic } from '@patch-diffusion/torch/atomic-file';
 import { listSheets, listSnapshots, listStates, numberIn } from './runs.js';
+import type { Stat } from './stats.js';
 
 /**
  * Moves everything beyond `nimg` images into a new folder below `superseded/`.
@@ -22,7 +23,8 @@ export async function setAside(runDir: string, nimg: number): Promise<string | n
 
   const all = join(runDir, 'superseded');
   await mkdir(all, { recursive: true });
-  const target = join(all, String((await readdir(all)).length).padStart(5, '0'));
+  const last = Math.max(-1, ...(await readdir(all)).map(numberIn));
+  const target = join(all, String(last + 1).padStart(5, '0'));
   await mkdir(target);
   for (const file of newer) {
     const folder = join(target, basename(dirname(file)));
@@ -39,7 +41,14 @@ export async function setAside(runDir: string, nimg: number): Promise<string | n
 /** The lines of `stats.jsonl` up to `nimg` images, and those beyond. */
 function splitStats(text: string, nimg: number): { kept: string[]; later: string[] } {
   const lines = text.match(/.*\n/g) ?? [];
-  const isLater = (line: string) =>
-    Number(/"Progress\/kimg":.*?"mean":([\d.e+-]+)/.exec(line)?.[1] ?? 0) > nimg / 1000;
+  const isLater = (line: string) => kimgOf(line) > nimg / 1000;
   return { kept: lines.filter((line) => !isLater(line)), later: lines.filter(isLater) };
+}
+
+function kimgOf(line: string): number {
+  try {
+    return (JSON.parse(line) as Record<string, Stat | undefined>)['Progress/kimg']?.mean ?? 0;
+  } catch {
+    return 0; // damaged; it stays where it is
+  }
 }

@@ -5,9 +5,9 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { describePath, infoText } from '../../src/cli/info.js';
 import { createDenoiser } from '../../src/diffusion/preconditioning.js';
-import { chooseSnapshot } from '../../src/interchange/choose-snapshot.js';
 import { writeExport } from '../../src/interchange/export.js';
 import { programName } from '../../src/program-name.js';
+import { chooseSnapshot } from '../../src/training/choose-snapshot.js';
 import { goldenDir } from '../helpers/golden.js';
 
 let dir = '';

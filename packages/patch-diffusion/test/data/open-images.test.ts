@@ -6,9 +6,9 @@ import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { datasetInfo } from '../../src/data/dataset-info.js';
 import { openImages } from '../../src/data/open-images.js';
-import { prepare } from '../../src/data/prepare.js';
 import type { DataSet, SkippedFile } from '../../src/data/types.js';
 import { holdOut } from '../../src/data/views.js';
+import { prepare } from '../../src/index.js';
 import { available, dataDir } from '../helpers/shared.js';
 import { zipBytes } from '../helpers/zip.js';
 

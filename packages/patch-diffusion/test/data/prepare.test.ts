@@ -6,9 +6,9 @@ import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { resolvePrepareOptions } from '../../src/config/prepare-options.js';
 import { openImages } from '../../src/data/open-images.js';
-import { prepare } from '../../src/data/prepare.js';
 import { openSource } from '../../src/data/source.js';
 import type { UserError } from '../../src/errors.js';
+import { prepare } from '../../src/index.js';
 import { available, dataDir } from '../helpers/shared.js';
 
 let scratch: string;

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { resolveTrainOptions } from '../../src/config/resolve.js';
-import { prepare } from '../../src/data/prepare.js';
+import { prepare } from '../../src/index.js';
 import { programName } from '../../src/program-name.js';
 import { openTrainingData } from '../../src/training/data.js';
 

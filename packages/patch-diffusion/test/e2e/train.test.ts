@@ -33,6 +33,10 @@ const train = (out: string, kimg: number, ...more: string[]) =>
 
 const stateOf = (out: string) => stateOfRun(join(dir, out));
 
+/** Draws from the first run of this file. */
+const drawOne = (flags: readonly string[]) =>
+  runCli(['generate', '--run', join(dir, 'plain'), '--count', '1', ...flags]);
+
 describe('train', () => {
   it('trains, writes the run folder, and the loss falls', async () => {
     const { code, stderr } = await train(
@@ -198,14 +202,7 @@ describe('generate', () => {
       /--image-size 17 cannot be halved .* multiples of 2/,
     ],
   ])('refuses %s', async (_, flags, message) => {
-    const { code, stderr } = await runCli([
-      'generate',
-      '--run',
-      join(dir, 'plain'),
-      '--count',
-      '1',
-      ...flags,
-    ]);
+    const { code, stderr } = await drawOne(flags);
     expect(code).toBe(2);
     expect(stderr).toMatch(message);
   });
@@ -218,14 +215,7 @@ describe('generate', () => {
       ['--grid', dir],
       ['--out', join(file, 'images')],
     ]) {
-      const { code, stderr } = await runCli([
-        'generate',
-        '--run',
-        join(dir, 'plain'),
-        '--count',
-        '1',
-        ...flags,
-      ]);
+      const { code, stderr } = await drawOne(flags);
       expect(code, stderr).toBe(1);
       expect(stderr).toContain(file.startsWith(flags[1]!) ? 'is a folder' : 'cannot write to');
     }

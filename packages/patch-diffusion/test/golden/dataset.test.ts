@@ -11,12 +11,12 @@ import { decodeImage } from '../../src/data/decode.js';
 import { Mt19937 } from '../../src/data/mt19937.js';
 import { comparePaths } from '../../src/data/names.js';
 import { openImages } from '../../src/data/open-images.js';
-import { prepare } from '../../src/data/prepare.js';
 import type { RawImage } from '../../src/data/resize.js';
 import { InfiniteSampler } from '../../src/data/sampler.js';
 import { type ImageSource, openSource } from '../../src/data/source.js';
 import { chooseSubset } from '../../src/data/subset.js';
 import { type Transform, toChannels, transformImage } from '../../src/data/transform.js';
+import { prepare } from '../../src/index.js';
 import { describeGolden, type Golden, goldenDir } from '../helpers/golden.js';
 
 interface Run {

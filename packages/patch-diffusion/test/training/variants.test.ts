@@ -7,6 +7,7 @@ import type { TrainOptionsInput } from '../../src/config/train-options.js';
 import { generate, readSnapshotInfo, train } from '../../src/index.js';
 import type { GenerateEvent } from '../../src/sampling/generate.js';
 import { iconSet, temporaryFolder } from '../helpers/tiny-run.js';
+import { tinyOptions } from '../helpers/tiny-train.js';
 
 let dir: string;
 let data: string;
@@ -19,20 +20,10 @@ beforeAll(async () => {
 /** Some updates of a small network. */
 function trainVariant(name: string, options: TrainOptionsInput) {
   return train({
+    ...tinyOptions,
     data,
-    preset: 'tiny',
-    resolution: 16,
-    modelChannels: 8,
-    channelMult: [1, 2],
-    attnResolutions: [8],
-    batch: 8,
-    samples: 2,
-    sampleSteps: 3,
     durationKimg: 0.1,
-    maxImages: 64,
-    seed: 7,
     out: join(dir, name),
-    nosubdir: true,
     ...options,
   });
 }

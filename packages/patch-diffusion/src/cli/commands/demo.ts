@@ -46,7 +46,7 @@ export function register(program: Command): void {
   command.addHelpText('after', HELP).action(runDemo);
 }
 
-async function runDemo({ verbose, ...given }: Record<string, unknown>): Promise<void> {
+async function runDemo(given: Record<string, unknown>): Promise<void> {
   const { minutes, out, device, seed, ...own } = readFlags(fields, given, defaults);
   const [{ join }, { mkdir }, { resolveRunOptions }] = await Promise.all([
     import('node:path'),
@@ -64,7 +64,7 @@ async function runDemo({ verbose, ...given }: Record<string, unknown>): Promise<
   });
 
   const { train } = await import('../../training/loop.js');
-  const view = new TrainProgressView({ isVerbose: verbose === true });
+  const view = new TrainProgressView();
   const rows: SheetRow[] = [await realImages(options)];
   const onEvent = (event: TrainEvent): void => {
     view.onEvent(event);

@@ -41,7 +41,7 @@ export function register(program: Command): void {
     .command('doctor')
     .description('Show what was found on this machine, and what would make training faster');
   addFields(command, fields, {});
-  command.action(async ({ verbose, ...given }: Record<string, unknown>) => {
+  command.action(async (given: Record<string, unknown>) => {
     const { json } = readFlags(fields, given, { json: false });
     const report = await examine();
     print(json ? JSON.stringify(report, null, 2) : describe(report));

@@ -37,7 +37,7 @@ export function register(program: Command): void {
   command.addHelpText('after', HELP).action(runExport);
 }
 
-async function runExport({ verbose, ...given }: Record<string, unknown>): Promise<void> {
+async function runExport(given: Record<string, unknown>): Promise<void> {
   const { run, network, format, out } = readFlags(fields, given, { run: null, network: null, out: null });
   if ((run === null) === (network === null)) {
     throw usageError('NO_NETWORK', 'say which network to export: --run RUN_FOLDER, or --network SNAPSHOT');

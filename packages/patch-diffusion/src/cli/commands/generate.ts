@@ -33,7 +33,7 @@ export function register(program: Command): void {
 }
 
 async function runGenerate(given: Record<string, unknown>): Promise<void> {
-  const { config, verbose, ...rest } = given;
+  const { config, ...rest } = given;
   const { flags, notes } = takeOfficialOptions(rest, officialGenerateOptions);
   for (const text of notes) note(`note: ${text}`);
   const options = resolveGenerateOptions({ flags, ...(await configLayer(config)) });

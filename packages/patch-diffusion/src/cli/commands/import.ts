@@ -31,7 +31,7 @@ export function register(program: Command): void {
   command.addHelpText('after', HELP).action(runImport);
 }
 
-async function runImport(file: string, { verbose, ...given }: Record<string, unknown>): Promise<void> {
+async function runImport(file: string, given: Record<string, unknown>): Promise<void> {
   const { out } = readFlags(fields, given, { out: null });
   const { importCheckpoint } = await import('../../interchange/import.js');
   const result = await importCheckpoint(file, { out });

@@ -27,12 +27,10 @@ export function register(program: Command): void {
       'Run folder, folder of runs, .safetensors, .pkl or .pt file, folder or zip of images',
     );
   addFields(command, fields, {});
-  command
-    .addHelpText('after', HELP)
-    .action(async (path: string, { verbose, ...given }: Record<string, unknown>) => {
-      const { json, verify } = readFlags(fields, given, { json: false, verify: false });
-      const { describePath, infoText } = await import('../info.js');
-      const info = await describePath(path, { verify });
-      print(json ? JSON.stringify(info, null, 2) : infoText(info));
-    });
+  command.addHelpText('after', HELP).action(async (path: string, given: Record<string, unknown>) => {
+    const { json, verify } = readFlags(fields, given, { json: false, verify: false });
+    const { describePath, infoText } = await import('../info.js');
+    const info = await describePath(path, { verify });
+    print(json ? JSON.stringify(info, null, 2) : infoText(info));
+  });
 }

@@ -31,10 +31,7 @@ export function register(program: Command): void {
   command.addHelpText('after', HELP).action(runPrepare);
 }
 
-async function runPrepare(
-  source: string | undefined,
-  { verbose, ...given }: Record<string, unknown>,
-): Promise<void> {
+async function runPrepare(source: string | undefined, given: Record<string, unknown>): Promise<void> {
   if (source !== undefined && given.source !== undefined) {
     throw usageError(
       'OPTION_GIVEN_TWICE',

@@ -5,7 +5,7 @@ import { addFields, readFlags } from '../flags.js';
 import { note, print } from '../terminal.js';
 
 const fields = {
-  fetch: f.boolean('Download the newest libtorch into .libtorch/ even where another one is found', {
+  fetch: f.boolean('Download the newest libtorch into .libtorch/ even where the system or python3 has one', {
     group: 'Options',
   }),
 };
@@ -29,7 +29,7 @@ libtorch is looked for in this order:
   the system's (Debian: libtorch-dev, Homebrew: pytorch, a Python torch below /usr)
 Where there is none, a torch wheel is downloaded through pip into .libtorch/.`,
     )
-    .action(async ({ verbose, ...given }: Record<string, unknown>) => {
+    .action(async (given: Record<string, unknown>) => {
       const { fetch } = readFlags(fields, given, { fetch: false });
       const { setup } = await import('@patch-diffusion/torch/setup');
       const { addon, libtorch } = await setup({ log: note, fetch });

@@ -47,7 +47,7 @@ export function register(program: Command): void {
 }
 
 async function runTrain(given: Record<string, unknown>): Promise<void> {
-  const { config, verbose, dryRun: dryRunFlag, ...rest } = given;
+  const { config, dryRun: dryRunFlag, ...rest } = given;
   const { dryRun } = readFlags(ownFields, { dryRun: dryRunFlag }, { dryRun: false });
   const { flags, notes } = takeOfficialOptions(rest, officialTrainOptions);
   for (const text of notes) note(`note: ${text}`);
@@ -62,7 +62,7 @@ async function runTrain(given: Record<string, unknown>): Promise<void> {
     return;
   }
   const { train } = await import('../../training/loop.js');
-  const view = new TrainProgressView({ isVerbose: verbose === true });
+  const view = new TrainProgressView();
   const startedAt = Date.now();
   try {
     const result = await interruptible(

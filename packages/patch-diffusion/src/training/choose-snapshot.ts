@@ -1,7 +1,7 @@
 /** Which snapshot `--run` and `--network` mean. */
 import { stat } from 'node:fs/promises';
 import { UserError } from '../errors.js';
-import { newestSnapshot } from '../training/runs.js';
+import { newestSnapshot } from './runs.js';
 
 /**
  * The newest snapshot of a run, or the file or address that was named.
