@@ -1,14 +1,14 @@
 import { spawnSync } from 'node:child_process';
-import { chmod, copyFile, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { datasetInfo } from '../../src/data/dataset-info.js';
 import { openImages } from '../../src/data/open-images.js';
-import type { DataSet, SkippedFile } from '../../src/data/types.js';
 import { holdOut } from '../../src/data/views.js';
 import { prepare } from '../../src/index.js';
+import { flat, type ImageSpec, imageFolder, range, whole } from '../helpers/images.js';
 import { available, dataDir } from '../helpers/shared.js';
 import { zipBytes } from '../helpers/zip.js';
 
@@ -17,20 +17,6 @@ beforeAll(async () => {
   scratch = await mkdtemp(join(tmpdir(), 'patch-diffusion-images-'));
 });
 afterAll(() => rm(scratch, { recursive: true, force: true }));
-
-const range = (n: number) => Array.from({ length: n }, (_, i) => i);
-
-/** Whole images [N, C, H, W]. */
-async function whole(set: DataSet, indices = range(set.length)): Promise<Uint8Array> {
-  await set.ready(indices);
-  const zeros = indices.map(() => 0);
-  const size = { height: set.height, width: set.width };
-  return set.gather(indices, { size, rows: zeros, cols: zeros }) as Uint8Array;
-}
-
-/** A flat picture. */
-const flat = (width: number, height: number, background: string) =>
-  sharp({ create: { width, height, channels: 3, background } });
 
 /** A TIFF of one grey pixel, a quarter as bright as can be. @param format 1 unsigned, 2 signed, 3 floating-point */
 function greyTiff(bits: number, format: number): Buffer {
@@ -62,15 +48,7 @@ function greyTiff(bits: number, format: number): Buffer {
   return file;
 }
 
-async function folderOf(name: string, files: Record<string, [number, number, string]>): Promise<string> {
-  const folder = join(scratch, name);
-  for (const [file, [width, height, colour]] of Object.entries(files)) {
-    await mkdir(join(folder, file, '..'), { recursive: true });
-    const format = file.split('.').at(-1)!.toLowerCase() as 'png';
-    await writeFile(join(folder, file), await flat(width, height, colour).toFormat(format).toBuffer());
-  }
-  return folder;
-}
+const folderOf = (name: string, files: Record<string, ImageSpec>) => imageFolder(join(scratch, name), files);
 
 async function zipOf(path: string, files: Record<string, Buffer>, compress: boolean): Promise<string> {
   await writeFile(path, zipBytes(files, compress));
@@ -333,101 +311,6 @@ describe('openImages on zips', () => {
     expect(await datasetInfo(path)).toMatchObject({ isPrepared: true, count: 2, labels: { dim: 2 } });
     const other = { ...more, 'notes.txt': Buffer.from('x') };
     expect(await datasetInfo(await zipOf(path, other, true))).toMatchObject({ isPrepared: false });
-  });
-
-  /** A prepared zip of one-coloured images, each a class of its own, some of them damaged. */
-  async function damagedZip(name: string, colours: readonly string[], damaged: readonly number[]) {
-    const files = colours.map((colour, i) => [`${i}/x.png`, [8, 8, colour]] as const);
-    const source = await folderOf(`source-of-${name}`, Object.fromEntries(files) as never);
-    const path = join(scratch, `${name}.zip`);
-    await prepare({ source, out: path });
-    const bytes = await readFile(path);
-    for (const i of damaged) bytes[bytes.indexOf(`00000/img0000000${i}.png`) + 150]! ^= 0xff;
-    await writeFile(path, bytes);
-    return path;
-  }
-
-  it('puts the next usable image, with its label, in the place of a damaged one', async () => {
-    const path = await damagedZip('substitutes', ['red', 'lime', 'blue', 'white'], [0, 2, 3]);
-    const open = async () => {
-      const found: SkippedFile[] = [];
-      const set = await openImages(path, { onSkip: (skipped) => found.push(skipped) });
-      return { set, found };
-    };
-    const { set, found } = await open();
-    const pixels = await whole(set);
-    expect(set.length).toBe(4);
-    expect(range(4).map((i) => [0, 1, 2].map((c) => pixels[i * 192 + c * 64]))).toEqual(
-      Array(4).fill([0, 255, 0]),
-    );
-    expect([...set.labels(range(4))]).toEqual(range(4).flatMap(() => [0, 1, 0, 0]));
-    const files = [0, 2, 3].map((i) => `00000/img0000000${i}.png`);
-    expect(found.map(({ file }) => file).sort()).toEqual(files);
-    expect(found[0]!.reason).toMatch(/wrong checksum/);
-    expect(set.report).toEqual({ used: 1, skipped: found });
-    await set.close();
-    // The same in any order: what a slot holds depends on the files alone.
-    const again = (await open()).set;
-    for (const i of [3, 0, 2, 1]) await again.ready([i]);
-    expect(await whole(again)).toEqual(pixels);
-    expect(again.labels(range(4))).toEqual(set.labels(range(4)));
-    await again.close();
-  });
-
-  it('stops at a damaged image when strict, even at one that the background finds', async () => {
-    const path = await damagedZip('strict', ['red', 'lime', 'blue'], [2]);
-    const set = await openImages(path, { strict: true });
-    await expect(
-      (async () => {
-        for (;;) {
-          await set.ready([0]);
-          await new Promise(setImmediate);
-        }
-      })(),
-    ).rejects.toThrow(/img00000002\.png in .*wrong checksum.*--strict/);
-    await expect(set.ready([2])).rejects.toMatchObject({ code: 'DATA_UNUSABLE' });
-    await set.close();
-  });
-
-  it('gives up when few images are left', async () => {
-    const colours = Array.from({ length: 13 }, (_, i) => `rgb(${20 * i},0,0)`);
-    const path = await damagedZip('few', colours, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
-    const bytes = await readFile(path);
-    for (const i of [10, 11]) bytes[bytes.indexOf(`00000/img000000${i}.png`) + 150]! ^= 0xff;
-    const all = range(13);
-    const set = await openImages(path);
-    await set.ready(all);
-    expect(set.report.used).toBe(4);
-    await set.close();
-    await writeFile(path, bytes);
-    const worse = await openImages(path);
-    await expect(worse.ready(all)).rejects.toMatchObject({
-      code: 'DATA_DAMAGED',
-      message: expect.stringMatching(/More than a tenth of .*make this dataset again/),
-    });
-    await worse.close();
-  });
-
-  it('gives up when no image is left, and when the archive is cut off', async () => {
-    const path = await damagedZip('hopeless', ['red', 'lime'], [0, 1]);
-    await expect(openImages(path)).rejects.toMatchObject({ code: 'DATA_EMPTY' });
-    const out = join(scratch, 'hopeless-again.zip');
-    await expect(prepare({ source: path, out })).rejects.toMatchObject({ code: 'DATA_EMPTY' });
-    const bytes = await readFile(path);
-    await writeFile(path, bytes.subarray(0, bytes.length >> 1));
-    await expect(openImages(path)).rejects.toMatchObject({ code: 'DATA_ZIP' });
-  });
-
-  it('prepares and describes a set whose first image is damaged', async () => {
-    const path = await damagedZip('first', ['red', 'lime', 'blue'], [0]);
-    const info = await datasetInfo(path);
-    expect([info.count, info.sizes, info.skipped.length]).toEqual([
-      2,
-      [{ width: 8, height: 8, count: 2 }],
-      1,
-    ]);
-    const report = await prepare({ source: path, out: join(scratch, 'first-again.zip') });
-    expect([report.used, report.skipped.length]).toEqual([2, 1]);
   });
 
   it('checks labels', async () => {

@@ -244,6 +244,10 @@ describe('finding', () => {
     expect(await newestState(run.dir)).toMatch(/training-state-999999\.safetensors$/);
     expect(await newestSnapshot(run.dir)).toBeNull();
     expect(await setAside(run.dir, 999_999_900)).toBeNull();
+    // The next number, also where somebody has tidied up.
+    await rm(join(run.dir, 'superseded/00000'), { recursive: true });
+    await appendFile(join(run.dir, 'stats.jsonl'), `${JSON.stringify({ 'Progress/kimg': { mean: 2e6 } })}\n`);
+    expect(await setAside(run.dir, 999_999_900)).toBe(join(run.dir, 'superseded', '00002'));
   });
 
   it('says when run.json is damaged', async () => {
