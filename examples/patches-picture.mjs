@@ -7,16 +7,16 @@
  */
 import { writeFile } from 'node:fs/promises';
 import * as torch from '@patch-diffusion/torch';
-import { demoImages } from '../packages/patch-diffusion/dist/data/demo-images.js';
+import { TorchRandom } from '../packages/patch-diffusion/dist/common/random-source.js';
+import { labelledSheetPng } from '../packages/patch-diffusion/dist/data/sheet.js';
 import { toUint8 } from '../packages/patch-diffusion/dist/diffusion/sample.js';
 import {
   drawOffsets,
   extractPatches,
   patchPositions,
 } from '../packages/patch-diffusion/dist/patches/patches.js';
-import { TorchRandom } from '../packages/patch-diffusion/dist/random-source.js';
+import { demoImages } from '../packages/patch-diffusion/dist/prepare/demo-images.js';
 import { fromUint8 } from '../packages/patch-diffusion/dist/training/rounds.js';
-import { labelledSheetPng } from '../packages/patch-diffusion/dist/training/sheet.js';
 
 const SIDE_PX = 64;
 const SHOWN = [165, 236, 330, 500, 905, 1120]; // places in the demo set

@@ -5,9 +5,9 @@
 import * as torch from '@patch-diffusion/torch';
 import { Adam, type AdamPath, type Tensor } from '@patch-diffusion/torch';
 import { createDenoiser, type Denoiser, type ImageSet } from 'patch-diffusion';
+import { type RandomSource, TorchRandom } from '../../packages/patch-diffusion/dist/common/random-source.js';
 import { denoisingLoss } from '../../packages/patch-diffusion/dist/diffusion/losses.js';
 import type { PatchSize } from '../../packages/patch-diffusion/dist/patches/schedule.js';
-import { type RandomSource, TorchRandom } from '../../packages/patch-diffusion/dist/random-source.js';
 import { describeDenoiser, describePatches } from '../../packages/patch-diffusion/dist/training/model.js';
 import { makePatchBatch } from '../../packages/patch-diffusion/dist/training/rounds.js';
 import {

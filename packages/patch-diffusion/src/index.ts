@@ -10,8 +10,8 @@
 import { type GenerateOptionsInput, resolveGenerateOptions } from './config/generate-options.js';
 import { type PrepareOptionsInput, resolvePrepareOptions } from './config/prepare-options.js';
 import type { TrainOptionsInput } from './config/train-options.js';
-import type { PrepareReport } from './data/prepare.js';
 import type { Progress } from './data/types.js';
+import type { PrepareReport } from './prepare/prepare.js';
 import type { GenerateEvent, GenerateResult } from './sampling/generate.js';
 import type { TrainContext, TrainResult } from './training/loop.js';
 
@@ -55,10 +55,12 @@ export async function prepare(
   options: PrepareOptionsInput,
   context: { signal?: AbortSignal; onProgress?: Progress } = {},
 ): Promise<PrepareReport> {
-  const module = await import('./data/prepare.js');
+  const module = await import('./prepare/prepare.js');
   return module.prepare(resolvePrepareOptions({ call: options }), context);
 }
 
+export { UserError } from './common/errors.js';
+export { version } from './common/version.js';
 export {
   type GenerateOptions,
   type GenerateOptionsInput,
@@ -70,26 +72,24 @@ export { resolveTrainOptions, validateAgainstData } from './config/resolve.js';
 export type { TrainOptions, TrainOptionsInput } from './config/train-options.js';
 export { type LatentSet, type OpenLatentsOptions, openLatents } from './data/latents.js';
 export { type OpenImagesOptions, openImages } from './data/open-images.js';
-export type { PrepareReport } from './data/prepare.js';
 export type { DataSet, ImageSet, LatentInfo } from './data/types.js';
 export type { Guidance } from './diffusion/guidance.js';
-export { LatentDecoder } from './diffusion/latents.js';
 export { createDenoiser, Denoiser, type PrecondSpec } from './diffusion/preconditioning.js';
 export { type SampleOptions, sampleImages, toUint8 } from './diffusion/sample.js';
 export type { SamplerName, SamplerOptions } from './diffusion/samplers/index.js';
-export { UserError } from './errors.js';
-export { loadAutoencoder, saveAutoencoder } from './interchange/autoencoder-folder.js';
 export { type ExportOptions, type ExportResult, exportSnapshot } from './interchange/export.js';
 export { type ImportResult, importCheckpoint } from './interchange/import.js';
 export { type LoadedSnapshot, type LoadOptions, loadAnySnapshot } from './interchange/load-snapshot.js';
+export { loadSnapshot, readSnapshotInfo, type SnapshotInfo } from './interchange/snapshot.js';
+export { loadAutoencoder, saveAutoencoder } from './latents/autoencoder-folder.js';
+export { LatentDecoder } from './latents/latents.js';
 export {
   type AutoencoderConfig,
   AutoencoderKL,
   STABLE_DIFFUSION_AUTOENCODER,
 } from './networks/autoencoder-kl.js';
+export type { PrepareReport } from './prepare/prepare.js';
+export { listRuns, newestSnapshot, newestState, type RunJson, readRunJson } from './run/runs.js';
 export type { GenerateEvent, GenerateResult } from './sampling/generate.js';
 export type { TrainEvent, TrainEventListener } from './training/events.js';
 export type { TrainContext, TrainResult } from './training/loop.js';
-export { listRuns, newestSnapshot, newestState, type RunJson, readRunJson } from './training/runs.js';
-export { loadSnapshot, readSnapshotInfo, type SnapshotInfo } from './training/snapshot.js';
-export { version } from './version.js';

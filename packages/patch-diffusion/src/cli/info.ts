@@ -2,12 +2,12 @@
 
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { UserError } from '../common/errors.js';
+import { programName } from '../common/program-name.js';
 import type { DatasetInfo } from '../data/dataset-info.js';
 import type { LatentFileInfo } from '../data/latents.js';
-import { UserError } from '../errors.js';
 import type { OfficialCheckpoint } from '../interchange/official-checkpoint.js';
 import type { Extent } from '../patches/extent.js';
-import { programName } from '../program-name.js';
 import {
   listRuns,
   listSnapshots,
@@ -15,7 +15,7 @@ import {
   type RunInfo,
   type RunJson,
   readRunJson,
-} from '../training/runs.js';
+} from '../run/runs.js';
 import { formatBytes, formatCount, formatSec, table } from './terminal.js';
 
 export interface RunDescription {
@@ -132,7 +132,7 @@ async function lastStats(dir: string): Promise<Record<string, { mean: number }> 
 }
 
 async function describeTensorFile(path: string, bytes: number): Promise<TensorFileDescription> {
-  const { openTensorFile, readMetadata } = await import('../tensor-file.js');
+  const { openTensorFile, readMetadata } = await import('../formats/tensor-file.js');
   const file = await openTensorFile(path);
   try {
     const description = readMetadata(file, path) as Record<string, unknown>;

@@ -4,9 +4,9 @@
  */
 
 import type { Command } from 'commander';
-import { nearest } from '../errors.js';
-import { programName } from '../program-name.js';
-import { version } from '../version.js';
+import { nearest } from '../common/errors.js';
+import { programName } from '../common/program-name.js';
+import { version } from '../common/version.js';
 import { normaliseArgs } from './flags.js';
 import { Exit, INTERRUPTED } from './interrupt.js';
 import { CommanderError, commands, createProgram, oneLine } from './program.js';

@@ -4,7 +4,7 @@
  */
 
 import { Command, CommanderError, type OutputConfiguration } from 'commander';
-import { programName } from '../program-name.js';
+import { programName } from '../common/program-name.js';
 
 /** A command's module: adds the command to the program. */
 interface CommandModule {

@@ -1,7 +1,7 @@
 /** Config files: JSON or YAML with the option names as keys. `run.json` of an earlier run is accepted too. */
 
 import { readFile } from 'node:fs/promises';
-import { UserError } from '../errors.js';
+import { UserError } from '../common/errors.js';
 
 const usage = (message: string): UserError => new UserError('BAD_CONFIG_FILE', message, { exitCode: 2 });
 

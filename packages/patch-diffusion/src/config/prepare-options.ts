@@ -1,8 +1,8 @@
 /** Options of `prepare`: one schema for flags, config files and the library. */
 
 import { z } from 'zod';
+import { programName } from '../common/program-name.js';
 import type { Transform } from '../data/transform.js';
-import { programName } from '../program-name.js';
 import * as f from './fields.js';
 import { type Origin, readValues, usageError } from './read-values.js';
 

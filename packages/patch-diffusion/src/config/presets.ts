@@ -5,7 +5,7 @@
  * four residual blocks, attention at 16 px) and their loss, which is summed over pixels.
  */
 
-import { nearest, UserError } from '../errors.js';
+import { nearest, UserError } from '../common/errors.js';
 import type { TrainOptions } from './train-options.js';
 
 type Defaults = Omit<TrainOptions, 'data' | 'preset' | 'seed'>;

@@ -4,7 +4,7 @@
  */
 
 import type { z } from 'zod';
-import { nearest, UserError } from '../errors.js';
+import { nearest, UserError } from '../common/errors.js';
 import { type FieldInfo, fieldInfo } from './fields.js';
 
 export type Fields = Readonly<Record<string, z.ZodType>>;

@@ -4,7 +4,7 @@
  */
 
 import { randomInt } from 'node:crypto';
-import type { UserError } from '../errors.js';
+import type { UserError } from '../common/errors.js';
 import { ARCHITECTURES, networkLevels } from '../networks/architectures.js';
 import { widthProblem } from '../networks/levels.js';
 import { type Extent, extentName } from '../patches/extent.js';

@@ -4,7 +4,7 @@
  * `dataset.json` is the reference's: `{"labels": [["00000/img00000000.png", 6], …]}` with a class index or a list of
  * numbers per image, or `{"labels": null}`. We also write, and read, the optional key `classes`: a name per class.
  */
-import { UserError } from '../errors.js';
+import { UserError } from '../common/errors.js';
 import { compareNames, PREPARED_NAME } from './names.js';
 import type { LabelMode } from './types.js';
 

@@ -11,9 +11,9 @@
 import { extname } from 'node:path';
 import type { SafetensorsFile } from '@patch-diffusion/torch';
 import { z } from 'zod';
-import { UserError } from '../errors.js';
-import { programName } from '../program-name.js';
-import { openTensorFile, readMetadata } from '../tensor-file.js';
+import { UserError } from '../common/errors.js';
+import { programName } from '../common/program-name.js';
+import { openTensorFile, readMetadata } from '../formats/tensor-file.js';
 import { forEachConcurrently } from './concurrency.js';
 import type { Label } from './labels.js';
 import { datasetName } from './names.js';

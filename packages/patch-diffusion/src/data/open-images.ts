@@ -5,7 +5,7 @@
  * the first header is read and training can start at once. Any other folder or zip is read as it is: every header is
  * looked at, every image decoded and, with a `resolution`, centre-cropped and resized as `prepare` would do.
  */
-import { UserError } from '../errors.js';
+import { UserError } from '../common/errors.js';
 import { CachedImages } from './cached-images.js';
 import { DECODE_CONCURRENCY, forEachConcurrently } from './concurrency.js';
 import { type ImageHeader, UnusableImage } from './decode.js';

@@ -3,7 +3,7 @@
  * none. An image never spans two blocks, so whoever reads one works on a plain array.
  */
 import os from 'node:os';
-import { UserError } from '../errors.js';
+import { UserError } from '../common/errors.js';
 
 const BLOCK_BYTES = 2 ** 30;
 

@@ -6,7 +6,7 @@
  * edge; an item can come back quickly. `epochs` visits every item once, reshuffles and starts over. Both draw from
  * NumPy's generator, so an order can be compared with the reference bit for bit, and both can be stopped and resumed.
  */
-import { Mt19937, type Mt19937State } from './mt19937.js';
+import { Mt19937, type Mt19937State } from '../common/mt19937.js';
 
 export type SamplerMode = 'window' | 'epochs';
 

@@ -7,7 +7,7 @@ import { readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
-import { UserError } from '../errors.js';
+import { UserError } from '../common/errors.js';
 import type { ImageHeader } from './decode.js';
 import type { RawImage } from './resize.js';
 import type { ImageSource } from './source.js';

@@ -6,7 +6,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { crc32, inflateRaw } from 'node:zlib';
 import yauzl, { type Entry } from 'yauzl';
-import { UserError } from '../errors.js';
+import { UserError } from '../common/errors.js';
 import { decodeImage, type ImageHeader, MAX_FILE_BYTES, readImageHeader, UnusableImage } from './decode.js';
 import { classifyName, compareNames } from './names.js';
 import type { RawImage } from './resize.js';

@@ -3,7 +3,7 @@
  */
 import { stat } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
-import { UserError } from '../errors.js';
+import { UserError } from '../common/errors.js';
 import type { ImageHeader } from './decode.js';
 import type { RawImage } from './resize.js';
 import { openFolder } from './source-folder.js';

@@ -1,7 +1,7 @@
 /**
  * Choosing some of the images by a seed: the reference's `max_size` rule, and images held out of training.
  */
-import { Mt19937 } from './mt19937.js';
+import { Mt19937 } from '../common/mt19937.js';
 
 /**
  * The `count` of `length` items that a size limit keeps: the first of a seeded shuffle, in ascending order

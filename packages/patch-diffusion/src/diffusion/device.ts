@@ -1,8 +1,8 @@
 /** Which device a network runs on, and how its weights lie there. */
 import type { Device, MemoryFormat } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
-import { UserError } from '../errors.js';
-import { programName } from '../program-name.js';
+import { UserError } from '../common/errors.js';
+import { programName } from '../common/program-name.js';
 import { activationDtype, type Precision } from './precision.js';
 import type { Denoiser } from './preconditioning.js';
 

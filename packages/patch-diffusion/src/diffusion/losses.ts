@@ -4,7 +4,7 @@
  */
 import type { Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
-import type { RandomSource } from '../random-source.js';
+import type { RandomSource } from '../common/random-source.js';
 import type { Denoiser } from './preconditioning.js';
 
 /** What a loss is computed on. */

@@ -2,9 +2,9 @@
  * Reference statistics for FID, as EDM publishes them and as numpy.savez writes them: `mu` [D] and `sigma` [D, D].
  */
 import * as torch from '@patch-diffusion/torch';
-import { UserError } from '../errors.js';
+import { UserError } from '../common/errors.js';
+import { readNpz } from '../formats/npz.js';
 import type { FeatureStatistics } from './frechet.js';
-import { readNpz } from './npz.js';
 
 /** @throws UserError if the file cannot be read or does not hold statistics */
 export async function readReferenceStatistics(path: string): Promise<FeatureStatistics> {

@@ -2,11 +2,11 @@
 import { basename, dirname, join } from 'node:path';
 import { type Module, writeFileAtomic, writeSafetensors } from '@patch-diffusion/torch';
 import type { PrecondSpec } from '../diffusion/preconditioning.js';
-import { chooseSnapshot } from '../training/choose-snapshot.js';
+import { writeStateDict } from '../formats/torch-file/write.js';
+import { chooseSnapshot } from '../run/choose-snapshot.js';
 import { configFileOf } from './export-names.js';
 import { type LoadOptions, loadAnySnapshot } from './load-snapshot.js';
 import { officialFromPrecond } from './official-config.js';
-import { writeStateDict } from './torch-file/write.js';
 
 export type ExportFormat = 'torch' | 'safetensors';
 

@@ -7,11 +7,10 @@ import { basename, dirname, join } from 'node:path';
 import type { Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import { writeSafetensors } from '@patch-diffusion/torch';
+import { UserError } from '../common/errors.js';
 import { datasetName } from '../data/names.js';
 import type { PrecondSpec } from '../diffusion/preconditioning.js';
-import { UserError } from '../errors.js';
-import { METADATA_KEY } from '../tensor-file.js';
-import { type SnapshotInfo, writeSnapshot } from '../training/snapshot.js';
+import { METADATA_KEY } from '../formats/tensor-file.js';
 import {
   loadOfficial,
   type OfficialMoments,
@@ -20,6 +19,7 @@ import {
   type OfficialState,
   withCheckpoint,
 } from './official-checkpoint.js';
+import { type SnapshotInfo, writeSnapshot } from './snapshot.js';
 
 export interface ImportOptions {
   /** File to write; default: beside the source, with the extension .safetensors. */

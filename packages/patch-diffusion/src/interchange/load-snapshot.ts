@@ -2,17 +2,17 @@
 import { open, readFile } from 'node:fs/promises';
 import type { Device } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
+import { UserError } from '../common/errors.js';
 import { createDenoiser, type Denoiser, type PrecondSpec } from '../diffusion/preconditioning.js';
-import { UserError } from '../errors.js';
-import { METADATA_KEY, openTensorFile } from '../tensor-file.js';
-import { loadSnapshot, type SnapshotInfo } from '../training/snapshot.js';
+import { type FetchOptions, fetchToCache } from '../formats/hub/download.js';
+import { isRemote, parseLocator } from '../formats/hub/locator.js';
+import { METADATA_KEY, openTensorFile } from '../formats/tensor-file.js';
 import { configFileOf } from './export-names.js';
-import { type FetchOptions, fetchToCache } from './hub/download.js';
-import { isRemote, parseLocator } from './hub/locator.js';
 import { nimgOf, snapshotInfo } from './import.js';
 import { loadOfficial, type StateDictFile, withCheckpoint } from './official-checkpoint.js';
 import { precondFromJson } from './official-config.js';
 import { checkPrecondSpec, checkSpecAgainstTensors } from './precond-schema.js';
+import { loadSnapshot, type SnapshotInfo } from './snapshot.js';
 
 export interface LoadOptions extends FetchOptions {
   /** Where the weights go. Default 'cpu'. */

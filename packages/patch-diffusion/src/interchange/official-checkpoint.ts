@@ -4,9 +4,11 @@
  */
 import type { Device, Module, Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
+import { UserError } from '../common/errors.js';
 import type { LossSpec } from '../diffusion/losses.js';
 import { createDenoiser, type Denoiser, type PrecondSpec } from '../diffusion/preconditioning.js';
-import { UserError } from '../errors.js';
+import { type ByteSource, FileSource } from '../formats/pickle/byte-source.js';
+import { ModuleRecord, readTorchFile, type TensorRef } from '../formats/torch-file/index.js';
 import { lossFromOfficial, precondFromOfficial, splitArguments } from './official-config.js';
 import {
   broken,
@@ -17,9 +19,7 @@ import {
   namedTensors,
   plainObject,
 } from './official-module.js';
-import { type ByteSource, FileSource } from './pickle/byte-source.js';
 import { checkPrecondSpec, checkSpecAgainstTensors } from './precond-schema.js';
-import { ModuleRecord, readTorchFile, type TensorRef } from './torch-file/index.js';
 
 /** A network in a checkpoint. */
 export interface OfficialNetwork {

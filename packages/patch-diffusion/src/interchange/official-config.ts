@@ -1,7 +1,8 @@
 /** Constructor arguments of the official networks and preconditioners, as found in their checkpoints, to ours. */
+
+import { UserError } from '../common/errors.js';
 import type { LossSpec } from '../diffusion/losses.js';
 import type { PrecondSpec } from '../diffusion/preconditioning.js';
-import { UserError } from '../errors.js';
 import type { NetworkSpec } from '../networks/index.js';
 
 /** Keyword arguments in the official spelling. */

@@ -1,6 +1,6 @@
 /** From the module records of an official checkpoint to named tensors and constructor arguments. */
-import { UserError } from '../errors.js';
-import { ModuleRecord, TensorRef } from './torch-file/index.js';
+import { UserError } from '../common/errors.js';
+import { ModuleRecord, TensorRef } from '../formats/torch-file/index.js';
 
 /**
  * Deeper trees, or ones with more modules and tensors, are not of these networks. A memo can make them circular, and

@@ -3,8 +3,8 @@
  * and sizes that the file's own tensors confirm (a few bytes must not make us allocate gigabytes).
  */
 import { z } from 'zod';
+import { UserError } from '../common/errors.js';
 import type { PrecondSpec } from '../diffusion/preconditioning.js';
-import { UserError } from '../errors.js';
 
 const count = (max: number, min = 0) => z.int().min(min).max(max);
 const real = z.number();

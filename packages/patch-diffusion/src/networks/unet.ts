@@ -2,7 +2,7 @@
 
 import * as torch from '@patch-diffusion/torch';
 import { Module, type Tensor } from '@patch-diffusion/torch';
-import type { RandomSource } from '../random-source.js';
+import type { RandomSource } from '../common/random-source.js';
 
 /** Optional inputs of a network besides the image and its noise level. */
 export interface Conditioning {

@@ -5,7 +5,7 @@
  */
 import type { Device, Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
-import type { RandomSource } from '../random-source.js';
+import type { RandomSource } from '../common/random-source.js';
 import type { Extent } from './extent.js';
 
 /** Where each sample's patch lies in its image: offsets of the top-left pixel. */

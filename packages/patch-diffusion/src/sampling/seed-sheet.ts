@@ -1,5 +1,5 @@
 /** The sheet of generated images: a nearly square grid whose rows say which seeds they show. */
-import { labelledSheetPng, type SheetRow, type SheetShape } from '../training/sheet.js';
+import { labelledSheetPng, type SheetRow, type SheetShape } from '../data/sheet.js';
 
 /** Side of an image on a sheet, about: small images are enlarged so far that one can see them. */
 const IMAGE_PX = 128;

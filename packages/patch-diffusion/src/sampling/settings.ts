@@ -1,12 +1,12 @@
 /** From the options of `generate` to the sampler and the guidance, checked against the networks. */
 import type * as torch from '@patch-diffusion/torch';
+import { UserError } from '../common/errors.js';
 import type { GenerateOptions } from '../config/generate-options.js';
 import { prepareDenoiser } from '../diffusion/device.js';
 import type { Guidance } from '../diffusion/guidance.js';
 import type { Denoiser } from '../diffusion/preconditioning.js';
 import type { SamplerOptions } from '../diffusion/samplers/index.js';
-import { UserError } from '../errors.js';
-import { loadSnapshot } from '../training/snapshot.js';
+import { loadSnapshot } from '../interchange/snapshot.js';
 
 const usage = (code: string, message: string) => new UserError(code, message, { exitCode: 2 });
 

@@ -6,17 +6,17 @@ import type { Device, SafetensorsFile, Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import { writeSafetensors } from '@patch-diffusion/torch';
 import { z } from 'zod';
-import type { Mt19937 } from '../data/mt19937.js';
+import { UserError } from '../common/errors.js';
+import type { Mt19937 } from '../common/mt19937.js';
 import type { InfiniteSampler } from '../data/sampler.js';
 import type { PrecondSpec } from '../diffusion/preconditioning.js';
-import { UserError } from '../errors.js';
 import {
   checkFormatVersion,
   METADATA_KEY,
   openTensorFile,
   readMetadata,
   tensorsUnder,
-} from '../tensor-file.js';
+} from '../formats/tensor-file.js';
 import type { TrainingState } from './step.js';
 
 const FORMAT_VERSION = 1;

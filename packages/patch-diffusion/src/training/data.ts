@@ -1,12 +1,13 @@
 /** Opens what a run trains on: images of any kind, or latents that `prepare --latents` made. */
+
+import { UserError } from '../common/errors.js';
+import { programName } from '../common/program-name.js';
 import { toExtent } from '../config/resolve.js';
 import type { TrainOptions } from '../config/train-options.js';
 import { isLatentPath, openLatents } from '../data/latents.js';
 import { openImages } from '../data/open-images.js';
 import type { DataSet, Progress, SkippedFile } from '../data/types.js';
-import { UserError } from '../errors.js';
 import { extentName } from '../patches/extent.js';
-import { programName } from '../program-name.js';
 import type { TrainEventListener } from './events.js';
 
 /** Skipped files that are named; the rest is counted. */

@@ -1,10 +1,10 @@
 /** What an update will cost, measured on a small one: for `train --dry-run`. */
 import * as torch from '@patch-diffusion/torch';
+import { TorchRandom } from '../common/random-source.js';
 import type { TrainOptions } from '../config/train-options.js';
 import { prepareDenoiser, resolveDevice } from '../diffusion/device.js';
 import { denoisingLoss } from '../diffusion/losses.js';
 import { createDenoiser } from '../diffusion/preconditioning.js';
-import { TorchRandom } from '../random-source.js';
 import { type DataShape, describeDenoiser, describeLoss } from './model.js';
 
 /** float32 copies of every weight while training: weights, gradient, two Adam moments, average. */

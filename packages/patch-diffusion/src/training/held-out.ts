@@ -4,10 +4,10 @@
  */
 import type { Device } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
+import { TorchRandom } from '../common/random-source.js';
 import type { DataSet } from '../data/types.js';
 import { denoisingLoss, type LossSpec } from '../diffusion/losses.js';
 import type { Denoiser } from '../diffusion/preconditioning.js';
-import { TorchRandom } from '../random-source.js';
 import { makePatchBatch } from './rounds.js';
 
 const SEED = 20_230_425;

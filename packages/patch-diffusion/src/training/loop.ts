@@ -2,9 +2,10 @@
  * The training loop (Patch Diffusion, algorithm 1, on EDM's trainer). It knows no particular network; everything that
  * watches a run listens to its events.
  */
+
+import { UserError } from '../common/errors.js';
+import { withMemoryGuard } from '../common/memory.js';
 import type { TrainOptions } from '../config/train-options.js';
-import { UserError } from '../errors.js';
-import { withMemoryGuard } from '../memory.js';
 import { openTrainingData } from './data.js';
 import type { EndEvent, TrainEvent, TrainEventListener } from './events.js';
 import { finishFiles, runMaintenance } from './maintenance.js';

@@ -3,14 +3,14 @@
  * does not end a run that goes on: it is tried again at the next tick.
  */
 import { rm, stat } from 'node:fs/promises';
-import { toPixels } from '../diffusion/latents.js';
+import { explainMemory } from '../common/memory.js';
+import { gridPng, type SheetShape } from '../data/sheet.js';
 import { sampleImages } from '../diffusion/sample.js';
-import { explainMemory } from '../memory.js';
+import { toPixels } from '../latents/latents.js';
+import { listStates } from '../run/runs.js';
 import type { EndEvent, TrainEventListener } from './events.js';
 import { reportTick } from './report.js';
-import { listStates } from './runs.js';
 import type { Output, Session } from './session.js';
-import { gridPng, type SheetShape } from './sheet.js';
 
 /** A state is large; the newest ones are kept. */
 const STATES_KEPT = 2;

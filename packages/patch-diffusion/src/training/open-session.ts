@@ -1,20 +1,22 @@
 /** Opens a training run from its options and data, fresh or where a saved state left off. */
 import * as torch from '@patch-diffusion/torch';
 import { Adam } from '@patch-diffusion/torch';
+import { UserError } from '../common/errors.js';
+import { guarded } from '../common/file-error.js';
+import { Mt19937 } from '../common/mt19937.js';
+import { version } from '../common/version.js';
 import { validateAgainstData } from '../config/resolve.js';
 import type { TrainOptions } from '../config/train-options.js';
-import { Mt19937 } from '../data/mt19937.js';
 import { InfiniteSampler } from '../data/sampler.js';
 import type { DataSet } from '../data/types.js';
 import { holdOut } from '../data/views.js';
 import { createAugment } from '../diffusion/augmentation/index.js';
 import { checkPrecision, prepareDenoiser, resolveDevice } from '../diffusion/device.js';
-import { LatentDecoder } from '../diffusion/latents.js';
 import { createDenoiser } from '../diffusion/preconditioning.js';
-import { UserError } from '../errors.js';
-import { guarded } from '../file-error.js';
 import { restoreImported } from '../interchange/imported-state.js';
-import { version } from '../version.js';
+import { LatentDecoder } from '../latents/latents.js';
+import { RunFolder } from '../run/run-folder.js';
+import { setAside } from '../run/superseded.js';
 import { type LoopCounters, type Resumable, readTrainingState } from './checkpoint.js';
 import { copyWeights } from './ema.js';
 import type { TrainEventListener } from './events.js';
@@ -28,10 +30,8 @@ import {
 } from './model.js';
 import { checkUnfinished, type EarlierRun, totalNimg } from './resume.js';
 import type { RoundsOptions } from './rounds.js';
-import { RunFolder } from './run-folder.js';
 import { Session } from './session.js';
 import type { StepOptions, TrainingState } from './step.js';
-import { setAside } from './superseded.js';
 import { transferWeights } from './transfer.js';
 
 export interface SessionContext {

@@ -1,11 +1,12 @@
 /** Taking over an earlier run: first its lock, then its state, which another process may just have written. */
+
+import { UserError } from '../common/errors.js';
+import { guarded } from '../common/file-error.js';
 import type { TrainOptions } from '../config/train-options.js';
-import { UserError } from '../errors.js';
-import { guarded } from '../file-error.js';
 import { importedNetwork } from '../interchange/imported-state.js';
+import { RunLock } from '../run/run-lock.js';
+import { findResume } from '../run/runs.js';
 import { readStateInfo } from './checkpoint.js';
-import { RunLock } from './run-lock.js';
-import { findResume } from './runs.js';
 
 /** A run to go on with, locked for this process. */
 export interface EarlierRun {

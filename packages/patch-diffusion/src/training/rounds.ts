@@ -4,14 +4,14 @@
  */
 import type { Device } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
-import type { Mt19937 } from '../data/mt19937.js';
+import type { Mt19937 } from '../common/mt19937.js';
+import { type RandomSource, TorchRandom } from '../common/random-source.js';
 import type { DataSet } from '../data/types.js';
-import { sampleLatents } from '../diffusion/latents.js';
 import type { Augment, LossBatch } from '../diffusion/losses.js';
+import { sampleLatents } from '../latents/latents.js';
 import type { Extent } from '../patches/extent.js';
 import { drawOffsets, extractPatches, patchPositions } from '../patches/patches.js';
 import { type PatchSchedule, planUpdate } from '../patches/schedule.js';
-import { type RandomSource, TorchRandom } from '../random-source.js';
 import type { Round } from './step.js';
 
 export interface RoundsOptions {

@@ -8,7 +8,7 @@ import { foldName, nameTable } from '../config/read-values.js';
 import { checkResumeOptions, resolveTrainOptions, type TrainSources } from '../config/resolve.js';
 import { type TrainOptions, trainFields } from '../config/train-options.js';
 import { importedNetwork, networkOptions } from '../interchange/imported-state.js';
-import { findResume } from './runs.js';
+import { findResume } from '../run/runs.js';
 
 /**
  * Resolves the options of a run.

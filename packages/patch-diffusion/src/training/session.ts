@@ -3,13 +3,13 @@
  */
 import type { TrainOptions } from '../config/train-options.js';
 import type { DataSet } from '../data/types.js';
-import type { LatentDecoder } from '../diffusion/latents.js';
+import { writeSnapshot } from '../interchange/snapshot.js';
+import type { LatentDecoder } from '../latents/latents.js';
+import type { RunFolder } from '../run/run-folder.js';
+import { Stats } from '../run/stats.js';
 import { type LoopCounters, type Resumable, writeTrainingState } from './checkpoint.js';
 import type { TrainProgress } from './events.js';
 import type { RoundsOptions } from './rounds.js';
-import type { RunFolder } from './run-folder.js';
-import { writeSnapshot } from './snapshot.js';
-import { Stats } from './stats.js';
 import type { StepOptions, StepResult, TrainingState } from './step.js';
 
 /** Seconds of this session, split by what they were spent on since the last tick. */

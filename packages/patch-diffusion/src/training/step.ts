@@ -5,10 +5,10 @@
 
 import type { Adam, Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
+import type { RandomSource } from '../common/random-source.js';
 import { type Augment, denoisingLoss, type LossBatch, type LossSpec } from '../diffusion/losses.js';
 import type { Denoiser } from '../diffusion/preconditioning.js';
 import type { Extent } from '../patches/extent.js';
-import type { RandomSource } from '../random-source.js';
 import { emaBeta, updateEma } from './ema.js';
 import type { DynamicLossScale } from './loss-scale.js';
 

@@ -1,9 +1,9 @@
 /** `--transfer`: a run that starts from the weights of another network, ours or an official one, near or far. */
 import { stat } from 'node:fs/promises';
-import { UserError } from '../errors.js';
+import { UserError } from '../common/errors.js';
 import { loadAnySnapshot } from '../interchange/load-snapshot.js';
 import { transferDetails, transferSummary, transferTensors } from '../interchange/transfer.js';
-import { chooseSnapshot } from './choose-snapshot.js';
+import { chooseSnapshot } from '../run/choose-snapshot.js';
 import { copyWeights } from './ema.js';
 import type { TrainEventListener } from './events.js';
 import type { TrainingState } from './step.js';

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { commands } from '../../src/cli/program.js';
-import { programName } from '../../src/program-name.js';
+import { programName } from '../../src/common/program-name.js';
 import { startCli } from '../helpers/cli.js';
 
 const isBuilt = existsSync(fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url)));

@@ -4,10 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { describePath, infoText } from '../../src/cli/info.js';
+import { programName } from '../../src/common/program-name.js';
 import { createDenoiser } from '../../src/diffusion/preconditioning.js';
 import { writeExport } from '../../src/interchange/export.js';
-import { programName } from '../../src/program-name.js';
-import { chooseSnapshot } from '../../src/training/choose-snapshot.js';
+import { chooseSnapshot } from '../../src/run/choose-snapshot.js';
 import { goldenDir } from '../helpers/golden.js';
 
 let dir = '';

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { readRunJson } from '../../src/training/runs.js';
+import { readRunJson } from '../../src/run/runs.js';
 import { startCli } from '../helpers/cli.js';
 
 const SIDE = 16;

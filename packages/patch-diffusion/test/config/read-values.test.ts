@@ -1,12 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { UserError } from '../../src/common/errors.js';
 import { fieldInfo } from '../../src/config/fields.js';
 import { generateFields } from '../../src/config/generate-options.js';
 import { prepareFields } from '../../src/config/prepare-options.js';
 import { presetNames, presets } from '../../src/config/presets.js';
 import { foldName, kebab, nameTable, parseIntList, readValues } from '../../src/config/read-values.js';
 import { trainFields } from '../../src/config/train-options.js';
-import { UserError } from '../../src/errors.js';
 
 const flag = (flags: Record<string, unknown>) => readValues(trainFields, flags, { kind: 'flag' });
 

@@ -9,7 +9,7 @@ import { openImages } from '../../src/data/open-images.js';
 import type { Crop } from '../../src/data/types.js';
 import { holdOut } from '../../src/data/views.js';
 import { prepare } from '../../src/index.js';
-import { loadAutoencoder } from '../../src/interchange/autoencoder-folder.js';
+import { loadAutoencoder } from '../../src/latents/autoencoder-folder.js';
 import { fromUint8, makePatchBatch } from '../../src/training/rounds.js';
 import { expectClose } from '../helpers/golden.js';
 import { writeRamps, writeTinyAutoencoder } from '../helpers/tiny-autoencoder.js';

@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { programName } from '../../src/common/program-name.js';
 import { resolveTrainOptions } from '../../src/config/resolve.js';
 import { prepare } from '../../src/index.js';
-import { programName } from '../../src/program-name.js';
 import { openTrainingData } from '../../src/training/data.js';
 
 let scratch: string;

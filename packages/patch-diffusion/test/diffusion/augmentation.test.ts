@@ -1,5 +1,6 @@
 import * as torch from '@patch-diffusion/torch';
 import { describe, expect, it } from 'vitest';
+import { TorchRandom } from '../../src/common/random-source.js';
 import {
   type AugmentSpec,
   activeOps,
@@ -7,7 +8,6 @@ import {
   createAugment,
   trainingAugment,
 } from '../../src/diffusion/augmentation/index.js';
-import { TorchRandom } from '../../src/random-source.js';
 import { expectClose } from '../helpers/golden.js';
 
 const random = (seed: number) => new TorchRandom('cpu', new torch.Generator('cpu', seed));

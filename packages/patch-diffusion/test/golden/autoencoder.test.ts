@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import * as torch from '@patch-diffusion/torch';
 import { readSafetensors, writeSafetensors } from '@patch-diffusion/torch';
 import { describe, expect, it } from 'vitest';
-import { loadAutoencoder, saveAutoencoder } from '../../src/interchange/autoencoder-folder.js';
+import { loadAutoencoder, saveAutoencoder } from '../../src/latents/autoencoder-folder.js';
 import {
   type AutoencoderConfig,
   AutoencoderKL,

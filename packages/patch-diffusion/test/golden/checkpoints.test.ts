@@ -9,6 +9,7 @@ import type { Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import { readSafetensors } from '@patch-diffusion/torch';
 import { afterAll, describe, expect, it } from 'vitest';
+import { MemorySource } from '../../src/formats/pickle/byte-source.js';
 import { importCheckpoint } from '../../src/interchange/import.js';
 import { loadAnySnapshot } from '../../src/interchange/load-snapshot.js';
 import {
@@ -17,8 +18,7 @@ import {
   withCheckpoint,
 } from '../../src/interchange/official-checkpoint.js';
 import { lossFromOfficial } from '../../src/interchange/official-config.js';
-import { MemorySource } from '../../src/interchange/pickle/byte-source.js';
-import { loadSnapshot } from '../../src/training/snapshot.js';
+import { loadSnapshot } from '../../src/interchange/snapshot.js';
 import { describeAbsent, expectClose, type Golden, goldenDir, openGolden } from '../helpers/golden.js';
 
 interface Config {

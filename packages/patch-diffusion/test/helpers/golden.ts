@@ -4,7 +4,7 @@ import { basename, join, resolve } from 'node:path';
 import * as torch from '@patch-diffusion/torch';
 import { SafetensorsFile, type Tensor } from '@patch-diffusion/torch';
 import { describe, expect, it } from 'vitest';
-import type { RandomSource } from '../../src/random-source.js';
+import type { RandomSource } from '../../src/common/random-source.js';
 
 const repository = resolve(import.meta.dirname, '../../../..');
 export const sharedDir = process.env.SHARED_DIR ?? resolve(repository, '../shared');

@@ -3,7 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as torch from '@patch-diffusion/torch';
 import sharp from 'sharp';
-import { saveAutoencoder } from '../../src/interchange/autoencoder-folder.js';
+import { saveAutoencoder } from '../../src/latents/autoencoder-folder.js';
 import {
   type AutoencoderConfig,
   AutoencoderKL,

@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll } from 'vitest';
-import { renderDemoSet } from '../../src/data/demo-images.js';
+import { renderDemoSet } from '../../src/prepare/demo-images.js';
 
 export { runCli } from './cli.js';
 

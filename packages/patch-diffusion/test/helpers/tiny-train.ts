@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { SafetensorsFile } from '@patch-diffusion/torch';
 import { expect } from 'vitest';
 import type { TrainOptionsInput } from '../../src/config/train-options.js';
-import { newestState } from '../../src/training/runs.js';
+import { newestState } from '../../src/run/runs.js';
 
 /** Options of a run whose update takes a few hundredths of a second. */
 export const tinyOptions = {

@@ -8,13 +8,13 @@ import * as torch from '@patch-diffusion/torch';
 import { readSafetensors, type Tensor } from '@patch-diffusion/torch';
 import { afterAll, describe, expect, it } from 'vitest';
 import { createDenoiser, type PrecondSpec } from '../../src/diffusion/preconditioning.js';
+import { FileSource } from '../../src/formats/pickle/byte-source.js';
+import { readTorchFile, type TensorRef } from '../../src/formats/torch-file/index.js';
+import { writeStateDict } from '../../src/formats/torch-file/write.js';
+import { zipArchive } from '../../src/formats/zip-writer.js';
 import { writeExport } from '../../src/interchange/export.js';
 import { loadAnySnapshot } from '../../src/interchange/load-snapshot.js';
 import { officialFromPrecond, precondFromJson } from '../../src/interchange/official-config.js';
-import { FileSource } from '../../src/interchange/pickle/byte-source.js';
-import { readTorchFile, type TensorRef } from '../../src/interchange/torch-file/index.js';
-import { writeStateDict } from '../../src/interchange/torch-file/write.js';
-import { zipArchive } from '../../src/zip-writer.js';
 
 const dir = mkdtempSync(join(tmpdir(), 'patch-diffusion-export-'));
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
@@ -186,7 +186,7 @@ describe('archives', () => {
     };
     const parts: Uint8Array[] = [];
     for await (const part of zipArchive(members())) parts.push(part);
-    const { MemorySource } = await import('../../src/interchange/pickle/byte-source.js');
+    const { MemorySource } = await import('../../src/formats/pickle/byte-source.js');
     expect(await readTorchFile(new MemorySource(Buffer.concat(parts)), 'big.pt')).toEqual(new Map());
   });
 });

@@ -8,8 +8,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { run } from '../../src/cli/main.js';
 import { train } from '../../src/index.js';
 import { importCheckpoint } from '../../src/interchange/import.js';
+import { newestState, readRunJson } from '../../src/run/runs.js';
 import type { TrainEvent } from '../../src/training/events.js';
-import { newestState, readRunJson } from '../../src/training/runs.js';
 import { goldenDir, openGolden } from '../helpers/golden.js';
 
 const golden = join(goldenDir, 'checkpoints', 'patch_ddpmpp');

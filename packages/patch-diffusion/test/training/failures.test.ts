@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { train } from '../../src/index.js';
+import { newestSnapshot, newestState, readRunJson } from '../../src/run/runs.js';
 import type { TrainEvent } from '../../src/training/events.js';
-import { newestSnapshot, newestState, readRunJson } from '../../src/training/runs.js';
 import { iconSet, temporaryFolder, tinyFlags } from '../helpers/tiny-run.js';
 import { tinyOptions } from '../helpers/tiny-train.js';
 

@@ -1,12 +1,12 @@
 /** Stratified updates have the expected gradient of stochastic ones, with less variance (measured on a small net). */
 import * as torch from '@patch-diffusion/torch';
 import { expect, it } from 'vitest';
-import { Mt19937 } from '../../src/data/mt19937.js';
+import { Mt19937 } from '../../src/common/mt19937.js';
+import { TorchRandom } from '../../src/common/random-source.js';
 import { denoisingLoss } from '../../src/diffusion/losses.js';
 import { createDenoiser } from '../../src/diffusion/preconditioning.js';
 import { drawOffsets, extractPatches, patchPositions } from '../../src/patches/patches.js';
 import { defaultPatchSizes, planUpdate, type ScheduleName } from '../../src/patches/schedule.js';
-import { TorchRandom } from '../../src/random-source.js';
 
 const side = 16;
 const image = { height: side, width: side };

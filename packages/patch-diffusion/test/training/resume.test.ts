@@ -8,11 +8,11 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { TrainOptionsInput } from '../../src/config/train-options.js';
 import { generate, train } from '../../src/index.js';
+import { RunLock } from '../../src/run/run-lock.js';
+import { listStates, newestSnapshot, newestState, readRunJson } from '../../src/run/runs.js';
 import type { TrainEvent } from '../../src/training/events.js';
 import { train as trainResolved } from '../../src/training/loop.js';
-import { RunLock } from '../../src/training/run-lock.js';
 import { resolveRunOptions } from '../../src/training/run-options.js';
-import { listStates, newestSnapshot, newestState, readRunJson } from '../../src/training/runs.js';
 import { iconSet, temporaryFolder } from '../helpers/tiny-run.js';
 import { expectSameState, stateOf, tinyOptions } from '../helpers/tiny-train.js';
 

@@ -1,7 +1,7 @@
 import * as torch from '@patch-diffusion/torch';
 import { Adam } from '@patch-diffusion/torch';
 import { expect, it } from 'vitest';
-import { TorchRandom } from '../../src/random-source.js';
+import { TorchRandom } from '../../src/common/random-source.js';
 import { trainStep } from '../../src/training/step.js';
 import { tinyDenoiser } from '../helpers/tiny-denoiser.js';
 

@@ -4,11 +4,11 @@
  */
 
 import type { Command } from 'commander';
+import { programName } from '../../common/program-name.js';
 import * as f from '../../config/fields.js';
 import type { TrainOptions } from '../../config/train-options.js';
-import { programName } from '../../program-name.js';
+import type { SheetRow } from '../../data/sheet.js';
 import type { TrainEvent } from '../../training/events.js';
-import type { SheetRow } from '../../training/sheet.js';
 import { addFields, readFlags } from '../flags.js';
 import { Exit, INTERRUPTED, interruptible } from '../interrupt.js';
 import { countLine, LiveLine, TrainProgressView } from '../progress.js';
@@ -87,7 +87,7 @@ async function runDemo(given: Record<string, unknown>): Promise<void> {
     rows[rows.length - 1] = { ...last, label: `final ${last.label}` };
   const sheet = join(out, 'demo.png');
   const [{ labelledSheetPng }, { writeFileAtomic }] = await Promise.all([
-    import('../../training/sheet.js'),
+    import('../../data/sheet.js'),
     import('@patch-diffusion/torch/atomic-file'),
   ]);
   await writeFileAtomic(sheet, await labelledSheetPng(rows));
@@ -115,7 +115,7 @@ async function demoSet(file: string): Promise<string> {
     () => false,
   );
   if (isThere) return file;
-  const { renderDemoSet } = await import('../../data/demo-images.js');
+  const { renderDemoSet } = await import('../../prepare/demo-images.js');
   const line = new LiveLine();
   await renderDemoSet(file, {
     onProgress: (done, total) => line.set(countLine('drawing images to train on', done, total)),

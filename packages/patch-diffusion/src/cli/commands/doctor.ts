@@ -5,8 +5,8 @@
 import type * as Torch from '@patch-diffusion/torch';
 import type { Advice, Attempt, LocatedAddon, MachineFacts, RuntimeFacts } from '@patch-diffusion/torch/setup';
 import type { Command } from 'commander';
+import { version } from '../../common/version.js';
 import * as f from '../../config/fields.js';
-import { version } from '../../version.js';
 import { addFields, readFlags } from '../flags.js';
 import { formatBytes, print, table } from '../terminal.js';
 

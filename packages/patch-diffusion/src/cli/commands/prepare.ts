@@ -1,10 +1,10 @@
 /** `patch-diffusion prepare`: photos of any kind → training images of one size. */
 
 import type { Command } from 'commander';
+import { programName } from '../../common/program-name.js';
 import { configLayer } from '../../config/config-file.js';
 import { prepareDefaults, prepareFields, resolvePrepareOptions } from '../../config/prepare-options.js';
 import { usageError } from '../../config/read-values.js';
-import { programName } from '../../program-name.js';
 import { addFields } from '../flags.js';
 import { interruptible } from '../interrupt.js';
 import { countLine, LiveLine } from '../progress.js';
@@ -41,7 +41,7 @@ async function runPrepare(source: string | undefined, given: Record<string, unkn
   const { config, ...rest } = given;
   const flags = source === undefined ? rest : { ...rest, source };
   const options = resolvePrepareOptions({ flags, ...(await configLayer(config)) });
-  const { prepare } = await import('../../data/prepare.js');
+  const { prepare } = await import('../../prepare/prepare.js');
   const line = new LiveLine();
   const words = {
     scan: 'looking at images',

@@ -1,6 +1,7 @@
 /** `patch-diffusion train`: resolves the options, shows the run, saves its state when interrupted. */
 
 import type { Command } from 'commander';
+import { programName } from '../../common/program-name.js';
 import { configLayer } from '../../config/config-file.js';
 import * as f from '../../config/fields.js';
 import { officialTrainOptions, takeOfficialOptions } from '../../config/official.js';
@@ -8,7 +9,6 @@ import { defaultPreset, presetNames, presets } from '../../config/presets.js';
 import { toExtent } from '../../config/resolve.js';
 import { type TrainOptions, trainFields } from '../../config/train-options.js';
 import { extentName } from '../../patches/extent.js';
-import { programName } from '../../program-name.js';
 import { addFields, addOfficial, readFlags } from '../flags.js';
 import { Exit, INTERRUPTED, interruptible } from '../interrupt.js';
 import { TrainProgressView } from '../progress.js';

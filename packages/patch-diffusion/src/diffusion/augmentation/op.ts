@@ -1,7 +1,7 @@
 /** What every transformation of the augmentation is: a gated draw, an effect, and the label columns that tell of it. */
 import type { Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
-import type { RandomSource } from '../../random-source.js';
+import type { RandomSource } from '../../common/random-source.js';
 import type { AugmentOpName, AugmentShape } from './spec.js';
 
 /** What a transformation knows of the batch and takes its draws from. */

@@ -3,7 +3,7 @@
  * (Karras et al. 2022, appendix C and algorithm 3). Unlike the reference's it also serves networks with coordinates.
  * Written over {@link ArrayMath}, without Node or native imports.
  */
-import { UserError } from '../../errors.js';
+import { UserError } from '../../common/errors.js';
 import { iddpmSigmas, vpSigma, vpSigmaInverse } from '../noise-levels.js';
 import type { ArrayMath, Sampler, SigmaRange, SolverState, SolverStep } from './array-math.js';
 import { churnFactor, type EdmSamplerOptions, edmNoiseLevels } from './edm.js';

@@ -1,0 +1,192 @@
+/**
+ * Autoencoders as folders of diffusers: `config.json` beside `diffusion_pytorch_model.safetensors` (or `.bin`).
+ * Reads files of every age: the older ones name the attention query, key, value and proj_attn, and some store its
+ * weights as 1×1 convolutions. Written are the newer names. Limits: the blocks of Stable Diffusion's autoencoders only.
+ */
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { mkdir, readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import * as torch from '@patch-diffusion/torch';
+import { type Device, type Tensor, writeFileAtomic, writeSafetensors } from '@patch-diffusion/torch';
+import { z } from 'zod';
+import { UserError } from '../common/errors.js';
+import { placement } from '../diffusion/device.js';
+import { FileSource } from '../formats/pickle/byte-source.js';
+import { openTensorFile } from '../formats/tensor-file.js';
+import { readTorchFile, TensorRef } from '../formats/torch-file/index.js';
+import { type AutoencoderConfig, AutoencoderKL } from '../networks/autoencoder-kl.js';
+
+const WEIGHTS = 'diffusion_pytorch_model';
+const DOWN_BLOCK = 'DownEncoderBlock2D';
+const UP_BLOCK = 'UpDecoderBlock2D';
+
+const width = z.number().int().min(1);
+/** Fields that decide the network; the defaults are those of diffusers. Other fields are ignored. */
+const configSchema = z.looseObject({
+  _class_name: z.literal('AutoencoderKL').optional(),
+  in_channels: width.default(3),
+  out_channels: width.default(3),
+  latent_channels: width.default(4),
+  block_out_channels: z.array(width).min(1),
+  down_block_types: z.array(z.literal(DOWN_BLOCK)).optional(),
+  up_block_types: z.array(z.literal(UP_BLOCK)).optional(),
+  layers_per_block: width.default(1),
+  act_fn: z.enum(['silu', 'swish']).default('silu'),
+  norm_num_groups: width.default(32),
+  use_quant_conv: z.boolean().default(true),
+  use_post_quant_conv: z.boolean().default(true),
+  mid_block_add_attention: z.boolean().default(true),
+  scaling_factor: z.number().positive().default(0.18215),
+  shift_factor: z.number().nullish(),
+});
+
+/**
+ * Loads an autoencoder for inference. The caller disposes it.
+ * @param folder with `config.json` and the weights; as downloaded from a model page, or its `vae/` folder
+ * @throws UserError when a file is missing or damaged, or the weights do not fit the configuration
+ */
+export async function loadAutoencoder(folder: string, device: Device = 'cpu'): Promise<AutoencoderKL> {
+  const config = await readConfig(folder);
+  const weights = await findWeights(folder);
+  const tensors = await readWeights(weights);
+  const model = new AutoencoderKL(config, 'zeros');
+  try {
+    torch.scope(() => model.loadStateDict(withNewNames(tensors)));
+    return model.requiresGrad(false).eval().to(placement(device));
+  } catch (cause) {
+    model.dispose();
+    throw new UserError('BAD_AUTOENCODER', `${weights}: ${(cause as Error).message}`, { cause });
+  } finally {
+    for (const tensor of tensors.values()) tensor.dispose();
+  }
+}
+
+/** Writes an autoencoder in the same layout; the folder is made if need be. */
+export async function saveAutoencoder(folder: string, model: AutoencoderKL): Promise<void> {
+  const { config } = model;
+  const levels = config.blockOutChannels.length;
+  const json: z.input<typeof configSchema> = {
+    _class_name: 'AutoencoderKL',
+    in_channels: config.inChannels,
+    out_channels: config.outChannels,
+    latent_channels: config.latentChannels,
+    block_out_channels: [...config.blockOutChannels],
+    down_block_types: Array<typeof DOWN_BLOCK>(levels).fill(DOWN_BLOCK),
+    up_block_types: Array<typeof UP_BLOCK>(levels).fill(UP_BLOCK),
+    layers_per_block: config.layersPerBlock,
+    act_fn: 'silu',
+    norm_num_groups: config.normNumGroups,
+    use_quant_conv: config.useQuantConv,
+    use_post_quant_conv: config.usePostQuantConv,
+    mid_block_add_attention: config.midBlockAddAttention,
+    scaling_factor: config.scalingFactor,
+    shift_factor: config.shiftFactor || null,
+  };
+  await mkdir(folder, { recursive: true });
+  await writeSafetensors(join(folder, `${WEIGHTS}.safetensors`), model.stateDict(), { format: 'pt' });
+  await writeFileAtomic(join(folder, 'config.json'), `${JSON.stringify(json, null, 2)}\n`);
+}
+
+/** SHA-256 of the weights file, hexadecimal. */
+export async function autoencoderHash(folder: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(await findWeights(folder))) hash.update(chunk as Buffer);
+  return hash.digest('hex');
+}
+
+async function readConfig(folder: string): Promise<AutoencoderConfig> {
+  const file = join(folder, 'config.json');
+  let json: unknown;
+  try {
+    json = JSON.parse(await readFile(file, 'utf8'));
+  } catch (cause) {
+    if (cause instanceof SyntaxError) {
+      throw new UserError(
+        'BAD_AUTOENCODER',
+        `${file} is not valid JSON (${cause.message}); download it again`,
+        { cause },
+      );
+    }
+    throw new UserError(
+      'NO_AUTOENCODER',
+      `no autoencoder in ${folder}: config.json cannot be read; give the folder that holds it beside ${WEIGHTS}.safetensors, such as a copy of stabilityai/sd-vae-ft-ema`,
+      { cause },
+    );
+  }
+  const parsed = configSchema.safeParse(json);
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0]!;
+    throw new UserError(
+      'BAD_AUTOENCODER',
+      `${file}: ${issue.path.join('.') || 'contents'}: ${issue.message}; only AutoencoderKL as in Stable Diffusion is supported`,
+    );
+  }
+  const c = parsed.data;
+  return {
+    inChannels: c.in_channels,
+    outChannels: c.out_channels,
+    latentChannels: c.latent_channels,
+    blockOutChannels: c.block_out_channels,
+    layersPerBlock: c.layers_per_block,
+    normNumGroups: c.norm_num_groups,
+    useQuantConv: c.use_quant_conv,
+    usePostQuantConv: c.use_post_quant_conv,
+    midBlockAddAttention: c.mid_block_add_attention,
+    scalingFactor: c.scaling_factor,
+    shiftFactor: c.shift_factor ?? 0,
+  };
+}
+
+async function findWeights(folder: string): Promise<string> {
+  for (const extension of ['safetensors', 'bin']) {
+    const file = join(folder, `${WEIGHTS}.${extension}`);
+    const found = await stat(file).catch(() => null);
+    if (found?.isFile()) return file;
+  }
+  throw new UserError(
+    'NO_AUTOENCODER',
+    `no weights in ${folder}: there is no ${WEIGHTS}.safetensors; download it into this folder`,
+  );
+}
+
+/** All tensors of a weights file, outside of every scope. */
+async function readWeights(file: string): Promise<Map<string, Tensor>> {
+  if (file.endsWith('.safetensors')) {
+    const reader = await openTensorFile(file);
+    try {
+      return new Map(reader.names.map((name) => [name, reader.tensor(name)]));
+    } finally {
+      await reader.close();
+    }
+  }
+  const source = new FileSource(file);
+  try {
+    const dict = await readTorchFile(source, file);
+    const tensors = dict instanceof Map ? [...dict].filter(([, tensor]) => tensor instanceof TensorRef) : [];
+    return new Map(tensors.map(([name, tensor]) => [String(name), (tensor as TensorRef).toTensor()]));
+  } finally {
+    source.close();
+  }
+}
+
+const RENAMED: Readonly<Record<string, string>> = {
+  query: 'to_q',
+  key: 'to_k',
+  value: 'to_v',
+  proj_attn: 'to_out.0',
+};
+
+/** Older names of the attention become the newer ones, its 1×1 convolutions matrices. */
+function withNewNames(tensors: ReadonlyMap<string, Tensor>): Map<string, Tensor> {
+  return new Map(
+    Array.from(tensors, ([name, tensor]) => {
+      if (!name.includes('.attentions.')) return [name, tensor];
+      const renamed = name.replace(
+        /\.(query|key|value|proj_attn)\./,
+        (_, old: string) => `.${RENAMED[old]}.`,
+      );
+      return [renamed, tensor.ndim === 4 ? tensor.flatten(1) : tensor];
+    }),
+  );
+}

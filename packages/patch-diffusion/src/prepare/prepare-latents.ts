@@ -1,0 +1,223 @@
+/**
+ * `prepare --latents`: encodes every image once (the reference does so at every use) and stores the distribution of
+ * its code. Images go through in small batches and are written as they come, so memory stays bounded.
+ */
+
+import { resolve } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import type { Device, Tensor } from '@patch-diffusion/torch';
+import * as torch from '@patch-diffusion/torch';
+import { UserError } from '../common/errors.js';
+import { withMemoryGuard } from '../common/memory.js';
+import type { PrepareOptions } from '../config/prepare-options.js';
+import type { Label } from '../data/labels.js';
+import { LATENTS_FORMAT_VERSION, type LatentFileInfo } from '../data/latents.js';
+import { sortSkipped } from '../data/names.js';
+import type { RawImage } from '../data/resize.js';
+import type { ImageSource } from '../data/source.js';
+import { transformedSize } from '../data/transform.js';
+import type { Size } from '../data/types.js';
+import { autoencoderHash, loadAutoencoder } from '../latents/autoencoder-folder.js';
+import { type AutoencoderKL, encodeBatchSize } from '../networks/autoencoder-kl.js';
+import { LatentWriter } from './latent-writer.js';
+import { type Listeners, makePlan, type Plan, preparedImages } from './prepare-plan.js';
+
+/** Skipped files that the file names, as far as its header has room. */
+const SKIPPED_LISTED = 20;
+
+/** What {@link prepareLatents} made; the sizes are those of the latents. */
+export interface LatentReport {
+  readonly plan: Plan;
+  readonly used: number;
+  readonly width: number;
+  readonly height: number;
+  readonly channels: number;
+  readonly bytes: number;
+  /** Standard deviation of the scaled latents. */
+  readonly std: number;
+}
+
+/**
+ * Encodes the images of a source into a file of latents. Nothing is left behind on failure or when aborted.
+ *
+ * @throws UserError for everything the user can mend; the signal's reason when aborted
+ */
+export async function prepareLatents(
+  source: ImageSource,
+  settings: PrepareOptions,
+  device: Device,
+  listeners: Listeners,
+): Promise<LatentReport> {
+  const folder = settings.autoencoder!; // checked with the options
+  const autoencoder = await loadAutoencoder(folder, device);
+  try {
+    const { inChannels } = autoencoder.config;
+    const channels = inChannels === 1 ? 1 : 3;
+    const plan = await makePlan(source, { ...settings, channels }, listeners);
+    const image = transformedSize(settings.transform, plan.size);
+    checkSides(image, autoencoder.downFactor);
+    const draft = {
+      kind: 'latents' as const,
+      formatVersion: LATENTS_FORMAT_VERSION,
+      autoencoder: { path: resolve(folder), sha256: await autoencoderHash(folder) },
+      scale: autoencoder.config.scalingFactor,
+      shift: autoencoder.config.shiftFactor,
+      downFactor: autoencoder.downFactor,
+      image: { height: image.height, width: image.width, channels },
+      labelDim: plan.labels?.dim ?? 0,
+      classNames: plan.labels?.classNames ? [...plan.labels.classNames] : null,
+    };
+    const writer = await LatentWriter.create(settings.out, draft, { force: settings.force });
+    try {
+      return await withMemoryGuard('lower --encode-batch or --resolution', () =>
+        encodeAll(source, plan, autoencoder, writer, draft, device, listeners),
+      );
+    } catch (error) {
+      await writer.discard();
+      throw error;
+    }
+  } finally {
+    autoencoder.dispose();
+  }
+}
+
+function checkSides({ width, height }: Size, factor: number): void {
+  if (width % factor === 0 && height % factor === 0) return;
+  const near = (side: number) => Math.max(1, Math.round(side / factor)) * factor;
+  const remedy = width === height ? `${near(width)}` : `${near(width)}x${near(height)}`;
+  throw new UserError(
+    'BAD_RESOLUTION',
+    `images of ${width}×${height} px cannot be encoded: the autoencoder divides both sides by ${factor}; use --resolution ${remedy}`,
+    { exitCode: 2 },
+  );
+}
+
+/** The description before the images have been seen. */
+type Draft = Omit<LatentFileInfo, 'source' | 'std' | 'channelStd'>;
+
+async function encodeAll(
+  source: ImageSource,
+  plan: Plan,
+  autoencoder: AutoencoderKL,
+  writer: LatentWriter,
+  draft: Draft,
+  device: Device,
+  { onProgress, signal }: Listeners,
+): Promise<LatentReport> {
+  const { settings } = plan;
+  const size = { height: draft.image.height, width: draft.image.width };
+  const { latentChannels } = autoencoder.config;
+  const [height, width] = [size.height / autoencoder.downFactor, size.width / autoencoder.downFactor];
+  const copies = settings.xflip ? 2 : 1;
+  const batchSize = settings.encodeBatch ?? encodeBatchSize(size);
+  const spread = new Spread(latentChannels);
+  const labels: Label[] = [];
+  let batch: RawImage[] = [];
+  let position = 0;
+  const flush = async () => {
+    signal?.throwIfAborted();
+    if (batch.length === 0) return;
+    const moments = encodeBatch(autoencoder, batch, size, settings.xflip, device);
+    try {
+      spread.add(moments, draft);
+      const values = torch.scope(() => moments.to({ dtype: settings.latentDtype }).toTypedArray());
+      await writer.add(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), batch.length);
+    } finally {
+      moments.dispose();
+    }
+    batch = [];
+    onProgress?.(position, plan.entries.length, 'encode');
+    await setImmediate();
+  };
+  for await (const item of preparedImages(source, plan, (image) => image, signal)) {
+    batch.push(item.value);
+    if (plan.labels) labels.push(plan.labels.values[item.entry]!);
+    position = item.position + 1;
+    if (batch.length === batchSize) await flush();
+  }
+  await flush();
+  const { std, channelStd } = spread;
+  const info = {
+    ...draft,
+    source: {
+      path: resolve(source.path),
+      skipped: sortSkipped([...plan.skipped]).slice(0, SKIPPED_LISTED),
+      skippedCount: plan.skipped.length,
+    },
+    std,
+    channelStd,
+  } as LatentFileInfo;
+  const shape = [copies, 2, latentChannels, height, width] as const;
+  const bytes = await writer.finish(
+    info,
+    { dtype: settings.latentDtype, shape },
+    plan.labels ? labels : null,
+  );
+  return { plan, used: spread.images, width, height, channels: latentChannels, bytes, std };
+}
+
+/** Mean and standard deviation of the codes of images, and of their mirrored copies: [N, 1 | 2, 2, C, h, w]. */
+function encodeBatch(
+  autoencoder: AutoencoderKL,
+  batch: readonly RawImage[],
+  { height, width }: Size,
+  xflip: boolean,
+  device: Device,
+): Tensor {
+  return torch.noGrad(() =>
+    torch.scope(() => {
+      const pixels = torch.tensor(Buffer.concat(batch.map(({ data }) => data)), {
+        shape: [batch.length, height, width, batch[0]!.channels],
+        dtype: 'uint8',
+        device,
+      });
+      const images = pixels.permute([0, 3, 1, 2]).to({ dtype: 'float32' }).div(127.5).sub(1).contiguous();
+      const encode = (x: Tensor) => {
+        const { mean, logvar } = autoencoder.encode(x);
+        return torch.stack([mean, logvar.mul(0.5).exp()], 1); // [N, 2, C, h, w]
+      };
+      const copies = xflip ? [encode(images), encode(images.flip([3]))] : [encode(images)];
+      return torch.stack(copies, 1);
+    }),
+  );
+}
+
+/** Mean and spread of the latents so far, in float64: of mean + std · ε, whose variance is E[std²] + Var[mean]. */
+class Spread {
+  images = 0;
+  #elements = 0;
+  readonly #sum: Float64Array;
+  readonly #squares: Float64Array;
+
+  constructor(channels: number) {
+    this.#sum = new Float64Array(channels);
+    this.#squares = new Float64Array(channels);
+  }
+
+  add(moments: Tensor, { scale, shift }: { scale: number; shift: number }): void {
+    torch.scope(() => {
+      const [mean, std] = moments.to({ dtype: 'float64', device: 'cpu' }).unbind(2) as [Tensor, Tensor]; // [N, copies, C, h, w]
+      const latent = mean.sub(shift).mul(scale);
+      const perChannel = (t: Tensor) => t.sum([0, 1, 3, 4]).toTypedArray() as Float64Array;
+      const sums = perChannel(latent);
+      const squares = perChannel(latent.square().add(std.mul(scale).square()));
+      for (const [c, value] of sums.entries()) {
+        this.#sum[c]! += value;
+        this.#squares[c]! += squares[c]!;
+      }
+      this.images += moments.shape[0]!;
+      this.#elements += latent.numel / sums.length;
+    });
+  }
+
+  get channelStd(): number[] {
+    const n = this.#elements;
+    return Array.from(this.#sum, (sum, c) => Math.sqrt(Math.max(this.#squares[c]! / n - (sum / n) ** 2, 0)));
+  }
+
+  get std(): number {
+    const total = (values: Float64Array) =>
+      values.reduce((a, b) => a + b, 0) / (this.#elements * values.length);
+    return Math.sqrt(Math.max(total(this.#squares) - total(this.#sum) ** 2, Number.MIN_VALUE));
+  }
+}

@@ -1,0 +1,140 @@
+/**
+ * `prepare`: makes a dataset of uniform images, or of their latents, out of a folder, a zip or an idx file, once and
+ * for all.
+ *
+ * The result is what the reference's dataset tool makes: the same names, labels, order and pixels. Beyond it, any
+ * size and proportions may be had, files that cannot be used are left out and listed, and all formats are converted
+ * properly (see decode.ts). Images are decoded a few at a time and written in order, so memory stays bounded.
+ */
+import { resolve, sep } from 'node:path';
+import { UserError } from '../common/errors.js';
+import type { PrepareOptions } from '../config/prepare-options.js';
+import type { Label, LabelTable } from '../data/labels.js';
+import { preparedName, sortSkipped } from '../data/names.js';
+import { encodePng } from '../data/png.js';
+import { type ImageSource, openSource } from '../data/source.js';
+import { transformedSize } from '../data/transform.js';
+import type { Progress, SkippedFile } from '../data/types.js';
+import { checkLatentTarget, checkTarget, createDatasetWriter, type DatasetWriter } from './dataset-writer.js';
+import { type Listeners, makePlan, type Plan, preparedImages } from './prepare-plan.js';
+
+/** What `prepare` made. */
+export interface PrepareReport {
+  readonly out: string;
+  /** Images written. */
+  readonly used: number;
+  readonly skipped: SkippedFile[];
+  /** Sides and channels of the images, or of the latents. */
+  readonly width: number;
+  readonly height: number;
+  readonly channels: number;
+  /** Number of classes or length of the label vectors; 0 without labels. */
+  readonly labelDim: number;
+  readonly classNames: readonly string[] | null;
+  /** Size of the result. */
+  readonly bytes: number;
+  readonly warnings: string[];
+  /** Of latents: the standard deviation of all their elements, scaled as training sees them. */
+  readonly std?: number;
+}
+
+/**
+ * Makes a dataset. Nothing is left behind on failure or when `signal` aborts.
+ *
+ * @param settings from {@link resolvePrepareOptions}
+ * @throws UserError for everything the user can mend; the signal's reason when aborted
+ */
+export async function prepare(
+  settings: PrepareOptions,
+  { onProgress, signal }: { onProgress?: Progress; signal?: AbortSignal } = {},
+): Promise<PrepareReport> {
+  await checkOut(settings);
+  const source = await openSource(settings.source, { exclude: settings.out });
+  try {
+    if (settings.latents) return await toLatents(source, settings, { onProgress, signal });
+    const plan = await makePlan(source, settings, { onProgress, signal });
+    const writer = await createDatasetWriter(settings.out, { force: settings.force });
+    try {
+      const written = await writeImages(source, plan, writer, { onProgress, signal });
+      signal?.throwIfAborted();
+      const bytes = await writer.finish();
+      const { width, height } = transformedSize(settings.transform, plan.size);
+      return {
+        out: settings.out,
+        used: written,
+        skipped: sortSkipped(plan.skipped),
+        width,
+        height,
+        channels: plan.channels,
+        labelDim: plan.labels?.dim ?? 0,
+        classNames: plan.labels?.classNames ?? null,
+        bytes,
+        warnings: plan.warnings,
+      };
+    } catch (error) {
+      await writer.discard();
+      throw error;
+    }
+  } finally {
+    await source.close();
+  }
+}
+
+async function toLatents(
+  source: ImageSource,
+  settings: PrepareOptions,
+  listeners: Listeners,
+): Promise<PrepareReport> {
+  const [{ prepareLatents }, { resolveDevice }] = await Promise.all([
+    import('./prepare-latents.js'),
+    import('../diffusion/device.js'),
+  ]);
+  const { plan, ...made } = await prepareLatents(source, settings, resolveDevice(settings.device), listeners);
+  return {
+    out: settings.out,
+    skipped: sortSkipped(plan.skipped),
+    labelDim: plan.labels?.dim ?? 0,
+    classNames: plan.labels?.classNames ?? null,
+    warnings: plan.warnings,
+    ...made,
+  };
+}
+
+/** Before hours of work are spent. @throws UserError if something is in the way that may not be replaced */
+async function checkOut({ source, out, latents, force }: PrepareOptions): Promise<void> {
+  if (resolve(source) === resolve(out)) {
+    throw new UserError('OUT_EXISTS', `The output ${out} is the source itself; choose another name`);
+  }
+  if (resolve(source).startsWith(resolve(out) + sep)) {
+    throw new UserError('OUT_EXISTS', `The output ${out} holds the source ${source}; choose another name`);
+  }
+  if (latents) await checkLatentTarget(out, force);
+  else await checkTarget(out, force);
+}
+
+async function writeImages(
+  source: ImageSource,
+  plan: Plan,
+  writer: DatasetWriter,
+  { onProgress, signal }: Listeners,
+): Promise<number> {
+  const written: [string, Label][] = [];
+  for await (const { entry, position, value } of preparedImages(source, plan, encodePng, signal)) {
+    // Numbers go on over images that were left out, as in the reference.
+    const name = preparedName(position);
+    await writer.add(name, value);
+    written.push([name, plan.labels?.values[entry] ?? 0]);
+    onProgress?.(position + 1, plan.entries.length, 'write');
+  }
+  await writer.add('dataset.json', Buffer.from(datasetJson(written, plan.labels)));
+  return written.length;
+}
+
+/** The text of `dataset.json`, laid out as Python's json module does. */
+function datasetJson(written: readonly [string, Label][], labels: LabelTable | null): string {
+  if (labels === null) return '{"labels": null}';
+  const text = (label: Label) => (typeof label === 'number' ? String(label) : `[${label.join(', ')}]`);
+  const list = written.map(([name, label]) => `["${name}", ${text(label)}]`).join(', ');
+  const classes = labels.classNames?.map((name) => JSON.stringify(name)).join(', ');
+  return `{"labels": [${list}]${classes === undefined ? '' : `, "classes": [${classes}]`}}`;
+}

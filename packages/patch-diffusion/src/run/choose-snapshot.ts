@@ -1,0 +1,32 @@
+/** Which snapshot `--run` and `--network` mean. */
+import { stat } from 'node:fs/promises';
+import { UserError } from '../common/errors.js';
+import { newestSnapshot } from './runs.js';
+
+/**
+ * The newest snapshot of a run, or the file or address that was named.
+ *
+ * @throws UserError when the run has none, or one kind was given in place of the other
+ */
+export async function chooseSnapshot(given: {
+  readonly run: string | null;
+  readonly network: string | null;
+}): Promise<string> {
+  const { run, network } = given;
+  const usage = (message: string) => new UserError('NO_NETWORK', message, { exitCode: 2 });
+  if (network !== null) {
+    if ((await stat(network).catch(() => null))?.isDirectory())
+      throw usage(`--network ${network} is a folder; for the newest snapshot of a run use --run ${network}`);
+    return network;
+  }
+  if (run === null) throw usage('say which network: --run RUN_FOLDER, or --network SNAPSHOT.safetensors');
+  const info = await stat(run).catch(() => null);
+  if (info === null) throw new UserError('NO_SNAPSHOT', `--run ${run} does not exist; check the path`);
+  if (!info.isDirectory()) throw usage(`--run ${run} is a file; use --network ${run}`);
+  const newest = await newestSnapshot(run);
+  if (newest !== null) return newest;
+  throw new UserError(
+    'NO_SNAPSHOT',
+    `${run} has no snapshot yet; check the path, or let the run go on until it has written one`,
+  );
+}

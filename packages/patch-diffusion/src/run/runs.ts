@@ -1,0 +1,149 @@
+/** Finding runs, and reading what they have written; the layout is in run-folder.ts. */
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { UserError } from '../common/errors.js';
+import { fileError } from '../common/file-error.js';
+import type { TrainOptions } from '../config/train-options.js';
+
+export type RunStatus = 'running' | 'done' | 'interrupted' | 'failed';
+
+/** Contents of `run.json`. */
+export interface RunJson {
+  /** Version of this file's layout. */
+  readonly format: 1;
+  readonly config: TrainOptions;
+  status: RunStatus;
+  /** Of the program that wrote it. */
+  readonly version: string;
+  readonly pid: number;
+  readonly host: string;
+  /** ISO 8601. */
+  readonly startedAt: string;
+  /** Last sign of life, ISO 8601; more than two minutes old while "running": the process was killed. */
+  heartbeat: string;
+  step: number;
+  nimg: number;
+  readonly totalNimg: number;
+  /** One line, when status is "failed". */
+  error?: string;
+}
+
+/** The error for a folder without a run. */
+export function notARun(dir: string): UserError {
+  return new UserError('NOT_A_RUN', `${dir} is not a run folder (it has no run.json); check the path`);
+}
+
+/** `run.json` of a folder, or null when there is none. @throws {UserError} when it is damaged */
+export async function readRunJson(dir: string): Promise<RunJson | null> {
+  const file = join(dir, 'run.json');
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return null;
+    throw fileError(error, `read ${file}`);
+  }
+  try {
+    const json = JSON.parse(text) as RunJson;
+    if (typeof json.status === 'string' && typeof json.config === 'object') return json;
+  } catch {
+    // Told below.
+  }
+  throw new UserError('BAD_RUN_JSON', `${file} is damaged; restore it, or start a new run with --transfer`);
+}
+
+export interface RunInfo {
+  readonly dir: string;
+  readonly json: RunJson;
+}
+
+/** All runs below a folder (or the folder itself, when it is one), oldest id first. */
+export async function listRuns(out: string): Promise<RunInfo[]> {
+  const own = await readRunJson(out);
+  if (own !== null) return [{ dir: out, json: own }];
+  const names = await readdir(out).catch((): string[] => []);
+  const numbered = names
+    .filter((name) => /^\d+-/.test(name))
+    .sort((a, b) => Number.parseInt(a, 10) - Number.parseInt(b, 10));
+  const runs: RunInfo[] = [];
+  for (const name of numbered) {
+    const dir = join(out, name);
+    const json = await readRunJson(dir).catch(() => null);
+    if (json !== null) runs.push({ dir, json });
+  }
+  return runs;
+}
+
+/** Files of a folder with an extension, in the order of the number in their names. */
+async function numbered(dir: string, extension: RegExp): Promise<string[]> {
+  const names = await readdir(dir).catch((): string[] => []);
+  return names
+    .filter((name) => !name.startsWith('.') && extension.test(name))
+    .sort((a, b) => numberIn(a) - numberIn(b))
+    .map((name) => join(dir, name));
+}
+
+/** The last number in a file's name, in kimg for what a run writes; -1 where there is none. */
+export const numberIn = (file: string): number => Number(/(\d+)\D*$/.exec(file)?.[1] ?? -1);
+
+/** All training states of a run, oldest first. */
+export function listStates(runDir: string): Promise<string[]> {
+  return numbered(join(runDir, 'state'), /\.safetensors$/);
+}
+
+/** Newest complete training state of a run, or null. */
+export async function newestState(runDir: string): Promise<string | null> {
+  return (await listStates(runDir)).at(-1) ?? null;
+}
+
+/** Newest network snapshot of a run, or null. */
+export async function newestSnapshot(runDir: string): Promise<string | null> {
+  return (await listSnapshots(runDir)).at(-1) ?? null;
+}
+
+/** All snapshots of a run, oldest first. */
+export function listSnapshots(runDir: string): Promise<string[]> {
+  return numbered(join(runDir, 'snapshots'), /\.safetensors$/);
+}
+
+/** All sample sheets of a run, oldest first. */
+export function listSheets(runDir: string): Promise<string[]> {
+  return numbered(join(runDir, 'samples'), /\.png$/);
+}
+
+/**
+ * Finds what `--resume` means: a run folder, a state file inside one, or (`newest`) the newest run below
+ * `out` that has a state.
+ *
+ * @throws {UserError} when there is nothing to resume
+ */
+export async function findResume(
+  resume: string,
+  out: string,
+): Promise<{ runDir: string; state: string; json: RunJson }> {
+  if (resume === 'newest') {
+    for (const run of (await listRuns(out)).reverse()) {
+      const state = await newestState(run.dir);
+      if (state !== null) return { runDir: run.dir, state, json: run.json };
+    }
+    throw new UserError(
+      'NOTHING_TO_RESUME',
+      `no run with a saved state in ${out}; name one: --resume RUN_FOLDER`,
+    );
+  }
+  const info = await stat(resume).catch((error: unknown) => {
+    throw fileError(error, `resume from ${resume}`);
+  });
+  const runDir = info.isDirectory() ? resume : join(resume, '..', '..');
+  const json = await readRunJson(runDir);
+  if (json === null) throw notARun(runDir);
+  const state = info.isDirectory() ? await newestState(resume) : resume;
+  if (state === null) {
+    throw new UserError(
+      'NOTHING_TO_RESUME',
+      `${resume} has no saved state yet; start a new run, with --transfer from its newest snapshot if it has one`,
+    );
+  }
+  return { runDir, state, json };
+}
