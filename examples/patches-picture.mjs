@@ -10,13 +10,13 @@ import * as torch from '@patch-diffusion/torch';
 import { TorchRandom } from '../packages/patch-diffusion/dist/common/random-source.js';
 import { labelledSheetPng } from '../packages/patch-diffusion/dist/data/sheet.js';
 import { toUint8 } from '../packages/patch-diffusion/dist/diffusion/sample.js';
+import { pixelsToFloat } from '../packages/patch-diffusion/dist/patches/batches.js';
 import {
   drawOffsets,
   extractPatches,
   patchPositions,
-} from '../packages/patch-diffusion/dist/patches/patches.js';
+} from '../packages/patch-diffusion/dist/patches/crops.js';
 import { demoImages } from '../packages/patch-diffusion/dist/prepare/demo-images.js';
-import { fromUint8 } from '../packages/patch-diffusion/dist/training/rounds.js';
 
 const SIDE_PX = 64;
 const SHOWN = [165, 236, 330, 500, 905, 1120]; // places in the demo set
@@ -29,7 +29,7 @@ const image = { height: SIDE_PX, width: SIDE_PX };
 const zeros = SHOWN.map(() => 0);
 const pixels = set.gather(SHOWN, { size: SIDE_PX, rows: zeros, cols: zeros }); // [6, 3, 64, 64]
 await set.close();
-const images = fromUint8(pixels, [SHOWN.length, 3, SIDE_PX, SIDE_PX], 'cpu');
+const images = pixelsToFloat(pixels, [SHOWN.length, 3, SIDE_PX, SIDE_PX], 'cpu');
 
 const whole = drawOffsets(SHOWN.length, image, image, random);
 const rows = [

@@ -7,9 +7,9 @@ import { Adam, type AdamPath, type Tensor } from '@patch-diffusion/torch';
 import { createDenoiser, type Denoiser, type ImageSet } from 'patch-diffusion';
 import { type RandomSource, TorchRandom } from '../../packages/patch-diffusion/dist/common/random-source.js';
 import { denoisingLoss } from '../../packages/patch-diffusion/dist/diffusion/losses.js';
+import { makePatchBatch } from '../../packages/patch-diffusion/dist/patches/batches.js';
 import type { PatchSize } from '../../packages/patch-diffusion/dist/patches/schedule.js';
-import { describeDenoiser, describePatches } from '../../packages/patch-diffusion/dist/training/model.js';
-import { makePatchBatch } from '../../packages/patch-diffusion/dist/training/rounds.js';
+import { patchSizes, precondSpec } from '../../packages/patch-diffusion/dist/training/model.js';
 import {
   type StepOptions,
   type TrainingState,
@@ -54,7 +54,7 @@ export class TrainingStep {
     const image = { height: side, width: side };
     const shape = { ...image, channels: 3, labelDim: 0, latents: null, std: null };
     this.#images = randomImages(image, 64);
-    const spec = describeDenoiser(bench.train, shape);
+    const spec = precondSpec(bench.train, shape);
     const make = (): Denoiser => {
       const memoryFormat = bench.channelsLast ? 'channelsLast' : 'preserve';
       return createDenoiser(spec).to({ device: bench.device, memoryFormat });
@@ -63,11 +63,12 @@ export class TrainingStep {
     spreadWeights(this.denoiser);
     const ema = make().requiresGrad(false);
     ema.loadStateDict(this.denoiser.stateDict());
-    this.sizes = describePatches(bench.train, shape);
+    this.sizes = patchSizes(bench.train, shape);
     const { lossNorm, emaHalflifeKimg, emaRampupRatio } = bench.train;
     this.#options = {
+      ...{ source: this.#images, device: bench.device, loss: { type: 'edm' } },
       ...{ lr: 1e-4, lrRampupKimg: 0, lossScaling: 1, lossNorm, emaHalflifeKimg, emaRampupRatio },
-      ...{ image, loss: { type: 'edm' } },
+      ...{ augment: null, augmentAt: 'patch' },
     };
     this.#optimizer = new Adam(this.denoiser.namedParameters(), { lr: 1e-4 });
     this.#state = { denoiser: this.denoiser, ema, optimizer: this.#optimizer, nimg: 0, step: 0 };
@@ -89,19 +90,21 @@ export class TrainingStep {
     const indices = Array.from({ length: this.count(patch) }, (_, i) => i % this.#images.length);
     const random = new TorchRandom(device);
     let batchEnd = 0;
-    const round = {
-      ...{ patch, count: indices.length, weight: 1, random },
-      makeBatch: () => {
-        const batch = makePatchBatch(this.#images, indices, patch, random, device, new TorchRandom());
-        batchEnd = now(device);
-        return batch;
+    const timed: RandomSource = {
+      rand: (name, shape) => random.rand(name, shape),
+      // Noise levels are the first draw after the batch is made.
+      randn: (name, shape) => {
+        if (name === 'rnd_normal') batchEnd = now(device);
+        return random.randn(name, shape);
       },
+      randint: (name, low, high, shape) => random.randint(name, low, high, shape),
     };
+    const microBatch = { patch, indices, weight: 1, random: timed, positionRandom: new TorchRandom() };
     this.denoiser.train();
     const cpuBefore = process.cpuUsage();
     const start = now(device);
     const backward = await timedBackward(device, () =>
-      trainStep(this.#state, { rounds: [round], images: indices.length }, this.#options),
+      trainStep(this.#state, { microBatches: [microBatch], nimg: indices.length }, this.#options),
     );
     const end = now(device);
     const cpu = process.cpuUsage(cpuBefore);
@@ -120,13 +123,8 @@ export class TrainingStep {
     const { device } = this.bench;
     return torch.scope(() => {
       const indices = Array.from({ length: 4 }, (_, i) => i);
-      const { images, positions } = makePatchBatch(
-        this.#images,
-        indices,
-        patch,
-        new TorchRandom(device),
-        device,
-      );
+      const random = new TorchRandom(device);
+      const { images, positions } = makePatchBatch(this.#images, indices, patch, { random, device });
       const normal = torch.randn([4, 1, 1, 1], { device });
       return { images, coords: positions!, normal, noise: torch.randn(images.shape, { device }) };
     });

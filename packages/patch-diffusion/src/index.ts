@@ -26,7 +26,7 @@ export async function train(
   options: TrainOptionsInput & ({ readonly data: string } | { readonly resume: string }),
   context: TrainContext = {},
 ): Promise<TrainResult> {
-  const { resolveRunOptions } = await import('./training/run-options.js');
+  const { resolveRunOptions } = await import('./training/resume.js');
   const loop = await import('./training/loop.js');
   return loop.train(await resolveRunOptions({ call: options }), context);
 }

@@ -8,7 +8,7 @@ import { formatBytes, formatCount, formatSec, table } from './terminal.js';
 
 /** Rows for people. */
 export async function describePlan(options: TrainOptions): Promise<string> {
-  const [{ estimateStep }, { describePatches }, { meanMultiplier }, resolve] = await Promise.all([
+  const [{ estimateStep }, { patchSizes }, { meanMultiplier }, resolve] = await Promise.all([
     import('../training/estimate.js'),
     import('../training/model.js'),
     import('../patches/schedule.js'),
@@ -17,7 +17,7 @@ export async function describePlan(options: TrainOptions): Promise<string> {
   const rows: [string, string][] = [];
   const shape = await dataShape(options, rows);
   resolve.validateAgainstData(options, shape);
-  const patches = describePatches(options, shape);
+  const patches = patchSizes(options, shape);
   const { parameters, weightBytes, bytesPerImage, secPerImage } = estimateStep(options, shape);
   const perUpdate = Math.floor(options.batch * meanMultiplier(patches));
   const updates = Math.ceil((options.durationKimg * 1000) / perUpdate);

@@ -5,13 +5,14 @@
  * goes before the background work. An image that turns out to be unusable then is replaced by the next usable one,
  * pixels and label: the number of images is settled when training begins.
  */
+import type { Crop } from '../patches/batches.js';
 import { DECODE_CONCURRENCY, forEachConcurrently } from './concurrency.js';
 import { UnusableImage } from './decode.js';
 import type { LabelTable } from './labels.js';
 import { PixelBlocks } from './pixel-blocks.js';
 import type { RawImage } from './resize.js';
 import { nothingUsable } from './source.js';
-import type { Crop, ImageReport, ImageSet } from './types.js';
+import type { ImageReport, ImageSet } from './types.js';
 
 export interface CachedImagesOptions {
   name: string;

@@ -8,17 +8,19 @@
  * Only the images of a batch are read, one stretch of the file each. The operating system's cache keeps what fits
  * into memory, once for all processes of a machine, so the set may be larger than memory.
  */
+
 import { extname } from 'node:path';
 import type { SafetensorsFile } from '@patch-diffusion/torch';
 import { z } from 'zod';
 import { UserError } from '../common/errors.js';
 import { programName } from '../common/program-name.js';
 import { openTensorFile, readMetadata } from '../formats/tensor-file.js';
+import type { Crop } from '../patches/batches.js';
 import { forEachConcurrently } from './concurrency.js';
 import type { Label } from './labels.js';
 import { datasetName } from './names.js';
 import { chooseSubset } from './subset.js';
-import type { Crop, DataSet, ImageReport, LabelMode, LatentInfo } from './types.js';
+import type { DataSet, ImageReport, LabelMode, LatentInfo } from './types.js';
 
 export const LATENTS_FORMAT_VERSION = 1;
 /** Reads at a time when a batch is fetched from the disk. */

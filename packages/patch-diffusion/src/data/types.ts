@@ -1,6 +1,7 @@
 /**
  * What a set of training images looks like to the rest of the program.
  */
+import type { Crop, PatchSource } from '../patches/batches.js';
 
 /** A file that was not used, and why. */
 export interface SkippedFile {
@@ -19,16 +20,6 @@ export interface ImageReport {
   skippedCount?: number;
 }
 
-/** Where to cut each image of a batch. Positions are counted in the image as it is delivered (after mirroring). */
-export interface Crop {
-  /** Side of a square crop, or its height and width, in pixels. */
-  size: number | { height: number; width: number };
-  /** Top row of each crop. */
-  rows: ArrayLike<number>;
-  /** Left column of each crop. */
-  cols: ArrayLike<number>;
-}
-
 /** How latents were made, and how they become images again. Plain JSON, embedded in snapshots. */
 export interface LatentInfo {
   /** Folder of the autoencoder, and the SHA-256 of its weights file. */
@@ -44,7 +35,7 @@ export interface LatentInfo {
  * What a network is trained on: images or latents of one size, with optional class labels. Sides and crops of latents
  * are counted in latent pixels.
  */
-export interface DataSet {
+export interface DataSet extends PatchSource {
   /** Base name of the path without extension. */
   readonly name: string;
   readonly path: string;
@@ -54,10 +45,6 @@ export interface DataSet {
   readonly baseLength: number;
   /** 1 (grey), 3 (RGB), 4 (RGB and alpha), or those of the latents. */
   readonly channels: number;
-  readonly height: number;
-  readonly width: number;
-  /** Number of classes or length of the label vectors; 0 without labels. */
-  readonly labelDim: number;
   readonly classNames: readonly string[] | null;
   readonly report: ImageReport;
   /** Null for images. */
@@ -66,14 +53,6 @@ export interface DataSet {
   readonly std: number | null;
   /** Resolves when these items can be gathered at once. Start it one batch ahead to hide the reading. */
   ready(indices: ArrayLike<number>): Promise<void>;
-  /**
-   * A crop of each item; only the crop's pixels are touched. The items must be {@link ready}.
-   *
-   * @returns images: uint8 [N, C, P, P]; latents: means and standard deviations of the codes, float32 [2, N, C, P, P]
-   */
-  gather(indices: ArrayLike<number>, crop: Crop): Uint8Array | Float32Array;
-  /** Labels of the items, which must be {@link ready}; one-hot for classes: float32 [N, labelDim]. */
-  labels(indices: ArrayLike<number>): Float32Array;
   /** Stops what is under way and closes the file. */
   close(): Promise<void>;
 }

@@ -2,8 +2,9 @@
  * A part of a {@link DataSet} as a set of its own, for example the images held out of training. It shares the
  * items with the whole set.
  */
+import type { Crop } from '../patches/batches.js';
 import { splitHoldout } from './subset.js';
-import type { Crop, DataSet, ImageReport, LatentInfo } from './types.js';
+import type { DataSet, ImageReport, LatentInfo } from './types.js';
 
 /** Some items of another set, with their mirrored copies if `xflip` and the other set has them. */
 export class Subset implements DataSet {

@@ -1,25 +1,13 @@
 /**
- * Training losses: weight(σ) · (D(y + n; σ) − y)², per element (Karras et al. 2022, table 1). None of them knows about
- * patches: a batch is pixels, optional coordinates and labels.
+ * Training losses: weight(σ) · (D(y + n; σ) − y)², per element (Karras et al. 2022, table 1). They
+ * are the same for patches and whole images; only their normalisation knows the patch size.
  */
 import type { Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import type { RandomSource } from '../common/random-source.js';
+import type { Augment, PatchBatch } from '../patches/batches.js';
+import type { Extent } from '../patches/extent.js';
 import type { Denoiser } from './preconditioning.js';
-
-/** What a loss is computed on. */
-export interface LossBatch {
-  /** Clean images or patches in [−1, 1], [N, C, H, W]. */
-  readonly images: Tensor;
-  /** Coordinate channels, [N, 2, H, W]; none for a network without them. */
-  readonly positions?: Tensor | null;
-  readonly labels?: Tensor | null;
-  /** What was done to images that were augmented before, [N, augmentDim]. */
-  readonly augmentLabels?: Tensor | null;
-}
-
-/** Changes images before noise is added and says how, for the network: images [N, C, H, W] → labels [N, augmentDim]. */
-export type Augment = (images: Tensor, random: RandomSource) => { images: Tensor; labels: Tensor };
 
 /** Where the noise levels come from and how they are weighted. */
 export type LossSpec =
@@ -30,7 +18,7 @@ export type LossSpec =
 /** The loss of one batch, unreduced: [N, C, H, W]. */
 export function denoisingLoss(
   denoiser: Denoiser,
-  batch: LossBatch,
+  batch: PatchBatch,
   random: RandomSource,
   spec: LossSpec = { type: 'edm' },
   augment?: Augment | null,
@@ -91,4 +79,16 @@ function lossWeight(spec: LossSpec, sigma: Tensor): Tensor {
     .square()
     .add(sigmaData ** 2)
     .div(sigma.mul(sigmaData).square());
+}
+
+/**
+ * How the losses of different patch sizes are weighed: `sum` over the elements of the patch, as published, or `mean`,
+ * where every patch weighs as much as a whole image.
+ */
+export type LossNorm = 'sum' | 'mean';
+
+/** Factor on the summed loss of `count` patches: a mean over patches, normalised by patch size. */
+export function lossFactor(norm: LossNorm, patch: Extent, image: Extent, count: number): number {
+  const perPatch = norm === 'mean' ? (image.height * image.width) / (patch.height * patch.width) : 1;
+  return perPatch / count;
 }

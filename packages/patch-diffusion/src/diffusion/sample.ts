@@ -4,7 +4,7 @@
  */
 import type { Device, DType, Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
-import { windowPositions } from '../patches/patches.js';
+import { windowPositions } from '../patches/crops.js';
 import { type Guidance, guidedDenoise } from './guidance.js';
 import type { Denoiser } from './preconditioning.js';
 import { type ArrayMath, type Query, runStep, type SolverState } from './samplers/array-math.js';

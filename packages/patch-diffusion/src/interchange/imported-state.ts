@@ -1,19 +1,18 @@
 /**
- * Going on from an imported training state: weights, average, Adam and the image count are its own; the data order and
- * the random streams begin afresh, and so does the run folder, as with the official `--resume`.
+ * Resuming from an imported training state: weights, average, Adam and the image count come from it; the data order, the
+ * random streams and the run folder are new, as with the official `--resume`.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
-import type { Module, Tensor } from '@patch-diffusion/torch';
+import type { Adam, Module, Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import { z } from 'zod';
 import { UserError } from '../common/errors.js';
 import type { TrainOptionsInput } from '../config/train-options.js';
-import type { PrecondSpec } from '../diffusion/preconditioning.js';
+import type { Denoiser, PrecondSpec } from '../diffusion/preconditioning.js';
 import { openTensorFile, readMetadata, tensorsUnder } from '../formats/tensor-file.js';
 import { ARCHITECTURES, type Architecture } from '../networks/index.js';
-import type { TrainingState } from '../training/step.js';
 import { importCheckpoint } from './import.js';
 import { withCheckpoint } from './official-checkpoint.js';
 import { checkPrecondSpec } from './precond-schema.js';
@@ -25,6 +24,17 @@ const infoSchema = z.looseObject({
   nimg: z.number().int().min(0),
   step: z.number().int().min(0),
 });
+
+/** What an imported state fills. */
+interface RestoredState {
+  readonly denoiser: Denoiser;
+  readonly ema: Denoiser;
+  readonly optimizer: Adam;
+  /** Images trained on. */
+  nimg: number;
+  /** Updates. */
+  step: number;
+}
 
 const isOfficial = (file: string): boolean => /\.pth?$/.test(file);
 
@@ -85,7 +95,7 @@ function architectureOf(network: PrecondSpec['network']): Architecture | null {
  * Restores weights, average, Adam and counters in place; returns the names of tensors that this trainer does not need.
  * @throws UserError when the file does not fit the network
  */
-export async function restoreImported(path: string, state: TrainingState): Promise<string[]> {
+export async function restoreImported(path: string, state: RestoredState): Promise<string[]> {
   if (!isOfficial(path)) return restore(path, state);
   const folder = await mkdtemp(join(tmpdir(), 'patch-diffusion-'));
   try {
@@ -96,7 +106,7 @@ export async function restoreImported(path: string, state: TrainingState): Promi
   }
 }
 
-async function restore(file: string, state: TrainingState, name = file): Promise<string[]> {
+async function restore(file: string, state: RestoredState, name = file): Promise<string[]> {
   const reader = await openTensorFile(file);
   try {
     const info = infoSchema.parse(readMetadata(reader, file));

@@ -1,29 +1,14 @@
 /**
- * Latents (Rombach et al. 2022): drawing them from the stored distributions of their codes, and turning them back into
- * images. Scaled as the reference does, latent = (code − shift) · scale.
+ * Turning latents (Rombach et al. 2022) back into images. Scaled as the reference does, latent = (code − shift) · scale.
  */
 import { setImmediate } from 'node:timers/promises';
 import type { Device, Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import { UserError } from '../common/errors.js';
-import type { RandomSource } from '../common/random-source.js';
 import type { LatentInfo } from '../data/types.js';
 import { toUint8 } from '../diffusion/sample.js';
 import { type AutoencoderKL, encodeBatchSize } from '../networks/autoencoder-kl.js';
 import { loadAutoencoder } from './autoencoder-folder.js';
-
-/**
- * Draws scaled latents; only the pixels that are there, so a patch costs a patch.
- * @param moments mean and standard deviation of the codes, [2, N, C, P, P]
- * @returns [N, C, P, P]
- */
-export function sampleLatents(moments: Tensor, { scale, shift }: LatentInfo, random: RandomSource): Tensor {
-  return torch.scope(() => {
-    const [mean, std] = moments.unbind(0) as [Tensor, Tensor];
-    const code = torch.addcmul(mean, std, random.randn('posterior', mean.shape));
-    return (shift === 0 ? code : code.sub(shift)).mul(scale);
-  });
-}
 
 /**
  * The pixels of sampled images, or of latents once they are decoded.

@@ -1,28 +1,28 @@
 /**
- * Patch-size schedules (Patch Diffusion, section 3.2): which patch size each accumulation round trains on, and how many
- * images it then takes. Plain numbers, without Node or native imports, so that a browser can use it.
+ * Patch-size schedules (Patch Diffusion, section 3.2): which patch size each micro-batch of an update trains on, and
+ * how many images it then takes. Plain numbers, without Node or native imports, so that a browser can use it.
  */
 import type { Extent } from './extent.js';
 
 /** One patch size of a schedule. */
 export interface PatchSize extends Extent {
-  /** Share of the rounds that use this size, 0 … 1. */
+  /** Share of the micro-batches that use this size, 0 … 1. */
   readonly probability: number;
-  /** A round with this size takes `multiplier` times the batch, since its patches are cheaper. */
+  /** A micro-batch of this size takes `multiplier` times the images, since its patches are cheaper. */
   readonly multiplier: number;
 }
 
 /**
- * - `stochastic` (the paper's): each round draws a size.
+ * - `stochastic` (the paper's): each micro-batch draws a size.
  * - `progressive` (the paper's): from small to large over the run.
  * - `stratified`: each update is split over all sizes in fixed proportions. It has the same expected gradient as
  *   `stochastic`, a smaller variance, and every update costs the same.
- * - `annealed`: stochastic, while the share of full-size rounds moves over the run.
+ * - `annealed`: stochastic, while the share of whole images moves over the run.
  */
 export const SCHEDULES = ['stochastic', 'progressive', 'stratified', 'annealed'] as const;
 export type ScheduleName = (typeof SCHEDULES)[number];
 
-/** How the share of full-size rounds moves from `from` to `to` in the `annealed` schedule. */
+/** How the share of whole images moves from `from` to `to` in the `annealed` schedule. */
 export interface Annealing {
   readonly from: number;
   readonly to: number;
@@ -38,26 +38,26 @@ export interface PatchSchedule {
   readonly annealing?: Annealing;
 }
 
-/** What one gradient-accumulation round trains on. */
-export interface PlannedRound {
+/** One forward and backward pass of an update (gradient accumulation). */
+export interface PlannedMicroBatch {
   readonly patch: PatchSize;
   /** Number of patches. */
   readonly count: number;
-  /** Share of this round in the update's gradient; all rounds of an update sum to 1. */
+  /** Share in the update's gradient; all micro-batches of an update sum to 1. */
   readonly weight: number;
 }
 
 /** What one update trains on. */
 export interface UpdatePlan {
-  readonly rounds: readonly PlannedRound[];
+  readonly microBatches: readonly PlannedMicroBatch[];
   /** Images that the update counts as: batch · expected multiplier. */
-  readonly images: number;
+  readonly nimg: number;
 }
 
 /**
  * The paper's sizes: a quarter, half and the whole of each side with probabilities (1 − p)·2/5, (1 − p)·3/5 and p
  * (latents: half and whole, 1 − p and p). Sides are rounded up to what the network can halve.
- * @param realP p, the share of full-size rounds, 0 … 1
+ * @param realP p, the share of whole images, 0 … 1
  * @param factor both sides of every patch must be multiples of this
  */
 export function defaultPatchSizes(
@@ -123,48 +123,52 @@ export function meanMultiplier(sizes: readonly PatchSize[]): number {
 
 /**
  * Plans an update.
- * @param rounds accumulation rounds per update
- * @param batchGpu images per round at full size
+ * @param batch images per update, at full size
+ * @param batchGpu images per micro-batch, at full size; divides `batch`
  * @param progress share of the run that is done, 0 … 1
  * @param uniform draws from [0, 1)
  */
 export function planUpdate(
   schedule: PatchSchedule,
-  { rounds, batchGpu }: { readonly rounds: number; readonly batchGpu: number },
+  { batch, batchGpu }: { readonly batch: number; readonly batchGpu: number },
   progress: number,
   uniform: () => number,
 ): UpdatePlan {
-  const batch = rounds * batchGpu;
-  const repeat = (choose: () => PatchSize): PlannedRound[] =>
-    Array.from({ length: rounds }, () => {
+  const accumulation = batch / batchGpu;
+  const repeat = (choose: () => PatchSize): PlannedMicroBatch[] =>
+    Array.from({ length: accumulation }, () => {
       const patch = choose();
-      return { patch, count: batchGpu * patch.multiplier, weight: 1 / rounds };
+      return { patch, count: batchGpu * patch.multiplier, weight: 1 / accumulation };
     });
   switch (schedule.name) {
     case 'stochastic':
       return {
-        rounds: repeat(() => drawPatchSize(schedule.sizes, uniform())),
-        images: batch * meanMultiplier(schedule.sizes),
+        microBatches: repeat(() => drawPatchSize(schedule.sizes, uniform())),
+        nimg: batch * meanMultiplier(schedule.sizes),
       };
     case 'annealed': {
       const sizes = withFullShare(schedule.sizes, annealedShare(schedule.annealing!, progress));
-      return { rounds: repeat(() => drawPatchSize(sizes, uniform())), images: batch * meanMultiplier(sizes) };
+      return {
+        microBatches: repeat(() => drawPatchSize(sizes, uniform())),
+        nimg: batch * meanMultiplier(sizes),
+      };
     }
     case 'progressive': {
       const patch = progressivePatchSize(schedule.sizes, progress);
-      return { rounds: repeat(() => patch), images: batch * patch.multiplier };
+      return { microBatches: repeat(() => patch), nimg: batch * patch.multiplier };
     }
-    case 'stratified': {
-      const planned = Array.from({ length: rounds }, () =>
-        stratifiedRounds(schedule.sizes, batchGpu, 1 / rounds),
-      ).flat();
-      return { rounds: planned, images: batch * meanMultiplier(schedule.sizes) };
-    }
+    case 'stratified':
+      return {
+        microBatches: Array.from({ length: accumulation }, () =>
+          stratifiedSizes(schedule.sizes, batchGpu, 1 / accumulation),
+        ).flat(),
+        nimg: batch * meanMultiplier(schedule.sizes),
+      };
   }
 }
 
-/** One round per size, with as many patches as a stochastic round has of it on average. */
-function stratifiedRounds(sizes: readonly PatchSize[], batchGpu: number, weight: number): PlannedRound[] {
+/** One micro-batch per size, with as many patches as a stochastic one has of it on average. */
+function stratifiedSizes(sizes: readonly PatchSize[], batchGpu: number, weight: number): PlannedMicroBatch[] {
   return sizes
     .filter(({ probability }) => probability > 0)
     .map((patch) => ({
@@ -188,7 +192,7 @@ export function progressivePatchSize(sizes: readonly PatchSize[], progress: numb
   return sizes[bounds.findIndex((bound) => bound >= progress)] ?? sizes[sizes.length - 1];
 }
 
-/** The share of full-size rounds at a point of an annealed run. */
+/** The share of whole images at a point of an annealed run. */
 export function annealedShare({ from, to, shape }: Annealing, progress: number): number {
   const done = Math.min(Math.max(progress, 0), 1);
   return from + (to - from) * (shape === 'linear' ? done : (1 - Math.cos(Math.PI * done)) / 2);

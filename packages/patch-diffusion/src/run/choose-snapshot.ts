@@ -27,6 +27,6 @@ export async function chooseSnapshot(given: {
   if (newest !== null) return newest;
   throw new UserError(
     'NO_SNAPSHOT',
-    `${run} has no snapshot yet; check the path, or let the run go on until it has written one`,
+    `${run} has no snapshot yet; check the path, or wait until the run has written one`,
   );
 }

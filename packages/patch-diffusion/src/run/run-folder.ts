@@ -6,11 +6,11 @@
  *       run.json      configuration, status, heartbeat; rewritten whole
  *       stats.jsonl   one line per tick, appended
  *       samples/ snapshots/ state/
- *       superseded/   what an earlier branch wrote beyond the state that the run went on from
+ *       superseded/   files newer than the state that the run was resumed from
  *       lock          while a process trains here
  *
  * Every file but `stats.jsonl` appears whole or not at all; there, a torn last line (a crash) is cut off when
- * the run goes on.
+ * the run is resumed.
  */
 
 import type { FileHandle } from 'node:fs/promises';
@@ -102,13 +102,13 @@ export class RunFolder {
   }
 
   /**
-   * Opens the folder of an earlier run to go on in it.
+   * Opens the folder of an earlier run to resume it.
    *
    * @param held the folder's lock where the caller has it already; it becomes the run's
    * @throws {UserError} when it is no run folder or in use
    */
   static async reopen(dir: string, init: RunFolderInit, held?: RunLock): Promise<RunFolder> {
-    return guarded(`go on in ${dir}`, async () => {
+    return guarded(`resume in ${dir}`, async () => {
       const before = await readRunJson(dir);
       if (before === null) throw notARun(dir);
       const lock = held ?? (await RunLock.acquire(dir));
@@ -225,7 +225,7 @@ async function releasedOnFailure<T>(lock: RunLock, work: () => Promise<T>): Prom
   }
 }
 
-/** A run that ended before it had saved anything is no loss: its folder may be used again. */
+/** The folder of a run that ended before it had saved anything may be used again. */
 async function checkUnused(dir: string): Promise<void> {
   if ((await readRunJson(dir)) === null) return;
   if ((await newestState(dir)) === null && (await newestSnapshot(dir)) === null) {
@@ -234,7 +234,7 @@ async function checkUnused(dir: string): Promise<void> {
   }
   throw new UserError(
     'RUN_EXISTS',
-    `${dir} already holds a run; go on with --resume ${dir}, or choose another --out`,
+    `${dir} already holds a run; continue it with --resume ${dir}, or choose another --out`,
   );
 }
 

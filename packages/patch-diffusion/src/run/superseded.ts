@@ -1,6 +1,6 @@
 /**
- * A run that goes on from an older state leaves its first branch: what that branch wrote later is set aside in
- * `superseded/`, so that "the newest" file of a run is always one of its present branch.
+ * When a run is resumed from an older state, the files that it had written after that state are moved to `superseded/`, so
+ * that the newest file in each folder always belongs to the current run.
  */
 import { appendFile, mkdir, readdir, readFile, rename } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';

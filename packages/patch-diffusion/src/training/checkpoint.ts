@@ -1,6 +1,6 @@
 /**
  * Complete training states: weights, average, optimiser moments, counters and the state of every random stream, in one
- * safetensors file. A run that goes on from it is the run that was never interrupted.
+ * safetensors file. A run resumed from it gives the same result as one that was never interrupted.
  */
 import type { Device, SafetensorsFile, Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
@@ -30,7 +30,7 @@ export interface LoopCounters {
   earlierSec: number;
 }
 
-/** Everything that decides how a run goes on. */
+/** Everything that the rest of a run depends on. */
 export interface Resumable {
   readonly state: TrainingState;
   readonly counters: LoopCounters;
@@ -168,8 +168,7 @@ function checkSameRun(
   savedLength: number,
   length: number,
 ): void {
-  const canonical = (spec: unknown) => JSON.stringify(spec);
-  if (canonical(saved) !== canonical(current)) {
+  if (JSON.stringify(saved) !== JSON.stringify(current)) {
     throw new UserError(
       'STATE_MISMATCH',
       `${file} belongs to a network with other options; resume with those of its run.json, or use --transfer`,

@@ -5,7 +5,7 @@ import type { TrainOptions } from '../config/train-options.js';
 import { prepareDenoiser, resolveDevice } from '../diffusion/device.js';
 import { denoisingLoss } from '../diffusion/losses.js';
 import { createDenoiser } from '../diffusion/preconditioning.js';
-import { type DataShape, describeDenoiser, describeLoss } from './model.js';
+import { type DataShape, lossSpec, precondSpec } from './model.js';
 
 /** float32 copies of every weight while training: weights, gradient, two Adam moments, average. */
 const WEIGHT_COPIES = 5;
@@ -28,7 +28,7 @@ export interface StepEstimate {
 export function estimateStep(options: TrainOptions, data: DataShape): StepEstimate {
   const device = resolveDevice(options.device);
   if (options.threads !== null) torch.setNumThreads(options.threads);
-  const spec = describeDenoiser(options, data);
+  const spec = precondSpec(options, data);
   const denoiser = prepareDenoiser(createDenoiser(spec), device, options.precision).train();
   try {
     const parameters = denoiser.numParams();
@@ -62,7 +62,7 @@ function measure(
     const bytesBefore = usedBytes(device);
     const begin = performance.now();
     const random = new TorchRandom(device);
-    const loss = denoisingLoss(denoiser, { images, positions }, random, describeLoss(options, data)).sum();
+    const loss = denoisingLoss(denoiser, { images, positions }, random, lossSpec(options, data)).sum();
     loss.item();
     const bytes = usedBytes(device) - bytesBefore;
     loss.backward();

@@ -41,7 +41,7 @@ export interface StartEvent extends TrainProgress {
   }[];
   readonly parameters: number;
   readonly device: string;
-  /** State file that the run goes on from, or null. */
+  /** State file that the run was resumed from, or null. */
   readonly resumedFrom: string | null;
 }
 
@@ -130,7 +130,7 @@ export interface StateEvent extends TrainProgress {
   readonly bytes: number;
 }
 
-/** Something a person should know; the run goes on. */
+/** Something a person should know; the run continues. */
 export interface WarningEvent {
   readonly type: 'warning';
   readonly code: string;

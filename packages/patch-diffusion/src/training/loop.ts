@@ -9,9 +9,9 @@ import type { TrainOptions } from '../config/train-options.js';
 import { openTrainingData } from './data.js';
 import type { EndEvent, TrainEvent, TrainEventListener } from './events.js';
 import { finishFiles, runMaintenance } from './maintenance.js';
+import { nextUpdate } from './next-update.js';
 import { openSession } from './open-session.js';
 import { claimEarlierRun } from './resume.js';
-import { nextUpdate } from './rounds.js';
 import type { Session } from './session.js';
 import { type StepResult, trainStep } from './step.js';
 
@@ -33,26 +33,25 @@ export interface TrainResult {
 /** Updates in a row with a non-finite gradient after which a run gives up. */
 const MAX_BAD_STEPS = 20;
 
-/** What needs less memory. */
 const MEMORY_REMEDY =
   'lower --batch-gpu (the same --batch then takes more rounds), or use a smaller --model-channels or --resolution';
 
 /**
  * Trains a denoiser and writes a run folder.
  * @param options from {@link resolveTrainOptions}
- * @throws UserError for what the user can mend (data, options, disk, memory); the state on disk stays usable
+ * @throws UserError for what the user can fix (data, options, disk, memory); the state on disk stays usable
  */
 export async function train(options: TrainOptions, context: TrainContext = {}): Promise<TrainResult> {
   const emit = (event: TrainEvent) => context.onEvent?.(event);
   return withMemoryGuard(MEMORY_REMEDY, async () => {
     const earlier = await claimEarlierRun(options);
     try {
-      const images = await openTrainingData(options, { signal: context.signal, emit });
+      const dataset = await openTrainingData(options, { signal: context.signal, emit });
       try {
-        const session = await openSession(options, images, { earlier, signal: context.signal, emit });
+        const session = await openSession(options, dataset, { earlier, signal: context.signal, emit });
         return await runSession(session, context, emit);
       } finally {
-        await images.close();
+        await dataset.close();
       }
     } finally {
       await earlier?.lock.release();
@@ -65,7 +64,8 @@ async function runSession(
   { signal }: TrainContext,
   emit: TrainEventListener,
 ): Promise<TrainResult> {
-  const { folder, state } = session;
+  const { state } = session;
+  const { folder } = session.parts;
   try {
     const reason = await trainUntilDone(session, emit, signal);
     await folder.close(reason === 'interrupted' ? 'interrupted' : 'done');
@@ -81,14 +81,15 @@ async function runSession(
   }
 }
 
-/** The loop proper: update, report, and once per tick look after samples, snapshots and states. */
+/** Update after update; once per tick, statistics and files. */
 async function trainUntilDone(
   session: Session,
   emit: TrainEventListener,
   signal: AbortSignal | undefined,
 ): Promise<EndEvent['reason']> {
   const { state } = session;
-  if (state.nimg >= session.totalNimg) {
+  const { updates, step } = session.parts;
+  if (session.isDone()) {
     // An earlier process ended between the last update and the last file.
     await finishFiles(session, emit);
     return 'duration';
@@ -96,9 +97,9 @@ async function trainUntilDone(
   let badSteps = 0;
   for (;;) {
     const begin = performance.now();
-    const update = await nextUpdate(session.rounds, session.shareDone());
-    const result = await trainStep(state, update, session.step);
-    session.timing.trainSec += (performance.now() - begin) / 1000;
+    const update = await nextUpdate(updates, session.shareDone());
+    const result = await trainStep(state, update, step);
+    session.trainSec += (performance.now() - begin) / 1000;
     session.record(result);
 
     // Dynamic loss scaling finds its factor by overflows; those at the smallest factor have another cause.
@@ -108,7 +109,7 @@ async function trainUntilDone(
     if (badSteps >= MAX_BAD_STEPS) throw diverged(badSteps);
     emit(stepEvent(session, result));
 
-    // Lets signals, heartbeats and decoders have their turn.
+    // Signals, heartbeats and decoders are handled here.
     await new Promise(setImmediate);
     const reason = endReason(session, signal);
     await runMaintenance(session, emit, reason, signal);
@@ -116,22 +117,22 @@ async function trainUntilDone(
   }
 }
 
-/** Why the run ends here, or null. Interrupted in its last update it is done all the same. */
+/** Why the run ends after this update, or null. A run interrupted in its last update is done. */
 function endReason(session: Session, signal: AbortSignal | undefined): EndEvent['reason'] | null {
   const { maxSec } = session.options;
-  if (session.state.nimg >= session.totalNimg) return 'duration';
+  if (session.isDone()) return 'duration';
   if (signal?.aborted) return 'interrupted';
   return maxSec !== null && session.sessionSec() >= maxSec ? 'time' : null;
 }
 
-function stepEvent(session: Session, { rounds, lr, gradNorm }: StepResult): TrainEvent {
-  const total = (key: 'count' | 'elements' | 'lossSum') => rounds.reduce((sum, round) => sum + round[key], 0);
+function stepEvent(session: Session, { losses, lr, gradNorm }: StepResult): TrainEvent {
+  const total = (key: 'count' | 'elements' | 'sum') => losses.reduce((sum, loss) => sum + loss[key], 0);
   return {
     type: 'step',
     ...session.progress(),
-    patchSizePx: Math.max(...rounds.map(({ patch }) => Math.max(patch.height, patch.width))),
+    patchSizePx: Math.max(...losses.map(({ patch }) => Math.max(patch.height, patch.width))),
     batch: total('count'),
-    loss: total('lossSum') / total('elements'),
+    loss: total('sum') / total('elements'),
     lr,
     gradNorm,
     imagesPerSec: session.imagesPerSec(),
@@ -146,6 +147,6 @@ function nonFiniteMessage(step: number): string {
 function diverged(steps: number): UserError {
   return new UserError(
     'DIVERGED',
-    `the gradient was not finite for ${steps} updates in a row; lower --lr (or --loss-scaling) and go on from an earlier state with --resume FILE`,
+    `the gradient was not finite for ${steps} updates in a row; lower --lr (or --loss-scaling) and continue from an earlier state with --resume FILE`,
   );
 }

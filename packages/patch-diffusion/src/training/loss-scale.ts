@@ -10,7 +10,7 @@ const MAX_SCALE = 2 ** 24;
 /** Updates without an overflow after which the factor doubles. */
 const GROWTH_INTERVAL = 2000;
 
-/** Plain numbers; a training state saves them, so that a resumed run goes on exactly. */
+/** Plain numbers; a training state saves them, so that a resumed run continues exactly. */
 export interface LossScaleState {
   readonly scale: number;
   /** Updates since the last overflow or growth. */
@@ -26,12 +26,12 @@ export class DynamicLossScale {
     return this.#scale;
   }
 
-  /** Whether the factor cannot get smaller: then an overflow is not its fault. */
+  /** Whether the factor cannot get smaller; an overflow then has another cause. */
   get isLowest(): boolean {
     return this.#scale <= MIN_SCALE;
   }
 
-  /** Takes note of an update: whether its scaled gradient was finite. */
+  /** Adapts the factor after an update. @param isGood whether the scaled gradient was finite */
   update(isGood: boolean): void {
     if (!isGood) {
       this.#scale = Math.max(this.#scale / 2, MIN_SCALE);

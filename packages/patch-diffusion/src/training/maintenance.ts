@@ -1,13 +1,15 @@
 /**
  * What happens between updates: statistics once per tick, states, snapshots, sample sheets. A file that cannot be written
- * does not end a run that goes on: it is tried again at the next tick.
+ * does not end the run: it is tried again at the next tick.
  */
 import { rm, stat } from 'node:fs/promises';
 import { explainMemory } from '../common/memory.js';
 import { gridPng, type SheetShape } from '../data/sheet.js';
 import { sampleImages } from '../diffusion/sample.js';
+import { writeSnapshot } from '../interchange/snapshot.js';
 import { toPixels } from '../latents/latents.js';
 import { listStates } from '../run/runs.js';
+import { writeTrainingState } from './checkpoint.js';
 import type { EndEvent, TrainEventListener } from './events.js';
 import { reportTick } from './report.js';
 import type { Output, Session } from './session.js';
@@ -21,7 +23,7 @@ type Job = readonly [Output, () => Promise<void>];
 
 /**
  * Does what is due.
- * @param ending why the run ends with this update, or null when it goes on
+ * @param ending why the run ends with this update, or null when it continues
  * @throws the first failure when the run ends
  */
 export async function runMaintenance(
@@ -30,11 +32,12 @@ export async function runMaintenance(
   ending: EndEvent['reason'] | null,
   signal?: AbortSignal,
 ): Promise<void> {
-  const { options, state, counters, timing } = session;
+  const { options, state } = session;
+  const { counters } = session.parts.resumable;
   const isEnd = ending !== null;
   const { tick, tickStartNimg } = counters;
   const isTick = state.step === 1 || isEnd || state.nimg >= tickStartNimg + options.tickKimg * 1000;
-  const isSheetTime = options.sampleSec !== null && secondsSince(timing.lastSamplesAt) >= options.sampleSec;
+  const isSheetTime = options.sampleSec !== null && secondsSince(session.lastSheetAt) >= options.sampleSec;
   if (!isTick && !isSheetTime) return;
 
   const begin = performance.now();
@@ -63,7 +66,7 @@ export async function runMaintenance(
     emit,
     isEnd,
   );
-  timing.maintenanceSec += secondsSince(begin);
+  session.maintenanceSec += secondsSince(begin);
 }
 
 /** Writes the last state, snapshot and sheet of a run whose training is done. */
@@ -71,7 +74,7 @@ export async function finishFiles(session: Session, emit: TrainEventListener): P
   await runJobs(fileJobs(session, emit), session, emit, true);
 }
 
-/** What is written to files of its own, what can least be made again first. */
+/** Files, the most valuable first. */
 function fileJobs(session: Session, emit: TrainEventListener, signal?: AbortSignal): Job[] {
   return [
     ['state', () => saveState(session, emit)],
@@ -80,7 +83,7 @@ function fileJobs(session: Session, emit: TrainEventListener, signal?: AbortSign
   ];
 }
 
-/** Runs the jobs in their order; one that fails does not keep the others from their turn. */
+/** Runs the jobs in their order; after a failure the others still run. */
 async function runJobs(
   jobs: readonly Job[],
   session: Session,
@@ -97,7 +100,7 @@ async function runJobs(
       failures.push(error);
       if (isEnd) continue;
       session.overdue.add(output);
-      const message = `could not write the ${output}: ${(error as Error).message}; the run goes on, next try at tick ${session.counters.tick}`;
+      const message = `could not write the ${output}: ${(error as Error).message}; the run continues, next try at tick ${session.parts.resumable.counters.tick}`;
       emit({ type: 'warning', code: 'NOT_WRITTEN', message });
     }
   }
@@ -106,25 +109,25 @@ async function runJobs(
 
 /** Samples from the averaged weights with the same seeds every time, so that sheets can be compared. */
 async function writeSamples(session: Session, emit: TrainEventListener, signal?: AbortSignal): Promise<void> {
-  const { options, state, decoder, device } = session;
-  const { batchGpu } = session.rounds;
+  const { options, state } = session;
+  const { decoder, folder, resumable, updates } = session.parts;
   const begin = performance.now();
-  session.timing.lastSamplesAt = begin;
+  session.lastSheetAt = begin;
   const total = options.samples;
   const seeds = Array.from({ length: total }, (_, seed) => seed);
   const parts: Uint8Array[] = [];
   let shape: SheetShape = [0, 0, 0, 0];
-  for (let done = 0; done < total; done += batchGpu) {
+  for (let done = 0; done < total; done += updates.batchGpu) {
     const batch = await sampleImages(state.ema, {
-      seeds: seeds.slice(done, done + batchGpu),
+      seeds: seeds.slice(done, done + updates.batchGpu),
       numSteps: options.sampleSteps,
       sChurn: options.sampleChurn,
-      device,
+      device: resumable.device,
       onStep: async (step, numSteps) => {
         emit({ type: 'sampling', done, total, step, numSteps });
         await new Promise(setImmediate);
       },
-      ...(signal ? { signal } : {}),
+      signal,
     })
       .then((samples) => toPixels(samples, decoder, signal))
       .catch((error: unknown) => {
@@ -138,22 +141,43 @@ async function writeSamples(session: Session, emit: TrainEventListener, signal?:
     shape = [total, ...size];
   }
   const pixels = Buffer.concat(parts);
-  const name = `fakes-${session.stamp()}.png`;
-  const file = await session.folder.writeFile('samples', name, await gridPng(pixels, shape));
-  session.timing.lastSamplesAt = performance.now();
+  const name = `fakes-${fileStamp(session)}.png`;
+  const file = await folder.writeFile('samples', name, await gridPng(pixels, shape));
+  session.lastSheetAt = performance.now();
   emit({ type: 'samples', ...session.progress(), file, pixels, shape, sec: secondsSince(begin) });
 }
 
+/** Writes a snapshot of the averaged weights. */
 async function saveSnapshot(session: Session, emit: TrainEventListener): Promise<void> {
-  const file = await session.saveSnapshot();
+  const { options, state, parts } = session;
+  const { dataset, folder, step } = parts;
+  const file = folder.file('snapshots', `network-snapshot-${fileStamp(session)}.safetensors`);
+  await writeSnapshot(file, state.ema, {
+    loss: step.loss,
+    train: options,
+    dataset: { name: dataset.name, classNames: dataset.classNames },
+    latents: dataset.latents,
+    nimg: state.nimg,
+    step: state.step,
+  });
+  session.newestSnapshot = file;
   emit({ type: 'snapshot', ...session.progress(), file, bytes: (await stat(file)).size });
 }
 
+/** Writes the complete state; older ones are removed. */
 async function saveState(session: Session, emit: TrainEventListener): Promise<void> {
-  const file = await session.saveState();
+  const { folder, resumable } = session.parts;
+  const file = folder.file('state', `training-state-${fileStamp(session)}.safetensors`);
+  const counters = { ...resumable.counters, earlierSec: session.totalSec() };
+  await writeTrainingState(file, { ...resumable, counters });
   emit({ type: 'state', ...session.progress(), file, bytes: (await stat(file)).size });
-  const others = (await listStates(session.folder.dir)).filter((other) => other !== file);
+  const others = (await listStates(session.parts.folder.dir)).filter((other) => other !== file);
   for (const old of others.slice(0, 1 - STATES_KEPT)) await rm(old, { force: true });
+}
+
+/** The number in the names of a run's files, in kimg. */
+function fileStamp({ state }: Session): string {
+  return String(Math.floor(state.nimg / 1000)).padStart(6, '0');
 }
 
 function secondsSince(time: number): number {

@@ -30,8 +30,8 @@ export interface DataShape extends Extent {
 const POSITION_CHANNELS = 2;
 
 /** The denoiser of a run. */
-export function describeDenoiser(options: TrainOptions, data: DataShape): PrecondSpec {
-  const augment = describeAugment(options);
+export function precondSpec(options: TrainOptions, data: DataShape): PrecondSpec {
+  const augment = augmentSpec(options);
   const network = {
     ...ARCHITECTURES[options.arch],
     imgResolution: Math.max(data.height, data.width),
@@ -52,40 +52,40 @@ export function describeDenoiser(options: TrainOptions, data: DataShape): Precon
     type: options.precond,
     network,
     ...(isSquare ? {} : { image: { height: data.height, width: data.width } }),
-    ...describeSigmaData(options, data),
+    ...sigmaDataSpec(options, data),
   };
 }
 
 /** σ_data, where the preconditioning has one and it is not EDM's. */
-function describeSigmaData(options: TrainOptions, { std }: DataShape): { readonly sigmaData?: number } {
+function sigmaDataSpec(options: TrainOptions, { std }: DataShape): { readonly sigmaData?: number } {
   const sigmaData = options.sigmaData ?? std ?? DEFAULT_SIGMA_DATA;
   const applies = options.precond === 'pedm' || options.precond === 'edm';
   return applies && sigmaData !== DEFAULT_SIGMA_DATA ? { sigmaData } : {};
 }
 
 /** The loss that belongs to the preconditioning. */
-export function describeLoss(options: TrainOptions, data: DataShape): LossSpec {
+export function lossSpec(options: TrainOptions, data: DataShape): LossSpec {
   const { precond } = options;
   if (precond === 'vp' || precond === 've') return { type: precond };
-  return { type: 'edm', pMean: options.pMean, pStd: options.pStd, ...describeSigmaData(options, data) };
+  return { type: 'edm', pMean: options.pMean, pStd: options.pStd, ...sigmaDataSpec(options, data) };
 }
 
 /** The augmentation pipeline of a run, or null. */
-export function describeAugment({ augment }: TrainOptions): AugmentSpec | null {
+export function augmentSpec({ augment }: TrainOptions): AugmentSpec | null {
   return augment > 0 ? trainingAugment(augment) : null;
 }
 
 /** The patch sizes of a run with their probabilities and batch multipliers. */
-export function describePatches(
-  options: TrainOptions,
-  image: Extent & Pick<DataShape, 'latents'>,
-): PatchSize[] {
+export function patchSizes(options: TrainOptions, image: Extent & Pick<DataShape, 'latents'>): PatchSize[] {
   const factor = 2 ** (options.channelMult.length - 1);
   if (!options.patchSizes) return defaultPatchSizes(image, options.realP, factor, image.latents !== null);
   return customPatchSizes(image, withProbabilities(options.patchSizes, options.realP));
 }
 
-/** Where none are given, the largest side has probability p; the k-th other a share of 1 − p like k + 2, as 2 : 3. */
+/**
+ * Where none are given, the largest side has probability p, and the others share 1 − p as 2 : 3 : 4 … from small to
+ * large; with two others, the paper's 2 : 3.
+ */
 function withProbabilities(patchSizes: readonly PatchSide[], realP: number): Map<number, number> {
   const sorted = [...patchSizes].sort((a, b) => a.sidePx - b.sidePx);
   const smaller = sorted.slice(0, -1);
@@ -100,7 +100,7 @@ function withProbabilities(patchSizes: readonly PatchSide[], realP: number): Map
 }
 
 /** The patch schedule of a run. */
-export function describeSchedule(options: TrainOptions, sizes: readonly PatchSize[]): PatchSchedule {
+export function patchSchedule(options: TrainOptions, sizes: readonly PatchSize[]): PatchSchedule {
   const { schedule: name, realPFrom: from, realPTo: to, annealing: shape } = options;
   return name === 'annealed' ? { name, sizes, annealing: { from, to, shape } } : { name, sizes };
 }

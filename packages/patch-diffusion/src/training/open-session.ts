@@ -1,4 +1,4 @@
-/** Opens a training run from its options and data, fresh or where a saved state left off. */
+/** Builds a training run from its options and data, new or from a saved state. */
 import * as torch from '@patch-diffusion/torch';
 import { Adam } from '@patch-diffusion/torch';
 import { UserError } from '../common/errors.js';
@@ -17,108 +17,106 @@ import { restoreImported } from '../interchange/imported-state.js';
 import { LatentDecoder } from '../latents/latents.js';
 import { RunFolder } from '../run/run-folder.js';
 import { setAside } from '../run/superseded.js';
-import { type LoopCounters, type Resumable, readTrainingState } from './checkpoint.js';
+import { type Resumable, readTrainingState } from './checkpoint.js';
 import { copyWeights } from './ema.js';
 import type { TrainEventListener } from './events.js';
 import { DynamicLossScale } from './loss-scale.js';
-import {
-  describeAugment,
-  describeDenoiser,
-  describeLoss,
-  describePatches,
-  describeSchedule,
-} from './model.js';
+import { augmentSpec, lossSpec, patchSchedule, patchSizes, precondSpec } from './model.js';
+import type { UpdateSource } from './next-update.js';
 import { checkUnfinished, type EarlierRun, totalNimg } from './resume.js';
-import type { RoundsOptions } from './rounds.js';
-import { Session } from './session.js';
+import { disposeState, Session } from './session.js';
 import type { StepOptions, TrainingState } from './step.js';
 import { transferWeights } from './transfer.js';
 
 export interface SessionContext {
-  /** The run to go on with, or null for a new one. */
+  /** The run to continue, or null for a new one. */
   readonly earlier: EarlierRun | null;
   readonly signal: AbortSignal | undefined;
   readonly emit: TrainEventListener;
 }
 
-/** Builds a run from its options and data, fresh or where a saved state left off, and announces it. */
+/** Builds a run from its options and data, new or from a saved state, and announces it. */
 export async function openSession(
   options: TrainOptions,
-  images: DataSet,
+  dataset: DataSet,
   { earlier, signal, emit }: SessionContext,
 ): Promise<Session> {
-  validateAgainstData(options, images);
+  validateAgainstData(options, dataset);
   const device = resolveDevice(options.device);
   checkPrecision(options.precision, device);
   if (options.threads !== null) torch.setNumThreads(options.threads);
-  const batchGpu = options.batchGpu ?? options.batch;
-  const sizes = describePatches(options, images);
 
-  const { latents } = images;
+  const { latents } = dataset;
   const decoder =
-    latents && (await LatentDecoder.open(latents, options.autoencoder, images.channels, device));
-
+    latents && (await LatentDecoder.open(latents, options.autoencoder, dataset.channels, device));
   // The streams of the reference: NumPy's chooses libtorch's seed, then the patch sizes; the data order has its own.
   const patchRandom = new Mt19937(options.seed);
   torch.manualSeed(patchRandom.randint(0, 2 ** 31));
-  const { train: trainImages, heldOut } = splitImages(images, options);
-  const order = new InfiniteSampler({ length: trainImages.length, seed: options.seed, mode: options.order });
+  const { train: trainSet, heldOut } = splitDataset(dataset, options);
+  const order = new InfiniteSampler({ length: trainSet.length, seed: options.seed, mode: options.order });
+  const state = newTrainingState(options, dataset, device);
+  const counters = { tick: 0, tickStartNimg: 0, earlierSec: 0 };
+  const resumable: Resumable = { state, counters, order, patchRandom, device };
+  try {
+    if (earlier) await readTrainingState(earlier.state, resumable);
+    else if (options.resume !== null) await resumeImported(options, resumable, emit);
+    else if (options.transfer !== null) await transferWeights(options.transfer, state, emit, signal);
+    const folder = await openFolder(options, state, { earlier, emit });
 
-  const spec = describeDenoiser(options, images);
+    const step = stepOptions(options, trainSet, device);
+    const sizes = patchSizes(options, dataset);
+    const schedule = patchSchedule(options, sizes);
+    const { batch, batchGpu } = options;
+    const updates: UpdateSource = {
+      ...{ dataset: trainSet, order, patchRandom, schedule, device },
+      ...{ batch, batchGpu: batchGpu ?? batch },
+    };
+    const session = new Session({
+      ...{ options, dataset, heldOut, decoder, folder, resumable, updates, step },
+      totalNimg: totalNimg(options),
+    });
+    const { name, path, length, channels, height, width, labelDim } = dataset;
+    emit({
+      type: 'start',
+      ...session.progress(),
+      runDir: folder.dir,
+      options,
+      dataset: { name, path, length, channels, height, width, labelDim },
+      patches: sizes,
+      parameters: state.denoiser.numParams(),
+      device,
+      resumedFrom: earlier?.state ?? options.resume,
+    });
+    return session;
+  } catch (error) {
+    disposeState(state);
+    decoder?.dispose();
+    throw error;
+  }
+}
+
+/** Networks and optimiser before the first update. */
+function newTrainingState(options: TrainOptions, dataset: DataSet, device: torch.Device): TrainingState {
+  const spec = precondSpec(options, dataset);
   const newDenoiser = () => prepareDenoiser(createDenoiser(spec), device, options.precision);
   const denoiser = newDenoiser().train();
   const ema = newDenoiser().requiresGrad(false).eval();
   copyWeights(ema, denoiser);
-  const optimizer = new Adam(denoiser.namedParameters(), {
-    lr: options.lr,
-    betas: options.betas,
-    eps: options.adamEps,
-  });
+  const { lr, betas, adamEps: eps } = options;
+  const optimizer = new Adam(denoiser.namedParameters(), { lr, betas, eps });
   const lossScale = options.lossScaling === 'dynamic' ? new DynamicLossScale() : null;
-  const state: TrainingState = { denoiser, ema, optimizer, lossScale, nimg: 0, step: 0 };
-  const counters: LoopCounters = { tick: 0, tickStartNimg: 0, earlierSec: 0 };
-  const resumable: Resumable = { state, counters, order, patchRandom, device };
+  return { denoiser, ema, optimizer, lossScale, nimg: 0, step: 0 };
+}
 
-  if (earlier) await readTrainingState(earlier.state, resumable);
-  else if (options.resume !== null) await resumeImported(options, resumable, emit);
-  else if (options.transfer !== null) await transferWeights(options.transfer, state, emit, signal);
-  const folder = await openFolder(options, state, { earlier, emit });
-
-  const pipeline = describeAugment(options);
-  const augment = pipeline && createAugment(pipeline);
-  const step: StepOptions = {
+function stepOptions(options: TrainOptions, source: DataSet, device: torch.Device): StepOptions {
+  const pipeline = augmentSpec(options);
+  return {
     ...options,
+    ...{ source, device, loss: lossSpec(options, source) },
     lossScaling: options.lossScaling === 'dynamic' ? 1 : options.lossScaling,
     emaRampupRatio: options.transfer === null ? options.emaRampupRatio : null,
-    image: { height: images.height, width: images.width },
-    loss: describeLoss(options, images),
-    augment: options.augmentAt === 'patch' ? augment : null,
+    augment: pipeline && createAugment(pipeline),
   };
-  const rounds: RoundsOptions = {
-    images: trainImages,
-    order,
-    patchRandom,
-    schedule: describeSchedule(options, sizes),
-    rounds: options.batch / batchGpu,
-    batchGpu,
-    device,
-    augmentImages: options.augmentAt === 'image' ? augment : null,
-  };
-  const parts = { options, images, folder, resumable, heldOut, rounds, step, decoder };
-  const session = new Session({ ...parts, totalNimg: totalNimg(options) });
-  const { name, path, length, channels, height, width, labelDim } = images;
-  emit({
-    type: 'start',
-    ...session.progress(),
-    runDir: folder.dir,
-    options,
-    dataset: { name, path, length, channels, height, width, labelDim },
-    patches: sizes,
-    parameters: denoiser.numParams(),
-    device,
-    resumedFrom: earlier?.state ?? options.resume,
-  });
-  return session;
 }
 
 /** The folder of a new run, or that of the earlier one as it was at the state. */
@@ -129,7 +127,7 @@ async function openFolder(
 ): Promise<RunFolder> {
   const init = { config, version, totalNimg: totalNimg(config) };
   if (!earlier) return RunFolder.create(init);
-  const aside = await guarded(`go on in ${earlier.runDir}`, () => setAside(earlier.runDir, nimg));
+  const aside = await guarded(`resume in ${earlier.runDir}`, () => setAside(earlier.runDir, nimg));
   if (aside !== null) {
     const message = `what the run had written beyond ${nimg / 1000} kimg is now in ${aside}`;
     emit({ type: 'warning', code: 'SUPERSEDED', message });
@@ -140,22 +138,22 @@ async function openFolder(
 }
 
 /** Keeps `holdout` images, mirrored or not, out of training. */
-function splitImages(
-  images: DataSet,
+function splitDataset(
+  dataset: DataSet,
   { holdout, seed }: TrainOptions,
 ): { train: DataSet; heldOut: DataSet | null } {
-  if (holdout === 0) return { train: images, heldOut: null };
-  if (holdout >= images.baseLength) {
+  if (holdout === 0) return { train: dataset, heldOut: null };
+  if (holdout >= dataset.baseLength) {
     throw new UserError(
       'HOLDOUT_TOO_LARGE',
-      `--holdout ${holdout} leaves nothing to train on (${images.baseLength} images); choose a smaller one`,
+      `--holdout ${holdout} leaves nothing to train on (${dataset.baseLength} images); choose a smaller one`,
       { exitCode: 2 },
     );
   }
-  return holdOut(images, holdout, seed);
+  return holdOut(dataset, holdout, seed);
 }
 
-/** Goes on from a state of the official trainer, in a run folder of its own. */
+/** Continues from a state of the official trainer, in a run folder of its own. */
 async function resumeImported(
   options: TrainOptions,
   { state, counters }: Resumable,

@@ -1,14 +1,20 @@
-/** Taking over an earlier run: first its lock, then its state, which another process may just have written. */
+/**
+ * Resuming: the options of a run where files have a say (a resumed run brings its own, prepared data its own size), and
+ * claiming an earlier run: first its lock, then its state, which another process may just have written.
+ */
 
 import { UserError } from '../common/errors.js';
 import { guarded } from '../common/file-error.js';
-import type { TrainOptions } from '../config/train-options.js';
-import { importedNetwork } from '../interchange/imported-state.js';
+import { presets } from '../config/presets.js';
+import { foldName, nameTable } from '../config/read-values.js';
+import { checkResumeOptions, resolveTrainOptions, type TrainSources } from '../config/resolve.js';
+import { type TrainOptions, trainFields } from '../config/train-options.js';
+import { importedNetwork, networkOptions } from '../interchange/imported-state.js';
 import { RunLock } from '../run/run-lock.js';
 import { findResume } from '../run/runs.js';
 import { readStateInfo } from './checkpoint.js';
 
-/** A run to go on with, locked for this process. */
+/** A run to continue, locked for this process. */
 export interface EarlierRun {
   readonly runDir: string;
   readonly state: string;
@@ -28,7 +34,7 @@ export async function claimEarlierRun(options: TrainOptions): Promise<EarlierRun
   const { resume, out } = options;
   if (resume === null || (await importedNetwork(resume)) !== null) return null;
   const { runDir } = await findResume(resume, out);
-  const lock = await guarded(`go on in ${runDir}`, () => RunLock.acquire(runDir));
+  const lock = await guarded(`resume in ${runDir}`, () => RunLock.acquire(runDir));
   try {
     const { state, json } = await findResume(resume, out);
     const { nimg } = await readStateInfo(state);
@@ -46,7 +52,65 @@ export function checkUnfinished(what: string, nimg: number, options: TrainOption
   if (nimg < totalNimg(options)) return;
   throw new UserError(
     'ALREADY_DONE',
-    `${what} is done (${nimg / 1000} kimg); give a larger --duration-kimg to go on`,
+    `${what} is done (${nimg / 1000} kimg); give a larger --duration-kimg to continue`,
     { exitCode: 2 },
   );
+}
+
+/**
+ * Resolves the options of a run.
+ *
+ * @throws {UserError} on wrong options, on data that is not there, and when there is nothing to resume
+ */
+export async function resolveRunOptions(sources: TrainSources): Promise<TrainOptions> {
+  const given = lookUp(sources, 'resume');
+  if (given === true || (typeof given === 'string' && given !== 'none')) {
+    const resume = given === true ? 'newest' : given;
+    const imported = resume === 'newest' ? null : await importedNetwork(resume);
+    if (imported) {
+      // A new run, with the network of the state.
+      return resolveTrainOptions({
+        ...sources,
+        call: { ...networkOptions(imported, resume), ...sources.call },
+      });
+    }
+    const found = await findResume(resume, String(lookUp(sources, 'out') ?? presets.small.values.out));
+    const base = found.json.config;
+    // A folder stays a folder: its newest state is looked up once the run is locked.
+    const from = found.state === resume ? found.state : found.runDir;
+    const options = { ...resolveTrainOptions({ ...sources, base }), resume: from };
+    checkResumeOptions(base, options);
+    return options;
+  }
+  const options = resolveTrainOptions(sources);
+  if (options.resolution !== null || (await isPrepared(options.data))) return options;
+  const preset = presets[options.preset as keyof typeof presets];
+  return resolveTrainOptions({ call: { ...options, resolution: preset.sidePx } });
+}
+
+/** The value of one option as the last of the sources gives it, before it is checked. */
+function lookUp({ file, call, flags }: TrainSources, key: string): unknown {
+  const names = nameTable(trainFields);
+  for (const layer of [flags, call, file?.values]) {
+    for (const [name, value] of Object.entries(layer ?? {})) {
+      if (value !== undefined && names.get(foldName(name))?.key === key) return value;
+    }
+  }
+  return undefined;
+}
+
+/** Has this data one size already? */
+async function isPrepared(path: string): Promise<boolean> {
+  const { isLatentPath } = await import('../data/latents.js');
+  if (isLatentPath(path)) return true;
+  const [{ openSource }, { isUniform }] = await Promise.all([
+    import('../data/source.js'),
+    import('../data/open-images.js'),
+  ]);
+  const source = await openSource(path);
+  try {
+    return isUniform(source);
+  } finally {
+    await source.close();
+  }
 }

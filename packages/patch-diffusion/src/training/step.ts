@@ -1,15 +1,16 @@
 /**
- * One optimiser update (Karras et al. 2022, appendix F.2; Patch Diffusion, section 3.2): accumulate the gradients of
- * the rounds, sanitise them, let Adam step and the moving average follow.
+ * One optimiser update (Karras et al. 2022, appendix F.2; Patch Diffusion, algorithm 1): for each micro-batch, cut
+ * patches, compute the denoising loss and accumulate its gradient; then sanitise the gradient, and let Adam step and the
+ * moving average follow.
  */
-
-import type { Adam, Tensor } from '@patch-diffusion/torch';
+import type { Adam, Device, Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import type { RandomSource } from '../common/random-source.js';
-import { type Augment, denoisingLoss, type LossBatch, type LossSpec } from '../diffusion/losses.js';
+import { denoisingLoss, type LossNorm, type LossSpec, lossFactor } from '../diffusion/losses.js';
 import type { Denoiser } from '../diffusion/preconditioning.js';
+import { type Augment, makePatchBatch, type PatchSource } from '../patches/batches.js';
 import type { Extent } from '../patches/extent.js';
-import { emaBeta, updateEma } from './ema.js';
+import { type EmaOptions, emaBeta, updateEma } from './ema.js';
 import type { DynamicLossScale } from './loss-scale.js';
 
 /** What an update changes. */
@@ -26,42 +27,57 @@ export interface TrainingState {
   step: number;
 }
 
-/** One gradient-accumulation round; its tensors are made when it is this round's turn. */
-export interface Round {
+/** One forward and backward pass of an update. */
+export interface MicroBatch {
   readonly patch: Extent;
-  /** Images of this round; the multiplier is already in it. */
-  readonly count: number;
-  /** Share of this round in the update's gradient. */
+  /** The images that patches are cut from, one each. */
+  readonly indices: ArrayLike<number>;
+  /** Share in the update's gradient. */
   readonly weight: number;
-  makeBatch(): LossBatch;
   readonly random: RandomSource;
+  /** Draws the patches' positions; `random` by default. */
+  readonly positionRandom?: RandomSource;
 }
 
-export interface StepOptions {
+/** What one update trains on. */
+export interface Update {
+  readonly microBatches: readonly MicroBatch[];
+  /** Images that the update counts as: batch · expected multiplier. */
+  readonly nimg: number;
+}
+
+export interface StepOptions extends EmaOptions {
+  /** Its items must be ready. */
+  readonly source: PatchSource;
+  readonly device: Device;
   readonly lr: number;
   readonly lrRampupKimg: number;
-  readonly emaHalflifeKimg: number;
-  readonly emaRampupRatio: number | null;
   /** Constant factor on the loss, as published: it is not divided out of the gradients again. */
   readonly lossScaling: number;
-  /** `sum` as published, or `mean`: every patch's sum is scaled to the size of the whole image. */
-  readonly lossNorm: 'sum' | 'mean';
-  readonly image: Extent;
+  readonly lossNorm: LossNorm;
   readonly loss: LossSpec;
-  readonly augment?: Augment | null;
+  readonly augment: Augment | null;
+  /** Whether patches are augmented, as published, or whole images before patches are cut. */
+  readonly augmentAt: 'patch' | 'image';
+}
+
+/** The loss of a micro-batch. */
+export interface MicroBatchLoss {
+  readonly patch: Extent;
+  /** Number of patches. */
+  readonly count: number;
+  /** Pixels × channels × patches. */
+  readonly elements: number;
+  /** Sum over the elements. */
+  readonly sum: number;
+  /** Sum of the squares of the elements. */
+  readonly sumOfSquares: number;
 }
 
 export interface StepResult {
   readonly lr: number;
   readonly emaBeta: number;
-  /** Per round: the loss's elements (pixels × channels × images), their sum, and the sum of their squares. */
-  readonly rounds: readonly {
-    readonly patch: Extent;
-    readonly count: number;
-    readonly elements: number;
-    readonly lossSum: number;
-    readonly lossSquares: number;
-  }[];
+  readonly losses: readonly MicroBatchLoss[];
   /**
    * L2 norm of the accumulated gradient before sanitising; may be NaN or infinite. With a constant loss scaling it is
    * in scaled units.
@@ -80,68 +96,67 @@ export function learningRate(
 }
 
 /**
- * Makes one update. The counters move on; no tensor outlives the call. Between rounds, heartbeats and signals have their
- * turn.
- * @param update its rounds, and how many images it counts as: batch · expected multiplier
+ * Makes one update. The counters of `state` move on; no tensor outlives the call. Heartbeats and signals are handled
+ * between micro-batches.
  */
 export async function trainStep(
   state: TrainingState,
-  { rounds, images }: { readonly rounds: readonly Round[]; readonly images: number },
+  { microBatches, nimg }: Update,
   options: StepOptions,
 ): Promise<StepResult> {
-  state.optimizer.zeroGrad();
-  const { lossScale } = state;
+  const { denoiser, ema, optimizer, lossScale } = state;
+  optimizer.zeroGrad();
   const scale = lossScale?.scale ?? options.lossScaling;
-  const pending: RoundSums[] = [];
-  for (const round of rounds) {
-    if (pending.length) await new Promise(setImmediate);
-    pending.push(accumulate(state.denoiser, round, scale, options));
+  const sums: Tensor[] = [];
+  for (const microBatch of microBatches) {
+    if (sums.length) await new Promise(setImmediate);
+    sums.push(accumulateGradient(denoiser, microBatch, scale, options));
   }
-  const losses = readSums(pending);
+  const losses = readLosses(microBatches, sums, options.source.channels);
   const lr = learningRate(options, state.nimg);
-  const gradNorm = sanitiseGradients(state.denoiser.parameters(), lossScale ? scale : 1);
+  const gradNorm = sanitiseGradients(denoiser.parameters(), lossScale ? scale : 1);
   const skipped = Boolean(lossScale) && !Number.isFinite(gradNorm);
-  if (!skipped) state.optimizer.step(lr);
+  if (!skipped) optimizer.step(lr);
   lossScale?.update(!skipped);
-  const beta = emaBeta(options, state.nimg, images);
-  updateEma(state.ema, state.denoiser, beta);
-  state.nimg += Math.floor(images);
+  const beta = emaBeta(options, state.nimg, nimg);
+  updateEma(ema, denoiser, beta);
+  state.nimg += Math.floor(nimg);
   state.step += 1;
-  return { lr, emaBeta: beta, rounds: losses, gradNorm, skipped };
+  return { lr, emaBeta: beta, losses, gradNorm, skipped };
 }
 
-/** A round whose losses are still on the device. */
-interface RoundSums {
-  readonly patch: Extent;
-  readonly count: number;
-  readonly elements: number;
-  /** Sum and sum of squares, float32 [2]. */
-  readonly sums: Tensor;
-}
-
-/** Forward and backward of one round; its gradient is added to the parameters'. Does not wait for the device. */
-function accumulate(denoiser: Denoiser, round: Round, scale: number, options: StepOptions): RoundSums {
+/**
+ * Forward and backward; the gradient is added to the parameters'. Does not wait for the device.
+ * @returns sum and sum of squares of the loss, float32 [2]
+ */
+function accumulateGradient(
+  denoiser: Denoiser,
+  { patch, indices, weight, random, positionRandom }: MicroBatch,
+  scale: number,
+  { source, device, loss: lossSpec, lossNorm, augment, augmentAt }: StepOptions,
+): Tensor {
   return torch.scope(() => {
-    const loss = denoisingLoss(denoiser, round.makeBatch(), round.random, options.loss, options.augment);
+    const augmentImages = augmentAt === 'image' ? augment : null;
+    const batch = makePatchBatch(source, indices, patch, { random, positionRandom, device, augmentImages });
+    const loss = denoisingLoss(denoiser, batch, random, lossSpec, augmentImages ? null : augment); // [N, C, P, P]
     const sum = loss.sum();
-    const { patch, count, weight } = round;
-    const pixelScale =
-      options.lossNorm === 'mean'
-        ? (options.image.height * options.image.width) / (patch.height * patch.width)
-        : 1;
-    // Mean over the images of the round, sum over pixels.
-    sum.mul((scale * pixelScale * weight) / count).backward();
-    const sums = torch.stack([sum.detach(), loss.detach().square().sum()]);
-    return { patch, count, elements: loss.numel, sums };
+    sum.mul(scale * weight * lossFactor(lossNorm, patch, source, indices.length)).backward();
+    return torch.stack([sum.detach(), loss.detach().square().sum()]);
   });
 }
 
-/** Reads the losses of all rounds at once: one wait for the device per update. */
-function readSums(pending: readonly RoundSums[]): StepResult['rounds'] {
-  const values = torch.scope(() => torch.stack(pending.map(({ sums }) => sums)).toFloat32Array());
-  return pending.map(({ patch, count, elements, sums }, i) => {
-    sums.dispose();
-    return { patch, count, elements, lossSum: values[2 * i]!, lossSquares: values[2 * i + 1]! };
+/** Reads the losses of all micro-batches at once: one wait for the device per update. */
+function readLosses(
+  microBatches: readonly MicroBatch[],
+  sums: readonly Tensor[],
+  channels: number,
+): MicroBatchLoss[] {
+  const values = torch.scope(() => torch.stack(sums).toFloat32Array());
+  return microBatches.map(({ patch, indices }, i) => {
+    sums[i].dispose();
+    const count = indices.length;
+    const elements = count * channels * patch.height * patch.width;
+    return { patch, count, elements, sum: values[2 * i], sumOfSquares: values[2 * i + 1] };
   });
 }
 

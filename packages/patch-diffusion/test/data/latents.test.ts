@@ -6,11 +6,10 @@ import { SafetensorsFile } from '@patch-diffusion/torch';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { isLatentPath, type LatentSet, openLatents } from '../../src/data/latents.js';
 import { openImages } from '../../src/data/open-images.js';
-import type { Crop } from '../../src/data/types.js';
 import { holdOut } from '../../src/data/views.js';
 import { prepare } from '../../src/index.js';
 import { loadAutoencoder } from '../../src/latents/autoencoder-folder.js';
-import { fromUint8, makePatchBatch } from '../../src/training/rounds.js';
+import { type Crop, makePatchBatch, pixelsToFloat } from '../../src/patches/batches.js';
 import { expectClose } from '../helpers/golden.js';
 import { writeRamps, writeTinyAutoencoder } from '../helpers/tiny-autoencoder.js';
 import { temporaryFolder } from '../helpers/tiny-run.js';
@@ -60,7 +59,7 @@ async function reference(): Promise<torch.Tensor> {
   await images.ready(all);
   const pixels = images.gather(all, crop(all.length, { height: HEIGHT, width: WIDTH }));
   const result = torch.scope(() => {
-    const { mean, logvar } = model.encode(fromUint8(pixels, [all.length, 3, HEIGHT, WIDTH], 'cpu'));
+    const { mean, logvar } = model.encode(pixelsToFloat(pixels, [all.length, 3, HEIGHT, WIDTH], 'cpu'));
     return torch.stack([mean, logvar.mul(0.5).exp()], 0);
   });
   model.dispose();
@@ -201,7 +200,7 @@ describe('prepare --latents', () => {
     };
     const patch = { height: 4, width: 8, probability: 1, multiplier: 1 };
     torch.scope(() => {
-      const { images, positions, labels } = makePatchBatch(set, [5, 2], patch, random, 'cpu');
+      const { images, positions, labels } = makePatchBatch(set, [5, 2], patch, { random });
       const [mean, std] = torch
         .tensor(set.gather([5, 2], crop(2, patch, 3, 3)), { shape: [2, 2, 4, 4, 8] })
         .unbind(0);

@@ -8,7 +8,7 @@ import {
   lossFromOfficial,
   precondFromOfficial,
 } from '../../src/interchange/official-config.js';
-import { drawOffsets, extractPatches, patchPositions } from '../../src/patches/patches.js';
+import { drawOffsets, extractPatches, patchPositions } from '../../src/patches/crops.js';
 import { describeGolden, expectClose, replay } from '../helpers/golden.js';
 
 interface LossConfig {

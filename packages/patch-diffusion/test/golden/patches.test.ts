@@ -1,6 +1,6 @@
 import * as torch from '@patch-diffusion/torch';
 import { expect } from 'vitest';
-import { drawOffsets, extractPatches, patchPositions } from '../../src/patches/patches.js';
+import { drawOffsets, extractPatches, patchPositions } from '../../src/patches/crops.js';
 import { describeGolden, expectClose, replay } from '../helpers/golden.js';
 
 interface PatchesConfig {

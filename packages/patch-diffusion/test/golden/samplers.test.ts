@@ -13,7 +13,7 @@ import {
 } from '../../src/diffusion/samplers/array-math.js';
 import { planSampler, type SamplerOptions } from '../../src/diffusion/samplers/index.js';
 import { camelCaseKeys, precondFromOfficial } from '../../src/interchange/official-config.js';
-import { windowPositions } from '../../src/patches/patches.js';
+import { windowPositions } from '../../src/patches/crops.js';
 import { embedPositions } from '../../src/patches/position-embedding.js';
 import {
   describeGolden,

@@ -8,10 +8,10 @@ import {
   lossFromOfficial,
   precondFromOfficial,
 } from '../../src/interchange/official-config.js';
-import { drawOffsets, extractPatches, patchPositions } from '../../src/patches/patches.js';
+import type { PatchSource } from '../../src/patches/batches.js';
 import { defaultPatchSizes, meanMultiplier } from '../../src/patches/schedule.js';
 import { copyWeights } from '../../src/training/ema.js';
-import { type Round, type StepOptions, type TrainingState, trainStep } from '../../src/training/step.js';
+import { type MicroBatch, type StepOptions, type TrainingState, trainStep } from '../../src/training/step.js';
 import { describeGolden, expectClose, type Golden, replay } from '../helpers/golden.js';
 
 interface TrainingConfig {
@@ -57,9 +57,11 @@ describeGolden<TrainingConfig>('training', ['training'], async (golden) => {
     emaRampupRatio: config.ema_rampup_ratio,
     lossScaling: config.loss_scaling,
     lossNorm: 'sum',
-    image,
+    source: recordedSource(golden),
+    device: 'cpu',
     loss: lossFromOfficial('Patch_EDMLoss', config.loss_kwargs)!,
     augment: config.pipe && createAugment(camelCaseKeys(config.pipe)),
+    augmentAt: 'patch',
   };
 
   const column = (name: string) => tensor(name).toTypedArray() as Float64Array;
@@ -68,15 +70,15 @@ describeGolden<TrainingConfig>('training', ['training'], async (golden) => {
   for (let step = 0; step < config.num_steps; step++) {
     const result = await trainStep(
       state,
-      { rounds: recordedRounds(golden, step), images: config.batch_size * config.batch_mul_avg },
+      { microBatches: recordedMicroBatches(golden, step), nimg: config.batch_size * config.batch_mul_avg },
       options,
     );
     torch.scope(() => {
       expectNear(result.lr, lrs[step], 1e-12, `learning rate of step ${step}`);
       expectNear(result.emaBeta, betas[step], 1e-12, `EMA decay of step ${step}`);
       expect(state.nimg).toBe(counts.select(0, step).item());
-      for (const [round, { lossSum, elements }] of result.rounds.entries()) {
-        const losses = { lossSum, lossMean: lossSum / elements };
+      for (const [round, { sum, elements }] of result.losses.entries()) {
+        const losses = { lossSum: sum, lossMean: sum / elements };
         for (const kind of ['lossSum', 'lossMean'] as const) {
           const expected = recordedLosses[kind].select(0, step).select(0, round).item();
           expectNear(losses[kind], expected, 1e-5, `${kind} of step ${step}, round ${round}`);
@@ -178,30 +180,36 @@ function checkNorms(
   }
 }
 
-/** The rounds of a step with the recorded images, patch sizes and draws. */
-function recordedRounds({ config, tensor, group }: Golden<TrainingConfig>, step: number): Round[] {
-  const images = tensor('in.dataset.images');
-  const dataLabels = tensor('in.dataset.labels');
+/** The recorded images, to be cut by ourselves. */
+function recordedSource({ tensor }: Golden<TrainingConfig>): PatchSource {
+  const images = tensor('in.dataset.images'); // uint8 [N, C, H, W]
+  const labels = tensor('in.dataset.labels');
+  const [, channels, height, width] = images.shape;
+  const chosen = (all: Tensor, indices: ArrayLike<number>) =>
+    all.indexSelect(0, torch.tensor(Array.from(indices), { dtype: 'int64' }));
+  return {
+    ...{ channels, height, width, labelDim: labels.numel ? labels.shape[1] : 0, latents: null },
+    gather: (indices, { size, rows, cols }) =>
+      torch.scope(() => {
+        const { height: h, width: w } = size as { height: number; width: number };
+        const crops = chosen(images, indices)
+          .unbind(0)
+          .map((image, n) => image.narrow(1, rows[n], h).narrow(2, cols[n], w));
+        return torch.stack(crops).toTypedArray() as Uint8Array;
+      }),
+    labels: (indices) => torch.scope(() => chosen(labels, indices).to({ dtype: 'float32' }).toFloat32Array()),
+  };
+}
+
+/** The micro-batches of a step with the recorded patch sizes and draws. */
+function recordedMicroBatches({ config, tensor, group }: Golden<TrainingConfig>, step: number): MicroBatch[] {
   return config.patch_size[step].map((side, round) => {
     const at = `in.step${String(step).padStart(2, '0')}.round${round}`;
-    const indices = tensor(`${at}.indices`);
-    const random = replay(group(`${at}.draw.`));
-    const patch = { height: side, width: side };
-    const image = { height: images.shape[2], width: images.shape[3] };
     return {
-      patch,
-      count: indices.numel,
+      patch: { height: side, width: side },
+      indices: Array.from(tensor(`${at}.indices`).toTypedArray(), Number),
       weight: 1 / config.patch_size[step].length,
-      random,
-      makeBatch: () => {
-        const offsets = drawOffsets(indices.numel, patch, image, random);
-        const whole = images.indexSelect(0, indices).to({ dtype: 'float32' }).div(127.5).sub(1);
-        return {
-          images: extractPatches(whole, patch, offsets),
-          positions: patchPositions(patch, image, offsets),
-          labels: dataLabels.numel ? dataLabels.indexSelect(0, indices) : null,
-        };
-      },
+      random: replay(group(`${at}.draw.`)),
     };
   });
 }

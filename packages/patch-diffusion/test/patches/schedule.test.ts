@@ -61,7 +61,7 @@ describe('patch sizes', () => {
 
 describe('schedules', () => {
   const sizes = defaultPatchSizes(image, 0.5, 8);
-  const batch = { rounds: 2, batchGpu: 16 };
+  const batch = { batch: 32, batchGpu: 16 };
 
   it('draw sizes with their probabilities', () => {
     expect([0, 0.1999, 0.2001, 0.4999, 0.5001, 0.9999].map((u) => drawPatchSize(sizes, u).height)).toEqual([
@@ -75,7 +75,7 @@ describe('schedules', () => {
     ]);
     const plan = planUpdate({ name: 'progressive', sizes }, batch, 0.1, Math.random);
     // The actual multiplier counts, as in the reference.
-    expect(plan.images).toBe(32 * 4);
+    expect(plan.nimg).toBe(32 * 4);
   });
 
   it('anneal the share of whole images', () => {
@@ -90,17 +90,17 @@ describe('schedules', () => {
       sizes,
       annealing: { from: 0, to: 1, shape: 'linear' },
     };
-    expect(planUpdate(schedule, batch, 1, () => 0).rounds.every(({ patch }) => patch.height === 64)).toBe(
-      true,
-    );
-    expect(planUpdate(schedule, batch, 0, () => 0.999).rounds.every(({ patch }) => patch.height < 64)).toBe(
-      true,
-    );
+    expect(
+      planUpdate(schedule, batch, 1, () => 0).microBatches.every(({ patch }) => patch.height === 64),
+    ).toBe(true);
+    expect(
+      planUpdate(schedule, batch, 0, () => 0.999).microBatches.every(({ patch }) => patch.height < 64),
+    ).toBe(true);
   });
 
   it('stratify: every update has all sizes in their proportions', () => {
     const plan = planUpdate({ name: 'stratified', sizes }, batch, 0, () => 0);
-    expect(plan.rounds.map(({ patch, count }) => [patch.height, count])).toEqual([
+    expect(plan.microBatches.map(({ patch, count }) => [patch.height, count])).toEqual([
       [16, 13],
       [32, 10],
       [64, 8],
@@ -108,7 +108,7 @@ describe('schedules', () => {
       [32, 10],
       [64, 8],
     ]);
-    expect(plan.images).toBeCloseTo(32 * 1.9, 9);
+    expect(plan.nimg).toBeCloseTo(32 * 1.9, 9);
   });
 
   it('give each update weights that sum to 1 and as many patches as they say', () => {
@@ -127,10 +127,10 @@ describe('schedules', () => {
             annealing: { from: p, to: 1 - p, shape: 'cosine' as const },
           } as PatchSchedule;
           let next = 0;
-          const plan = planUpdate(schedule, { rounds: 4, batchGpu: 8 }, progress, () => draws[next++]);
-          expect(plan.rounds.reduce((sum, { weight }) => sum + weight, 0)).toBeCloseTo(1, 9);
-          for (const { count } of plan.rounds) expect(count).toBeGreaterThan(0);
-          expect(plan.images).toBeGreaterThan(0);
+          const plan = planUpdate(schedule, { batch: 32, batchGpu: 8 }, progress, () => draws[next++]);
+          expect(plan.microBatches.reduce((sum, { weight }) => sum + weight, 0)).toBeCloseTo(1, 9);
+          for (const { count } of plan.microBatches) expect(count).toBeGreaterThan(0);
+          expect(plan.nimg).toBeGreaterThan(0);
         },
       ),
     );

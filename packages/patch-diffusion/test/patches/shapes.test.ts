@@ -3,7 +3,7 @@ import * as torch from '@patch-diffusion/torch';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { TorchRandom } from '../../src/common/random-source.js';
-import { drawOffsets, extractPatches, patchPositions } from '../../src/patches/patches.js';
+import { drawOffsets, extractPatches, patchPositions } from '../../src/patches/crops.js';
 import { customPatchSizes, defaultPatchSizes, meanMultiplier } from '../../src/patches/schedule.js';
 
 const random = (seed: number) => new TorchRandom('cpu', new torch.Generator('cpu', seed));

@@ -5,7 +5,7 @@ import { Mt19937 } from '../../src/common/mt19937.js';
 import { TorchRandom } from '../../src/common/random-source.js';
 import { denoisingLoss } from '../../src/diffusion/losses.js';
 import { createDenoiser } from '../../src/diffusion/preconditioning.js';
-import { drawOffsets, extractPatches, patchPositions } from '../../src/patches/patches.js';
+import { drawOffsets, extractPatches, patchPositions } from '../../src/patches/crops.js';
 import { defaultPatchSizes, planUpdate, type ScheduleName } from '../../src/patches/schedule.js';
 
 const side = 16;
@@ -41,9 +41,9 @@ it('stratified: the same expected gradient, a smaller variance', () => {
     const draws = new TorchRandom('cpu', new torch.Generator('cpu', 5));
     const projections = Array.from({ length: UPDATES }, () => {
       denoiser.zeroGrad();
-      for (const { patch, count, weight } of planUpdate(schedule, { rounds: 1, batchGpu: 8 }, 0, () =>
+      for (const { patch, count, weight } of planUpdate(schedule, { batch: 8, batchGpu: 8 }, 0, () =>
         random.randomDouble(),
-      ).rounds) {
+      ).microBatches) {
         torch.scope(() => {
           const chosen = images.indexSelect(
             0,

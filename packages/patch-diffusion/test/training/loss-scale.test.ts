@@ -20,21 +20,21 @@ function makeState(lossScale: DynamicLossScale | null): TrainingState {
   return { denoiser, ema: tinyDenoiser(5), optimizer, lossScale, nimg: 0, step: 0 };
 }
 
-/** One update on fixed images; `fill` stands for what a pixel is. */
+/** One update on fixed latents, all of them `fill`. */
 function update(state: TrainingState, lossScaling = 1, fill = 0.5) {
   const options: StepOptions = {
-    ...{ lr: 1e-3, lrRampupKimg: 0, emaHalflifeKimg: 1, emaRampupRatio: null, lossScaling, image },
-    ...{ lossNorm: 'sum', loss: { type: 'edm' } },
+    ...{ lr: 1e-3, lrRampupKimg: 0, emaHalflifeKimg: 1, emaRampupRatio: null, lossScaling },
+    ...{ device: 'cpu', lossNorm: 'sum', loss: { type: 'edm' }, augment: null, augmentAt: 'patch' },
+    source: {
+      ...{ ...image, channels: 3, labelDim: 0, latents: { scale: 1, shift: 0 } },
+      // Means and standard deviations.
+      gather: () => new Float32Array(2 * 4 * 3 * 64).fill(fill, 0, 4 * 3 * 64),
+      labels: () => new Float32Array(),
+    },
   };
-  const round = {
-    ...{ patch: image, count: 4, weight: 1 },
-    random: new TorchRandom('cpu', new torch.Generator('cpu', 9)),
-    makeBatch: () => ({
-      images: torch.full([4, 3, 8, 8], fill),
-      positions: torch.zeros([4, 2, 8, 8]),
-    }),
-  };
-  return trainStep(state, { rounds: [round], images: 4 }, options);
+  const random = new TorchRandom('cpu', new torch.Generator('cpu', 9));
+  const microBatch = { patch: image, indices: [0, 1, 2, 3], weight: 1, random };
+  return trainStep(state, { microBatches: [microBatch], nimg: 4 }, options);
 }
 
 const weightsOf = (state: TrainingState) => state.denoiser.parameters().map((p) => p.toFloat32Array());

@@ -12,7 +12,7 @@ import { RunLock } from '../../src/run/run-lock.js';
 import { listStates, newestSnapshot, newestState, readRunJson } from '../../src/run/runs.js';
 import type { TrainEvent } from '../../src/training/events.js';
 import { train as trainResolved } from '../../src/training/loop.js';
-import { resolveRunOptions } from '../../src/training/run-options.js';
+import { resolveRunOptions } from '../../src/training/resume.js';
 import { iconSet, temporaryFolder } from '../helpers/tiny-run.js';
 import { expectSameState, stateOf, tinyOptions } from '../helpers/tiny-train.js';
 
@@ -111,7 +111,7 @@ describe('a run that is done', () => {
     ]) {
       await expect(train(again)).rejects.toMatchObject({
         message: expect.stringMatching(
-          /done is done \(0\.\d+ kimg\); give a larger --duration-kimg to go on/,
+          /done is done \(0\.\d+ kimg\); give a larger --duration-kimg to continue/,
         ),
         exitCode: 2,
       });

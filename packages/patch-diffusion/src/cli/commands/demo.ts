@@ -51,7 +51,7 @@ async function runDemo(given: Record<string, unknown>): Promise<void> {
   const [{ join }, { mkdir }, { resolveRunOptions }] = await Promise.all([
     import('node:path'),
     import('node:fs/promises'),
-    import('../../training/run-options.js'),
+    import('../../training/resume.js'),
   ]);
   await mkdir(out, { recursive: true });
   const data = own.data ?? (await demoSet(join(out, 'images.zip')));

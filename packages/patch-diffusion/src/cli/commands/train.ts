@@ -51,7 +51,7 @@ async function runTrain(given: Record<string, unknown>): Promise<void> {
   const { dryRun } = readFlags(ownFields, { dryRun: dryRunFlag }, { dryRun: false });
   const { flags, notes } = takeOfficialOptions(rest, officialTrainOptions);
   for (const text of notes) note(`note: ${text}`);
-  const { resolveRunOptions } = await import('../../training/run-options.js');
+  const { resolveRunOptions } = await import('../../training/resume.js');
   const options = await resolveRunOptions({ flags, ...(await configLayer(config)) });
   if (dryRun) {
     const { describePlan } = await import('../plan.js');

@@ -6,7 +6,7 @@
 import type { Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import { type RandomSource, withPrefix } from '../../common/random-source.js';
-import type { Augment } from '../losses.js';
+import type { Augment } from '../../patches/batches.js';
 import { blitOps } from './blit.js';
 import { colourOps, transformColours } from './colour.js';
 import { geometricOps } from './geometry.js';
