@@ -49,7 +49,7 @@ describe.skipIf(!has)(`going on from official files${has ? '' : ` (skipped: ther
   });
   afterAll(() => rmSync(dir, { recursive: true, force: true }));
 
-  it('a training state, as it is and imported, goes on in a run of its own', async () => {
+  it('a training state, as it is and imported, continues in a run of its own', async () => {
     const { file } = await importCheckpoint(pt, { out: join(dir, 'state.safetensors') });
     for (const resume of [pt, file]) {
       const events: TrainEvent[] = [];
@@ -68,7 +68,7 @@ describe.skipIf(!has)(`going on from official files${has ? '' : ` (skipped: ther
         dropout: 0.13,
       });
 
-      // Adam went on from the official moments: after n updates they still have their share.
+      // Adam continued from the official moments: after n updates they still have their share.
       const state = await readSafetensors((await newestState(result.runDir))!);
       const vectors = openGolden(join(golden, 'expected.safetensors'));
       const name = 'model.enc.64x64_conv.bias';

@@ -58,7 +58,9 @@ describe('creating', () => {
     expect(run.dir).toBe(out);
     await writeFile(run.file('snapshots', 'network-snapshot-000000.safetensors'), '');
     await run.close('done');
-    await expect(create({ nosubdir: true })).rejects.toThrow(/already holds a run; go on with --resume/);
+    await expect(create({ nosubdir: true })).rejects.toThrow(
+      /already holds a run; continue it with --resume/,
+    );
   });
 
   it('uses a folder again whose run saved nothing', async () => {
@@ -122,7 +124,7 @@ describe('recording', () => {
     await again.close('done');
   });
 
-  it('appends statistics and cuts off a torn line when it goes on', async () => {
+  it('appends statistics and cuts off a torn line when it is resumed', async () => {
     const run = await create();
     await run.appendStats({ timestamp: 1, 'Loss/loss': { num: 1, mean: 2, std: 0 } });
     await run.close('interrupted');
@@ -134,7 +136,7 @@ describe('recording', () => {
     expect(lines.map((line) => JSON.parse(line).timestamp)).toEqual([1, 3]);
   });
 
-  it('keeps the start of the run when it goes on', async () => {
+  it('keeps the start of the run when it is resumed', async () => {
     const run = await create();
     await run.update({ step: 7, nimg: 70 });
     await run.close('interrupted');

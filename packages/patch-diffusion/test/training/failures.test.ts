@@ -1,4 +1,4 @@
-/** A file that cannot be written does not end a run that goes on. */
+/** A file that cannot be written does not end a run. */
 import { spawnSync } from 'node:child_process';
 import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -41,7 +41,7 @@ describe('a file in the place of a folder', () => {
     const warnings = events.filter((event) => event.type === 'warning');
     expect(warnings).toMatchObject([{ code: 'NOT_WRITTEN' }]);
     expect(warnings[0]!.message).toMatch(
-      /^could not write the sample sheet: .*; the run goes on, next try at tick 2$/,
+      /^could not write the sample sheet: .*; the run continues, next try at tick 2$/,
     );
     expect(events).toContainEqual({ type: 'sampling', done: 0, total: 2, step: 1, numSteps: 2 });
     const order = events.map(({ type }) => type);
@@ -94,7 +94,7 @@ it.runIf(process.platform === 'linux')(
       { encoding: 'utf8' },
     );
     expect(stderr).toMatch(
-      /warning: could not write the state: cannot write .*EFBIG.*; the run goes on, next try at tick/,
+      /warning: could not write the state: cannot write .*EFBIG.*; the run continues, next try at tick/,
     );
     expect(stderr.trim().split('\n').at(-1)).toMatch(/^error: cannot write .*training-state.*EFBIG/);
     expect(status).toBe(1);
