@@ -80,7 +80,7 @@ export type { SamplerName, SamplerOptions } from './diffusion/samplers/index.js'
 export { type ExportOptions, type ExportResult, exportSnapshot } from './interchange/export.js';
 export { type ImportResult, importCheckpoint } from './interchange/import.js';
 export { type LoadedSnapshot, type LoadOptions, loadAnySnapshot } from './interchange/load-snapshot.js';
-export { loadSnapshot, readSnapshotInfo, type SnapshotInfo } from './interchange/snapshot.js';
+export { loadSnapshot } from './interchange/snapshot.js';
 export { loadAutoencoder, saveAutoencoder } from './latents/autoencoder-folder.js';
 export { LatentDecoder } from './latents/latents.js';
 export {
@@ -90,6 +90,7 @@ export {
 } from './networks/autoencoder-kl.js';
 export type { PrepareReport } from './prepare/prepare.js';
 export { listRuns, newestSnapshot, newestState, type RunJson, readRunJson } from './run/runs.js';
+export { readSnapshotInfo, type SnapshotInfo } from './run/snapshot-info.js';
 export type { GenerateEvent, GenerateResult } from './sampling/generate.js';
 export type { TrainEvent, TrainEventListener } from './training/events.js';
 export type { TrainContext, TrainResult } from './training/loop.js';

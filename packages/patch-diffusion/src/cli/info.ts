@@ -132,21 +132,17 @@ async function lastStats(dir: string): Promise<Record<string, { mean: number }> 
 }
 
 async function describeTensorFile(path: string, bytes: number): Promise<TensorFileDescription> {
-  const { openTensorFile, readMetadata } = await import('../formats/tensor-file.js');
-  const file = await openTensorFile(path);
-  try {
-    const description = readMetadata(file, path) as Record<string, unknown>;
-    const kinds = { snapshot: 'snapshot', 'training-state': 'state', latents: 'latents' } as const;
-    return {
-      kind: kinds[description.kind as keyof typeof kinds] ?? 'safetensors',
-      path,
-      bytes,
-      ...countTensors(file.names.map((name) => file.info(name).shape)),
-      description: Object.keys(description).length === 0 ? null : description,
-    };
-  } finally {
-    file.close();
-  }
+  const { readMetadata, readTensorHeader } = await import('../formats/file-description.js');
+  const header = readTensorHeader(path);
+  const description = readMetadata(header, path) as Record<string, unknown>;
+  const kinds = { snapshot: 'snapshot', 'training-state': 'state', latents: 'latents' } as const;
+  return {
+    kind: kinds[description.kind as keyof typeof kinds] ?? 'safetensors',
+    path,
+    bytes,
+    ...countTensors([...header.entries.values()].map(({ shape }) => shape)),
+    description: Object.keys(description).length === 0 ? null : description,
+  };
 }
 
 /** Files that `import` reads, and the state dicts of `export`. */

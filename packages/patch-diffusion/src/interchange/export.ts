@@ -4,9 +4,8 @@ import { type Module, writeFileAtomic, writeSafetensors } from '@patch-diffusion
 import type { PrecondSpec } from '../diffusion/preconditioning.js';
 import { writeStateDict } from '../formats/torch-file/write.js';
 import { chooseSnapshot } from '../run/choose-snapshot.js';
-import { configFileOf } from './export-names.js';
 import { type LoadOptions, loadAnySnapshot } from './load-snapshot.js';
-import { officialFromPrecond } from './official-config.js';
+import { configFileOf, officialFromPrecond } from './official-config.js';
 
 export type ExportFormat = 'torch' | 'safetensors';
 

@@ -4,22 +4,20 @@
  */
 import { existsSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import type { Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
-import { writeSafetensors } from '@patch-diffusion/torch';
+import { type Tensor, writeSafetensors } from '@patch-diffusion/torch';
 import { UserError } from '../common/errors.js';
-import { datasetName } from '../data/names.js';
 import type { PrecondSpec } from '../diffusion/preconditioning.js';
-import { METADATA_KEY } from '../formats/tensor-file.js';
+import { METADATA_KEY } from '../formats/file-description.js';
+import { foreignInfo, nimgOf } from './foreign-info.js';
 import {
-  loadOfficial,
-  type OfficialMoments,
   type OfficialNetwork,
   type OfficialSnapshot,
   type OfficialState,
   withCheckpoint,
 } from './official-checkpoint.js';
-import { type SnapshotInfo, writeSnapshot } from './snapshot.js';
+import { writeSnapshot } from './snapshot.js';
+import { buildDenoiser, weightsOfTensors } from './weights.js';
 
 export interface ImportOptions {
   /** File to write; default: beside the source, with the extension .safetensors. */
@@ -57,29 +55,11 @@ async function importSnapshot(
   file: string,
   out: string,
 ): Promise<ImportResult> {
-  const denoiser = loadOfficial(checkpoint.ema, file);
-  try {
-    const info = snapshotInfo(checkpoint, file);
-    await writeSnapshot(out, denoiser, info);
-    return result('snapshot', out, checkpoint.ema, info.nimg);
-  } finally {
-    denoiser.dispose();
-  }
-}
-
-/** What an official snapshot tells in the terms of ours; training options and updates are not in it. */
-export function snapshotInfo(
-  { loss, dataset }: OfficialSnapshot,
-  file: string,
-): Omit<SnapshotInfo, 'kind' | 'formatVersion' | 'precond'> {
-  const name = typeof dataset.path === 'string' ? datasetName(dataset.path) : 'unknown';
-  return { loss, train: null, dataset: { name, classNames: null }, nimg: nimgOf(file), step: 0 };
-}
-
-/** `network-snapshot-012345.pkl` → 12 345 000, as the official `--resume` counts. */
-export function nimgOf(file: string): number {
-  const digits = /-(\d{4,9})\.[a-z]+$/.exec(basename(file))?.[1];
-  return digits === undefined ? 0 : Number(digits) * 1000;
+  const { ema } = checkpoint;
+  using denoiser = build(ema, file);
+  const info = foreignInfo(ema.spec, file, checkpoint);
+  await writeSnapshot(out, denoiser, info);
+  return result('snapshot', out, ema, info.nimg);
 }
 
 async function importState(state: OfficialState, file: string, out: string): Promise<ImportResult> {
@@ -98,58 +78,49 @@ async function importState(state: OfficialState, file: string, out: string): Pro
   return withCheckpoint(beside, async (snapshot) => {
     if (snapshot.kind !== 'snapshot')
       throw new UserError('NOT_A_CHECKPOINT', `${beside} is no network snapshot`);
-    const net = loadOfficial(state.net, file);
-    const ema = loadOfficial(snapshot.ema, beside);
-    const moments = adamState(state.moments, [...net.namedParameters()], file);
+    const step = stepOf(state.moments, file);
+    const info = {
+      kind: 'training-state',
+      formatVersion: 1,
+      imported: true,
+      precond: state.net.spec,
+      optimizer: state.optimizer,
+      nimg: nimgOf(file),
+      step,
+    };
+    using net = build(state.net, file);
+    using ema = build(snapshot.ema, beside);
+    const adam = new Map<string, Tensor>();
     try {
-      const step = state.moments.values().next().value?.step ?? 0;
-      const info = {
-        kind: 'training-state',
-        formatVersion: 1,
-        imported: true,
-        precond: state.net.spec,
-        optimizer: state.optimizer,
-        nimg: nimgOf(file),
-        step,
-      };
-      const named = (prefix: string, tensors: ReadonlyMap<string, Tensor>) =>
-        [...tensors].map(([name, tensor]): [string, Tensor] => [prefix + name, tensor]);
-      const tensors = [
-        ...named('net.', net.stateDict()),
-        ...named('ema.', ema.stateDict()),
-        ...named('adam.', moments),
-      ];
+      for (const [name, { shape }] of net.namedParameters()) {
+        const moments = state.moments.get(name);
+        adam.set(`exp_avg.${name}`, moments?.expAvg.toTensor() ?? torch.zeros(shape));
+        adam.set(`exp_avg_sq.${name}`, moments?.expAvgSq.toTensor() ?? torch.zeros(shape));
+      }
+      adam.set('step', torch.tensor(step, { dtype: 'float32' }));
+      const parts = { 'net.': net.stateDict(), 'ema.': ema.stateDict(), 'adam.': adam };
+      const tensors = Object.entries(parts).flatMap(([prefix, dict]) =>
+        Array.from(dict, ([name, tensor]): [string, Tensor] => [prefix + name, tensor]),
+      );
       await writeSafetensors(out, tensors, { [METADATA_KEY]: JSON.stringify(info) });
       return result('training-state', out, state.net, info.nimg);
     } finally {
-      net.dispose();
-      ema.dispose();
-      for (const tensor of moments.values()) tensor.dispose();
+      for (const tensor of adam.values()) tensor.dispose();
     }
   });
 }
 
-/** The optimiser's state under the names of ours. Our Adam has one step count, so all parameters must agree. */
-function adamState(
-  moments: ReadonlyMap<string, OfficialMoments>,
-  parameters: readonly (readonly [string, Tensor])[],
-  file: string,
-): Map<string, Tensor> {
+const build = ({ spec, tensors }: OfficialNetwork, file: string) =>
+  buildDenoiser(spec, weightsOfTensors(tensors), file);
+
+/** The step count of the optimiser. Our Adam has only one, so all parameters must agree. */
+function stepOf(moments: OfficialState['moments'], file: string): number {
   const steps = new Set([...moments.values()].map(({ step }) => step));
-  if (steps.size > 1) {
-    throw new UserError(
-      'STATE_MISMATCH',
-      `${file}: the optimiser counts different steps for different parameters, so it cannot go on here; use its network snapshot with --transfer`,
-    );
-  }
-  const dict = new Map<string, Tensor>();
-  for (const field of ['expAvg', 'expAvgSq'] as const) {
-    const prefix = field === 'expAvg' ? 'exp_avg' : 'exp_avg_sq';
-    for (const [name, { shape }] of parameters) {
-      dict.set(`${prefix}.${name}`, moments.get(name)?.[field].toTensor() ?? torch.zeros(shape));
-    }
-  }
-  return dict.set('step', torch.tensor([...steps][0] ?? 0, { dtype: 'float32' }));
+  if (steps.size <= 1) return [...steps][0] ?? 0;
+  throw new UserError(
+    'STATE_MISMATCH',
+    `${file}: the optimiser counts different steps for different parameters, so it cannot be continued here; use its network snapshot with --transfer`,
+  );
 }
 
 function result(

@@ -10,12 +10,13 @@ import * as torch from '@patch-diffusion/torch';
 import { z } from 'zod';
 import { UserError } from '../common/errors.js';
 import type { TrainOptionsInput } from '../config/train-options.js';
+import { checkPrecondSpec } from '../diffusion/precond-schema.js';
 import type { Denoiser, PrecondSpec } from '../diffusion/preconditioning.js';
-import { openTensorFile, readMetadata, tensorsUnder } from '../formats/tensor-file.js';
+import { readMetadata, readTensorHeader } from '../formats/file-description.js';
+import { openTensorFile, tensorsUnder } from '../formats/tensor-file.js';
 import { ARCHITECTURES, type Architecture } from '../networks/index.js';
 import { importCheckpoint } from './import.js';
 import { withCheckpoint } from './official-checkpoint.js';
-import { checkPrecondSpec } from './precond-schema.js';
 
 const infoSchema = z.looseObject({
   kind: z.literal('training-state'),
@@ -53,13 +54,8 @@ export async function importedNetwork(path: string): Promise<PrecondSpec | null>
     });
   }
   if (!path.endsWith('.safetensors')) return null;
-  const reader = await openTensorFile(path);
-  try {
-    const parsed = infoSchema.safeParse(readMetadata(reader, path));
-    return parsed.success ? checkPrecondSpec(parsed.data.precond, path) : null;
-  } finally {
-    await reader.close();
-  }
+  const parsed = infoSchema.safeParse(readMetadata(readTensorHeader(path), path));
+  return parsed.success ? checkPrecondSpec(parsed.data.precond, path) : null;
 }
 
 /** The options that describe such a network, so that nobody has to repeat them. */

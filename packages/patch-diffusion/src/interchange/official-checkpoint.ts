@@ -2,24 +2,22 @@
  * Official checkpoints: `network-snapshot-*.pkl` (a pickle with the averaged network) and `training-state-*.pt`
  * (network and Adam state). Reads their description and locates their tensors; weights are loaded one at a time.
  */
-import type { Device, Module, Tensor } from '@patch-diffusion/torch';
-import * as torch from '@patch-diffusion/torch';
 import { UserError } from '../common/errors.js';
 import type { LossSpec } from '../diffusion/losses.js';
-import { createDenoiser, type Denoiser, type PrecondSpec } from '../diffusion/preconditioning.js';
+import { checkPrecondSpec, checkSpecAgainstTensors } from '../diffusion/precond-schema.js';
+import type { PrecondSpec } from '../diffusion/preconditioning.js';
 import { type ByteSource, FileSource } from '../formats/pickle/byte-source.js';
-import { ModuleRecord, readTorchFile, type TensorRef } from '../formats/torch-file/index.js';
+import { ModuleRecord, readTorchFile, TensorRef } from '../formats/torch-file/index.js';
 import { lossFromOfficial, precondFromOfficial, splitArguments } from './official-config.js';
 import {
   broken,
   initArguments,
-  isTensor,
   mapOf,
   type NamedTensor,
   namedTensors,
   plainObject,
+  shapesOf,
 } from './official-module.js';
-import { checkPrecondSpec, checkSpecAgainstTensors } from './precond-schema.js';
 
 /** A network in a checkpoint. */
 export interface OfficialNetwork {
@@ -127,7 +125,8 @@ function momentsOf(
   file: string,
 ): OfficialMoments {
   const [expAvg, expAvgSq, step] = ['exp_avg', 'exp_avg_sq', 'step'].map((key) => state.get(key));
-  const fits = (t: unknown): t is TensorRef => isTensor(t) && String(t.shape) === String(parameter.shape);
+  const fits = (t: unknown): t is TensorRef =>
+    t instanceof TensorRef && String(t.shape) === String(parameter.shape);
   if (!fits(expAvg) || !fits(expAvgSq)) throw broken(file, `the optimiser's moments of ${name} do not fit`);
   return { step: stepOf(step, name, file), expAvg, expAvgSq };
 }
@@ -135,7 +134,7 @@ function momentsOf(
 /** A 0-dimensional float32 tensor, or a plain number in files of older PyTorch. */
 function stepOf(step: unknown, name: string, file: string): number {
   if (typeof step === 'number') return step;
-  if (isTensor(step) && step.numel === 1 && step.storage.type.dtype === 'float32') {
+  if (step instanceof TensorRef && step.numel === 1 && step.storage.type.dtype === 'float32') {
     const bytes = step.bytes();
     return new DataView(bytes.buffer, bytes.byteOffset, 4).getFloat32(0, true);
   }
@@ -160,7 +159,7 @@ function network(record: ModuleRecord, file: string): OfficialNetwork {
   delete modelArgs.in_channels;
   const spec = checkPrecondSpec(precondFromOfficial(record.className, args, dropNulls(modelArgs)), file);
   const tensors = namedTensors(record, file);
-  checkSpecAgainstTensors(spec, new Map(tensors.map(({ name, tensor }) => [name, tensor.shape])), file);
+  checkSpecAgainstTensors(spec, shapesOf(tensors), file);
   return { spec, tensors };
 }
 
@@ -176,52 +175,10 @@ function lossOf(record: unknown, file: string): LossSpec {
 
 function stateDict(top: ReadonlyMap<unknown, unknown>): NamedTensor[] {
   const entries = [...top];
-  if (!entries.every(([name, tensor]) => typeof name === 'string' && isTensor(tensor))) return [];
+  if (!entries.every(([name, tensor]) => typeof name === 'string' && tensor instanceof TensorRef)) return [];
   return entries.map(([name, tensor]) => ({
     name: name as string,
     tensor: tensor as TensorRef,
     isParameter: true,
   }));
-}
-
-/**
- * Builds the denoiser and copies its weights from the file, one tensor at a time. The caller disposes it.
- * @throws UserError when names or shapes do not fit
- */
-export function loadOfficial(
-  { spec, tensors }: OfficialNetwork,
-  file: string,
-  device: Device = 'cpu',
-): Denoiser {
-  const denoiser = createDenoiser(spec);
-  try {
-    copyInto(denoiser, tensors, file);
-    return denoiser.to({ device });
-  } catch (error) {
-    denoiser.dispose();
-    throw error;
-  }
-}
-
-/** Copies named tensors into a module; every one of the module's must be there. */
-export function copyInto(module: Module, tensors: readonly NamedTensor[], file: string): void {
-  const own = module.stateDict();
-  const given = new Map(tensors.map(({ name, tensor }) => [name, tensor]));
-  const missing = [...own.keys()].filter((name) => !given.has(name));
-  const unexpected = [...given.keys()].filter((name) => !own.has(name));
-  const other = [...own].filter(
-    ([name, t]) => given.has(name) && String(given.get(name)!.shape) !== String(t.shape),
-  );
-  if (missing.length || unexpected.length || other.length) {
-    const some = [...missing, ...unexpected, ...other.map(([name]) => name)].slice(0, 3).join(', ');
-    throw new UserError(
-      'SNAPSHOT_MISMATCH',
-      `${file}: its tensors do not fit its network (${missing.length} missing, ${unexpected.length} unexpected, ${other.length} of another shape: ${some})`,
-    );
-  }
-  for (const [name, target] of own) copyTensor(target, given.get(name)!);
-}
-
-function copyTensor(target: Tensor, from: TensorRef): void {
-  torch.noGrad(() => torch.scope(() => void target.copy_(from.toTensor())));
 }

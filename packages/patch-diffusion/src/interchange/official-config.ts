@@ -1,7 +1,7 @@
 /** Constructor arguments of the official networks and preconditioners, as found in their checkpoints, to ours. */
-
 import { UserError } from '../common/errors.js';
 import type { LossSpec } from '../diffusion/losses.js';
+import { checkPrecondSpec } from '../diffusion/precond-schema.js';
 import type { PrecondSpec } from '../diffusion/preconditioning.js';
 import type { NetworkSpec } from '../networks/index.js';
 
@@ -167,4 +167,24 @@ export function precondFromJson(json: OfficialArguments): PrecondSpec {
   const { own, model } = splitArguments(args);
   const spec = precondFromOfficial(String(class_name), own, model);
   return image === undefined ? spec : ({ ...spec, image } as PrecondSpec);
+}
+
+/** {@link precondFromJson} of text, checked. @throws UserError for text of another form, and for arguments out of range */
+export function precondFromText(text: string, file: string): PrecondSpec {
+  let spec: PrecondSpec;
+  try {
+    spec = precondFromJson(JSON.parse(text) as OfficialArguments);
+  } catch (cause) {
+    throw new UserError(
+      'BAD_CHECKPOINT',
+      `${file}: its network description cannot be used (${(cause as Error).message})`,
+      { cause },
+    );
+  }
+  return checkPrecondSpec(spec, file);
+}
+
+/** The file with the network's arguments beside an exported state dict: `weights.pt` → `weights.json`. */
+export function configFileOf(file: string): string {
+  return `${file.replace(/\.(pt|pth|bin)$/, '')}.json`;
 }

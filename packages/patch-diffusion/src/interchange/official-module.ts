@@ -49,6 +49,11 @@ export function namedTensors(root: ModuleRecord, file: string): NamedTensor[] {
   return found;
 }
 
+/** Shape of each tensor by its name. */
+export function shapesOf(tensors: readonly NamedTensor[]): ReadonlyMap<string, readonly number[]> {
+  return new Map(tensors.map(({ name, tensor }) => [name, tensor.shape]));
+}
+
 /** The constructor's keyword arguments as recorded, as plain JSON-like values; null where recording was off. */
 export function initArguments(module: ModuleRecord, file: string): Record<string, unknown> | null {
   const recorded = module.state.get('_init_kwargs');
@@ -75,9 +80,6 @@ function plainValue(value: unknown): unknown {
 export function mapOf(value: unknown): ReadonlyMap<unknown, unknown> {
   return value instanceof Map ? value : new Map();
 }
-
-/** Is this a tensor? */
-export const isTensor = (value: unknown): value is TensorRef => value instanceof TensorRef;
 
 export function broken(file: string, what: string): UserError {
   return new UserError(

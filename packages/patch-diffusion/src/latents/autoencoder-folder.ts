@@ -116,7 +116,7 @@ async function readConfig(folder: string): Promise<AutoencoderConfig> {
   }
   const parsed = configSchema.safeParse(json);
   if (!parsed.success) {
-    const issue = parsed.error.issues[0]!;
+    const issue = parsed.error.issues[0];
     throw new UserError(
       'BAD_AUTOENCODER',
       `${file}: ${issue.path.join('.') || 'contents'}: ${issue.message}; only AutoencoderKL as in Stable Diffusion is supported`,

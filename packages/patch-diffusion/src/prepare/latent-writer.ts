@@ -6,7 +6,7 @@ import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import type { Label } from '../data/labels.js';
 import type { LatentFileInfo } from '../data/latents.js';
-import { METADATA_KEY } from '../formats/tensor-file.js';
+import { METADATA_KEY } from '../formats/file-description.js';
 import { checkLatentTarget, writeError } from './dataset-writer.js';
 
 /** Shape of one image's moments: 1 or 2 copies × mean, standard deviation × C × h × w. */

@@ -30,3 +30,9 @@ export async function chooseSnapshot(given: {
     `${run} has no snapshot yet; check the path, or wait until the run has written one`,
   );
 }
+
+/** The newest snapshot where `from` is the folder of a run; any other file or address as it is. */
+export async function snapshotAt(from: string): Promise<string> {
+  const isFolder = (await stat(from).catch(() => null))?.isDirectory() ?? false;
+  return isFolder ? chooseSnapshot({ run: from, network: null }) : from;
+}

@@ -16,10 +16,10 @@ import type { Denoiser } from '../diffusion/preconditioning.js';
 import { sampleImages } from '../diffusion/sample.js';
 import type { SamplerOptions } from '../diffusion/samplers/index.js';
 import { loadAnySnapshot } from '../interchange/load-snapshot.js';
-import type { SnapshotInfo } from '../interchange/snapshot.js';
 import { LatentDecoder, toPixels } from '../latents/latents.js';
 import { extentName } from '../patches/extent.js';
 import { chooseSnapshot } from '../run/choose-snapshot.js';
+import type { SnapshotInfo } from '../run/snapshot-info.js';
 import { describeImages, seedSheetPng } from './seed-sheet.js';
 import { guidanceSettings, guidanceWarning, samplerSettings } from './settings.js';
 

@@ -10,13 +10,8 @@ import { UserError } from '../common/errors.js';
 import type { Mt19937 } from '../common/mt19937.js';
 import type { InfiniteSampler } from '../data/sampler.js';
 import type { PrecondSpec } from '../diffusion/preconditioning.js';
-import {
-  checkFormatVersion,
-  METADATA_KEY,
-  openTensorFile,
-  readMetadata,
-  tensorsUnder,
-} from '../formats/tensor-file.js';
+import { checkFormatVersion, METADATA_KEY, readMetadata } from '../formats/file-description.js';
+import { openTensorFile, tensorsUnder } from '../formats/tensor-file.js';
 import type { TrainingState } from './step.js';
 
 const FORMAT_VERSION = 1;

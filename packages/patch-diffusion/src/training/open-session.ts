@@ -14,6 +14,7 @@ import { createAugment } from '../diffusion/augmentation/index.js';
 import { checkPrecision, prepareDenoiser, resolveDevice } from '../diffusion/device.js';
 import { createDenoiser } from '../diffusion/preconditioning.js';
 import { restoreImported } from '../interchange/imported-state.js';
+import { transferDetails, transferSummary, transferWeights } from '../interchange/transfer.js';
 import { LatentDecoder } from '../latents/latents.js';
 import { RunFolder } from '../run/run-folder.js';
 import { setAside } from '../run/superseded.js';
@@ -26,7 +27,6 @@ import type { UpdateSource } from './next-update.js';
 import { checkUnfinished, type EarlierRun, totalNimg } from './resume.js';
 import { disposeState, Session } from './session.js';
 import type { StepOptions, TrainingState } from './step.js';
-import { transferWeights } from './transfer.js';
 
 export interface SessionContext {
   /** The run to continue, or null for a new one. */
@@ -60,7 +60,7 @@ export async function openSession(
   try {
     if (earlier) await readTrainingState(earlier.state, resumable);
     else if (options.resume !== null) await resumeImported(options, resumable, emit);
-    else if (options.transfer !== null) await transferWeights(options.transfer, state, emit, signal);
+    else if (options.transfer !== null) await transfer(options.transfer, state, { signal, emit });
     const folder = await openFolder(options, state, { earlier, emit });
 
     const step = stepOptions(options, trainSet, device);
@@ -151,6 +151,21 @@ function splitDataset(
     );
   }
   return holdOut(dataset, holdout, seed);
+}
+
+/** Starts from the weights of another network. */
+async function transfer(
+  from: string,
+  { denoiser, ema }: TrainingState,
+  { signal, emit }: Pick<SessionContext, 'signal' | 'emit'>,
+): Promise<void> {
+  const report = await transferWeights(denoiser, from, {
+    signal,
+    onProgress: (doneBytes, totalBytes) => emit({ type: 'fetch', from, doneBytes, totalBytes }),
+    onNote: (message) => emit({ type: 'warning', code: 'CACHED_COPY', message }),
+  });
+  copyWeights(ema, denoiser);
+  emit({ type: 'transfer', message: transferSummary(report, from), details: transferDetails(report) });
 }
 
 /** Continues from a state of the official trainer, in a run folder of its own. */

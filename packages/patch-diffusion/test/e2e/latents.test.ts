@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { SafetensorsFile } from '@patch-diffusion/torch';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { readSnapshotInfo } from '../../src/interchange/snapshot.js';
+import { readSnapshotInfo } from '../../src/run/snapshot-info.js';
 import { writeRamps, writeTinyAutoencoder } from '../helpers/tiny-autoencoder.js';
 import { runCli, temporaryFolder } from '../helpers/tiny-run.js';
 

@@ -3,17 +3,16 @@
  * when asked for. Memory is bounded by the file's real size whatever its header claims.
  * Limits: little-endian machines (all that Node's native addons here run on); no memory mapping.
  */
-import { close, closeSync, constants, fstatSync, openSync, read, readSync } from 'node:fs';
+import { close, closeSync, read } from 'node:fs';
 import { promisify } from 'node:util';
 import type { Device, DType, Tensor } from '../tensor.js';
 import { tensorFromBytes, torchDType } from './dtypes.js';
 import { SafetensorsError } from './error.js';
-import { headerLength, parseHeader, type SafetensorsHeader, type TensorEntry } from './header.js';
+import type { SafetensorsHeader, TensorEntry } from './header.js';
+import { asReadError, CHUNK_BYTES, checkProgress, openWithHeader, readFully } from './read-header.js';
 
 const readAsync = promisify(read);
 const closeAsync = promisify(close);
-/** The system reads at most 2 GiB at once. */
-const CHUNK_BYTES = 1 << 30;
 
 /** What {@link SafetensorsFile.info} tells without reading the tensor. */
 export interface TensorInfo {
@@ -28,17 +27,12 @@ export class SafetensorsFile {
   private readonly dataStart: number;
   private fd: number;
 
-  private constructor(path: string, fd: number) {
+  private constructor(path: string) {
+    const { fd, header, dataStart } = openWithHeader(path);
     this.path = path;
     this.fd = fd;
-    const size = fstatSync(fd).size;
-    const prefix = new Uint8Array(Math.min(8, size));
-    this.readInto(prefix, 0);
-    const length = headerLength(prefix, size, path);
-    const json = new Uint8Array(length);
-    this.readInto(json, 8);
-    this.header = parseHeader(json, size - 8 - length, path);
-    this.dataStart = 8 + length;
+    this.header = header;
+    this.dataStart = dataStart;
   }
 
   /**
@@ -47,16 +41,7 @@ export class SafetensorsFile {
    * @throws SafetensorsError naming the file and what is wrong (missing, truncated, malformed, …).
    */
   static openSync(path: string): SafetensorsFile {
-    let fd: number | undefined;
-    try {
-      // Without O_NONBLOCK (absent on Windows) a named pipe would wait for a writer for ever.
-      fd = openSync(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
-      if (!fstatSync(fd).isFile()) throw new SafetensorsError(path, 'unreadable', 'it is not a file');
-      return new SafetensorsFile(path, fd);
-    } catch (error) {
-      if (fd !== undefined) closeSync(fd);
-      throw asReadError(path, error);
-    }
+    return new SafetensorsFile(path);
   }
 
   /** {@link SafetensorsFile.openSync} as a promise; only the header is read. */
@@ -177,14 +162,7 @@ export class SafetensorsFile {
 
   private readInto(target: Uint8Array, position: number): void {
     this.assertOpen();
-    try {
-      for (let at = 0; at < target.length; ) {
-        const length = Math.min(CHUNK_BYTES, target.length - at);
-        at += this.progress(readSync(this.fd, target, at, length, position + at));
-      }
-    } catch (error) {
-      throw asReadError(this.path, error);
-    }
+    readFully(this.fd, target, position, this.path);
   }
 
   private async readIntoAsync(target: Uint8Array, position: number): Promise<void> {
@@ -192,16 +170,12 @@ export class SafetensorsFile {
     try {
       for (let at = 0; at < target.length; ) {
         const length = Math.min(CHUNK_BYTES, target.length - at);
-        at += this.progress((await readAsync(this.fd, target, at, length, position + at)).bytesRead);
+        const { bytesRead } = await readAsync(this.fd, target, at, length, position + at);
+        at += checkProgress(bytesRead, this.path);
       }
     } catch (error) {
       throw asReadError(this.path, error);
     }
-  }
-
-  private progress(bytesRead: number): number {
-    if (bytesRead > 0) return bytesRead;
-    throw new SafetensorsError(this.path, 'truncated', 'the file became shorter while it was read');
   }
 
   private assertOpen(): void {
@@ -229,15 +203,4 @@ export async function readSafetensors(
   } finally {
     await file.close();
   }
-}
-
-function asReadError(path: string, error: unknown): unknown {
-  if (!(error instanceof Error) || error instanceof SafetensorsError || !('code' in error)) return error;
-  const reasons: Record<string, string> = {
-    ENOENT: 'there is no such file',
-    EACCES: 'permission to read it is denied',
-    EISDIR: 'it is a folder, not a file',
-  };
-  const what = reasons[String(error.code)] ?? `it cannot be read: ${error.message}`;
-  return new SafetensorsError(path, 'unreadable', what, { cause: error });
 }

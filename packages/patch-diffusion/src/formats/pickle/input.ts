@@ -27,9 +27,9 @@ export class PickleInput {
     const offset = this.at - this.#windowAt;
     if (offset >= 0 && offset < this.#window.length) {
       this.at++;
-      return this.#window[offset]!;
+      return this.#window[offset];
     }
-    return this.take(1)[0]!;
+    return this.take(1)[0];
   }
 
   uint16(): number {

@@ -187,7 +187,7 @@ class Machine {
     if (count > MAX_INT_BYTES) this.#fail(`an integer of ${count} bytes`);
     const bytes = this.input.take(count);
     let value = 0n;
-    for (let i = count - 1; i >= 0; i--) value = (value << 8n) | BigInt(bytes[i]!);
+    for (let i = count - 1; i >= 0; i--) value = (value << 8n) | BigInt(bytes[i]);
     if (count > 0) value = BigInt.asIntN(8 * count, value);
     this.#integer(value);
   }
@@ -244,7 +244,7 @@ class Machine {
   #literal(line: string): void {
     const quoted = /^(['"])(.*)\1$/s.exec(line);
     if (quoted === null) this.#fail(`${show(line)} is no quoted text`);
-    this.#pushText(unescaped(quoted[2]!));
+    this.#pushText(unescaped(quoted[2]));
   }
 
   #bytes(count: number): void {

@@ -144,7 +144,7 @@ function numpyScalar([type, data]: readonly unknown[], budget: Budget): number |
     budget.fail('a NumPy number that does not have the bytes of its type');
   }
   const bytes = data.bytes();
-  return NUMPY_READERS[type.code]!(new DataView(bytes.buffer, bytes.byteOffset, bytes.length));
+  return NUMPY_READERS[type.code](new DataView(bytes.buffer, bytes.byteOffset, bytes.length));
 }
 
 function parameter(tensor: unknown, budget: Budget): TensorRef {

@@ -39,7 +39,7 @@ export async function readTorchFile(source: ByteSource, file: string): Promise<u
   const head = source.read(0, Math.min(LEGACY_START.length, source.size));
   if (head[0] === 0x50 && head[1] === 0x4b) return readTorchZip(source, budget);
   if (LEGACY_START.every((byte, i) => head[i] === byte)) return readLegacy(source, budget);
-  if (head[0] === 0x80 && head[1]! >= 2 && head[1]! <= 5) return readPlain(source, budget);
+  if (head[0] === 0x80 && head[1] >= 2 && head[1] <= 5) return readPlain(source, budget);
   return budget.fail('it is neither a pickle nor a PyTorch file');
 }
 

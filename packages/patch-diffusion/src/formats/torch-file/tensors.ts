@@ -63,7 +63,7 @@ export class TensorRef {
     let step = 1;
     for (let d = this.shape.length - 1; d >= 0; d--) {
       if (this.shape[d] !== 1 && this.strides[d] !== step) return false;
-      step *= this.shape[d]!;
+      step *= this.shape[d];
     }
     return true;
   }
@@ -92,10 +92,10 @@ export class TensorRef {
     for (let to = 0; to < numel; to++) {
       out.set(data.subarray(from * width, (from + 1) * width), to * width);
       for (let d = shape.length - 1; d >= 0; d--) {
-        index[d]!++;
-        from += strides[d]!;
-        if (index[d]! < shape[d]!) break;
-        from -= strides[d]! * shape[d]!;
+        index[d]++;
+        from += strides[d];
+        if (index[d] < shape[d]) break;
+        from -= strides[d] * shape[d];
         index[d] = 0;
       }
     }
@@ -147,7 +147,7 @@ export function checkedTensor(
     budget.fail('a tensor whose offset, size or stride is no list of counts');
   }
   const numel = size.reduce((product, dim) => product * dim, 1);
-  const last = offset + size.reduce((sum, dim, d) => sum + (dim - 1) * stride[d]!, 0);
+  const last = offset + size.reduce((sum, dim, d) => sum + (dim - 1) * stride[d], 0);
   if (numel > storage.count || (numel > 0 && !(last < storage.count))) {
     budget.fail(`a tensor of shape [${size}] goes beyond its storage of ${storage.count} elements`);
   }

@@ -22,7 +22,7 @@ export async function readTorchZip(source: ByteSource, budget: Budget): Promise<
   const members = await locateMembers(source, budget);
   const pickle = [...members.keys()].filter((name) => /^[^/]*\/data\.pkl$/.test(name));
   if (pickle.length !== 1) budget.fail('it is a zip file without a data.pkl, so not one of PyTorch');
-  const folder = pickle[0]!.slice(0, -'data.pkl'.length);
+  const folder = pickle[0].slice(0, -'data.pkl'.length);
   const order = members.get(`${folder}byteorder`);
   if (order && order.size < 16 && Buffer.from(order.bytes()).toString('latin1') !== 'little') {
     budget.fail('it was written on a big-endian machine');
@@ -34,7 +34,7 @@ export async function readTorchZip(source: ByteSource, budget: Budget): Promise<
     persistent: (id: unknown) => persistent(id, storages, members, folder, budget),
     build: setState,
   };
-  return readPickle(members.get(pickle[0]!)!, 0, host, budget).value;
+  return readPickle(members.get(pickle[0])!, 0, host, budget).value;
 }
 
 /** `('storage', type, key, location, count)`. */

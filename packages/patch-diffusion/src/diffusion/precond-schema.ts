@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { UserError } from '../common/errors.js';
-import type { PrecondSpec } from '../diffusion/preconditioning.js';
+import type { PrecondSpec } from './preconditioning.js';
 
 const count = (max: number, min = 0) => z.int().min(min).max(max);
 const real = z.number();
@@ -64,7 +64,7 @@ const precond = z.discriminatedUnion('type', [
 export function checkPrecondSpec(spec: unknown, file: string): PrecondSpec {
   const parsed = precond.safeParse(spec);
   if (parsed.success) return parsed.data as PrecondSpec;
-  const { path, message } = parsed.error.issues[0]!;
+  const { path, message } = parsed.error.issues[0];
   throw new UserError(
     'BAD_CHECKPOINT',
     `${file}: the network's argument ${path.join('.') || 'list'} cannot be used (${message}); the file is damaged or made by another program`,
@@ -100,7 +100,7 @@ export function checkSpecAgainstTensors(
   need('model.map_layer0.weight', [emb, noise]);
   if (n.labelDim) need('model.map_label.weight', [isSong ? noise : emb, n.labelDim]);
   const first = `model.enc.${n.imgResolution}x${n.imgResolution}_conv`;
-  const width = isSong ? base : base * mult[0]!;
+  const width = isSong ? base : base * mult[0];
   if (n.type === 'SongUNet' && n.implicitMlp) need(`${first}.0.weight`, [width, n.inChannels, 1, 1]);
   else need(`${first}.weight`, [width, n.inChannels, 3, 3]);
   for (const [level, factor] of mult.entries()) {

@@ -1,0 +1,59 @@
+/**
+ * What our safetensors files (snapshots, states, latents) say of themselves: JSON in the header's metadata. Reading it
+ * needs no libtorch.
+ */
+import {
+  readSafetensorsHeader,
+  SafetensorsError,
+  type SafetensorsHeader,
+} from '@patch-diffusion/torch/safetensors-header';
+import { UserError } from '../common/errors.js';
+
+/** Key of the description in a file's metadata. */
+export const METADATA_KEY = 'patch_diffusion';
+
+/** Reads the header of a safetensors file. @throws UserError when the file is missing, damaged or something else */
+export function readTensorHeader(file: string): SafetensorsHeader {
+  return asUserError(() => readSafetensorsHeader(file));
+}
+
+/** Runs `read`; what is wrong with a safetensors file becomes an error for people. */
+export function asUserError<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (cause) {
+    if (!(cause instanceof SafetensorsError)) throw cause;
+    throw new UserError('BAD_TENSOR_FILE', cause.message, { cause });
+  }
+}
+
+/** The JSON object under {@link METADATA_KEY}, or an empty one. */
+export function readMetadata(
+  { metadata }: { readonly metadata: Readonly<Record<string, string>> },
+  file: string,
+): object {
+  const text = metadata[METADATA_KEY];
+  if (text === undefined) return {};
+  try {
+    return Object(JSON.parse(text)) as object;
+  } catch (cause) {
+    throw new UserError(
+      'BAD_TENSOR_FILE',
+      `${file}: the description in its header is damaged; use another file`,
+      { cause },
+    );
+  }
+}
+
+/**
+ * Refuses a file of a later layout; one without a version is for its reader to judge.
+ * @throws UserError when the file's version is above `known`
+ */
+export function checkFormatVersion(info: object, known: number, file: string): void {
+  const { formatVersion } = info as { formatVersion?: unknown };
+  if (typeof formatVersion !== 'number' || formatVersion <= known) return;
+  throw new UserError(
+    'FILE_TOO_NEW',
+    `${file} was written by a newer version of patch-diffusion; update to read it`,
+  );
+}

@@ -1,0 +1,62 @@
+/** What a network snapshot says of itself. Reading it needs no libtorch; the weights are read in `interchange`. */
+import { z } from 'zod';
+import { UserError } from '../common/errors.js';
+import type { TrainOptions } from '../config/train-options.js';
+import type { LatentInfo } from '../data/types.js';
+import type { LossSpec } from '../diffusion/losses.js';
+import type { PrecondSpec } from '../diffusion/preconditioning.js';
+import { checkFormatVersion, readMetadata, readTensorHeader } from '../formats/file-description.js';
+
+/** Version of the layout of {@link SnapshotInfo}. */
+export const SNAPSHOT_VERSION = 1;
+
+/** JSON in the file's metadata. */
+export interface SnapshotInfo {
+  readonly kind: 'snapshot';
+  readonly formatVersion: number;
+  readonly precond: PrecondSpec;
+  readonly loss: LossSpec;
+  /** Options of the training run; null for a network that another program trained. */
+  readonly train: TrainOptions | null;
+  readonly dataset: { readonly name: string; readonly classNames: readonly string[] | null };
+  /** How the latents become images, where the network was trained on latents. */
+  readonly latents?: LatentInfo | null;
+  /** Images trained on, as the paper counts them. */
+  readonly nimg: number;
+  /** Optimiser updates. */
+  readonly step: number;
+}
+
+/** Fields that a reader relies on; the specs themselves are checked by building the network. */
+const schema = z.looseObject({
+  kind: z.literal('snapshot'),
+  formatVersion: z.number(),
+  precond: z.looseObject({ type: z.string(), network: z.looseObject({ type: z.string() }) }),
+  dataset: z.looseObject({ name: z.string() }),
+  nimg: z.number(),
+  step: z.number(),
+});
+
+/**
+ * Reads the description of a snapshot without its weights.
+ * @throws UserError when the file is truncated, or is something else
+ */
+export async function readSnapshotInfo(file: string): Promise<SnapshotInfo> {
+  return snapshotInfo(readTensorHeader(file), file);
+}
+
+/** The description in a file's header. @throws UserError when it is that of something else */
+export function snapshotInfo(
+  header: { readonly metadata: Readonly<Record<string, string>> },
+  file: string,
+): SnapshotInfo {
+  const info = readMetadata(header, file);
+  checkFormatVersion(info, SNAPSHOT_VERSION, file);
+  if (schema.safeParse(info).success) return info as SnapshotInfo;
+  const { kind } = info as { kind?: unknown };
+  const what = kind === 'training-state' ? 'is a training state' : 'is not a snapshot of this program';
+  throw new UserError(
+    'NOT_A_SNAPSHOT',
+    `${file} ${what}; name a file from a run's snapshots/ folder, or the run folder`,
+  );
+}
