@@ -4,72 +4,64 @@
  */
 
 import { type Command, Option } from 'commander';
-import type { z } from 'zod';
-import { type FieldInfo, fieldInfo } from '../config/fields.js';
-import {
-  type Fields,
-  foldName,
-  isBooleanWord,
-  kebab,
-  readValues,
-  usageError,
-} from '../config/read-values.js';
+import type { Field, Fields, Values } from '../config/fields.js';
+import { foldName, kebab, readValues, toBoolean, usageError, withDefaults } from '../config/read-values.js';
 
 /** Flags that may stand alone, with the words that they take as a value. */
 const switches = new WeakMap<Option, (word: string) => boolean>();
 
-/** The values of a set of fields. */
-type Values<F extends Fields> = { readonly [K in keyof F]: z.infer<F[K]> };
-
 /** A default as the help page shows it. */
-export function showDefault(value: unknown, info: FieldInfo): string | undefined {
-  if (value === undefined) return undefined;
-  if (value === null) return info.nullWord;
-  if (info.kind === 'seeds' && Array.isArray(value)) {
-    return value.length > 4 ? `${value[0]}-${value.at(-1)}` : value.join(',');
-  }
-  return Array.isArray(value) ? value.join(',') || 'none' : String(value);
+function showDefault(value: unknown, { kind, nullWord }: Field): string | undefined {
+  if (value === null) return nullWord;
+  if (!Array.isArray(value)) return value === undefined ? undefined : String(value);
+  if (kind === 'seeds' && value.length > 4) return `${value[0]}-${value.at(-1)}`;
+  return value.join(',') || 'none';
 }
 
-function describe(info: FieldInfo, shownDefault: string | undefined): string {
-  const isPlain =
-    info.kind === 'path' || info.kind === 'text' || info.kind === 'boolean' || info.kind === 'choice';
-  const details: string[] = [];
-  const isSaying = shownDefault !== undefined && shownDefault !== 'none' && shownDefault !== 'false';
-  if (!isPlain || info.choices !== undefined) {
-    // The word for "not set" is shown once, here or as the default.
-    const isShown = isSaying && shownDefault === info.nullWord;
-    const range = isShown ? info.allowed.replace(/, or ".*"$/, '') : info.allowed;
-    if (info.kind !== 'choice' || (info.choices?.length ?? 0) > 3) details.push(range.replace(/^an? /, ''));
-  }
-  if (info.unit !== undefined && info.placeholder !== info.unit) details.push(info.unit);
-  if (isSaying) details.push(`default: ${shownDefault}`);
-  if (info.aliases.length > 0) {
-    const names = info.aliases.map((a) => `--${a.name}${a.unit === undefined ? '' : ` <${a.unit}>`}`);
-    details.push(`also ${names.join(', ')}`);
-  }
-  return details.length === 0 ? info.description : `${info.description} (${details.join('; ')})`;
+/** The description of a field with its range, unit, default and aliases. */
+function describe(field: Field, shownDefault: string | undefined): string {
+  const { kind, nullWord, unit, choices = [], aliases } = field;
+  const isDefaultShown = shownDefault !== undefined && shownDefault !== 'none' && shownDefault !== 'false';
+  // Words and short lists of choices are in the placeholder.
+  const needsRange = kind === 'choice' ? choices.length > 3 : choices.length > 0 || !isText(field);
+  // The word for "not set" is shown once, here or as the default.
+  const isNullShown = isDefaultShown && shownDefault === nullWord;
+  const allowed = isNullShown ? field.allowed.replace(/, or ".*"$/, '') : field.allowed;
+  const names = aliases.map((a) => `--${a.name}${a.unit === undefined ? '' : ` <${a.unit}>`}`);
+  const details = [
+    needsRange && allowed.replace(/^an? /, ''),
+    field.placeholder !== unit && unit,
+    isDefaultShown && `default: ${shownDefault}`,
+    names.length > 0 && `also ${names.join(', ')}`,
+  ].filter(Boolean);
+  return details.length === 0 ? field.description : `${field.description} (${details.join('; ')})`;
 }
 
-/** Adds a flag for each field, under its group's heading, and hidden ones for the aliases. */
+const isText = ({ kind }: Field): boolean => kind === 'path' || kind === 'text' || kind === 'boolean';
+
+/**
+ * Adds a flag for each field, under its heading, and hidden ones for the aliases.
+ * @param defaults those that the help page shows in place of the fields' own
+ */
 export function addFields(
   command: Command,
   fields: Fields,
-  defaults: Readonly<Record<string, unknown>>,
+  defaults: Readonly<Record<string, unknown>> = {},
 ): void {
-  for (const [key, schema] of Object.entries(fields)) {
-    const info = fieldInfo(schema);
-    const isOptional = info.kind === 'boolean' || info.bare !== undefined;
-    const value = isOptional ? `[${info.placeholder}]` : `<${info.placeholder}>`;
-    const short = info.short === undefined ? '' : `-${info.short}, `;
-    const shown = showDefault(defaults[key], info);
+  for (const [key, field] of Object.entries(fields)) {
+    const isSwitch = field.kind === 'boolean';
+    const value = isSwitch || field.bare !== undefined ? `[${field.placeholder}]` : `<${field.placeholder}>`;
+    const short = field.short === undefined ? '' : `-${field.short}, `;
     const add = (option: Option): void => {
-      if (info.kind === 'boolean')
-        switches.set(option, (word) => isBooleanWord(word) || info.choices?.includes(word) === true);
+      const takes = (word: string) => toBoolean(word) !== undefined || field.choices?.includes(word) === true;
+      if (isSwitch) switches.set(option, takes);
       command.addOption(option);
     };
-    add(new Option(`${short}--${kebab(key)} ${value}`, describe(info, shown)).helpGroup(`${info.group}:`));
-    for (const { name } of info.aliases) add(new Option(`--${foldName(name)} ${value}`).hideHelp());
+    const shown = showDefault(key in defaults ? defaults[key] : field.default, field);
+    add(
+      new Option(`${short}--${kebab(key)} ${value}`, describe(field, shown)).helpGroup(`${field.heading}:`),
+    );
+    for (const { name } of field.aliases) add(new Option(`--${foldName(name)} ${value}`).hideHelp());
   }
 }
 
@@ -81,7 +73,7 @@ export function addOfficial(
   for (const { name, placeholder } of official) {
     const isSwitch = placeholder === 'bool';
     const option = new Option(`--${name} ${isSwitch ? '[bool]' : `<${placeholder}>`}`).hideHelp();
-    if (isSwitch) switches.set(option, isBooleanWord);
+    if (isSwitch) switches.set(option, (word) => toBoolean(word) !== undefined);
     command.addOption(option);
   }
 }
@@ -91,12 +83,8 @@ export function addOfficial(
  *
  * @throws {UserError} (exit code 2) naming the flag, its value and what is allowed
  */
-export function readFlags<F extends Fields, K extends keyof F>(
-  fields: F,
-  given: Readonly<Record<string, unknown>>,
-  defaults: Pick<Values<F>, K>,
-): Partial<Values<F>> & Pick<Values<F>, K> {
-  return { ...defaults, ...(readValues(fields, given, { kind: 'flag' }) as Partial<Values<F>>) };
+export function readFlags<F extends Fields>(fields: F, given: Readonly<Record<string, unknown>>): Values<F> {
+  return withDefaults(fields, readValues(fields, given, 'flag'));
 }
 
 /**

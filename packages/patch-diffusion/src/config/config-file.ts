@@ -1,9 +1,9 @@
 /** Config files: JSON or YAML with the option names as keys. `run.json` of an earlier run is accepted too. */
 
 import { readFile } from 'node:fs/promises';
-import { UserError } from '../common/errors.js';
+import { type OptionSources, usageError } from './read-values.js';
 
-const usage = (message: string): UserError => new UserError('BAD_CONFIG_FILE', message, { exitCode: 2 });
+const usage = (message: string) => usageError('BAD_CONFIG_FILE', message);
 
 /**
  * Reads a config file (`.json`, `.yaml`, `.yml`).
@@ -34,14 +34,12 @@ export async function readConfigFile(file: string): Promise<Record<string, unkno
   const record = value as Record<string, unknown>;
   const isRunJson = typeof record.config === 'object' && record.config !== null && 'status' in record;
   if (!isRunJson) return record;
-  // Whether that run went on from another one says nothing of this run.
+  // This is a new run, even where that one was resumed.
   const { resume, ...config } = record.config as Record<string, unknown>;
   return config;
 }
 
-/** The `file` layer for the resolvers, or nothing when no config file was named. */
-export async function configLayer(
-  file: unknown,
-): Promise<{ file?: { name: string; values: Record<string, unknown> } }> {
-  return typeof file === 'string' ? { file: { name: file, values: await readConfigFile(file) } } : {};
+/** The config file that `--config` names, as a source of options; undefined when there is none. */
+export async function configSource(file: unknown): Promise<OptionSources['file']> {
+  return typeof file === 'string' ? { name: file, values: await readConfigFile(file) } : undefined;
 }

@@ -1,10 +1,9 @@
-/** Options of `prepare`: one schema for flags, config files and the library. */
+/** Options of `prepare`: one list for flags, config files and the library. */
 
-import { z } from 'zod';
 import { programName } from '../common/program-name.js';
 import type { Transform } from '../data/transform.js';
 import * as f from './fields.js';
-import { type Origin, readValues, usageError } from './read-values.js';
+import { type OptionSources, readSources, usageError, withDefaults } from './read-values.js';
 
 /** As a list of its own, so that help pages need not load the image library. */
 const TRANSFORMS = [
@@ -14,94 +13,59 @@ const TRANSFORMS = [
   'none',
 ] as const satisfies readonly Transform[];
 
-const FILES = 'Files';
-const IMAGES = 'Images';
-const LATENTS = 'Latents';
-
+/** Fields of {@link PrepareOptions}, in the order of the help page. */
 export const prepareFields = {
-  source: f.path('Folder, zip or idx file of images (or as the argument)', { group: FILES }),
-  out: f.path('Zip to write, or a folder when it does not end in .zip; latents: a .safetensors file', {
-    group: FILES,
-    aliases: [{ name: 'dest' }],
+  ...f.under('Files', {
+    source: f.path('Folder, zip or idx file of images (or as the argument)'),
+    out: f.path('Zip to write, or a folder when it does not end in .zip; latents: a .safetensors file', {
+      aliases: [{ name: 'dest' }],
+    }),
+    force: f.boolean('Replace what is there already', { default: false }),
   }),
-  force: f.boolean('Replace what is there already', { group: FILES }),
-  resolution: f.sizeOrNull('Side, or width and height, of the result', {
-    group: IMAGES,
-    unit: 'px',
-    min: 1,
-    max: 16_384,
-    nullWord: 'auto',
+  ...f.under('Images', {
+    resolution: f.size('Side, or width and height, of the result', {
+      unit: 'px',
+      min: 1,
+      max: 16_384,
+      nullWord: 'auto',
+    }),
+    transform: f.choice('How images of other proportions are fitted', TRANSFORMS, { default: 'center-crop' }),
+    channels: f.choice('Colour channels: 1 grey, 3 RGB, 4 RGB and transparency', [1, 3, 4], {
+      nullWord: 'auto',
+    }),
+    maxImages: f.int('Only the first so many images', { unit: 'images', min: 1, nullWord: 'all' }),
+    labels: f.booleanOrAuto('Class labels from sub-folders or dataset.json', { default: 'auto' }),
+    strict: f.boolean('Fail at the first unreadable image instead of skipping it', { default: false }),
   }),
-  transform: f.choice('How images of other proportions are fitted', TRANSFORMS, { group: IMAGES }),
-  channels: f.numberChoiceOrNull('Colour channels: 1 grey, 3 RGB, 4 RGB and transparency', [1, 3, 4], {
-    group: IMAGES,
-    nullWord: 'auto',
+  ...f.under('Latents', {
+    latents: f.boolean('Encode the images with an autoencoder and write latents', { default: false }),
+    autoencoder: f.path('Folder with config.json and weights as in diffusers, such as sd-vae-ft-ema', {
+      nullWord: 'none',
+    }),
+    xflip: f.boolean('Encode a mirrored copy of every image, too, for train --xflip', { default: false }),
+    latentDtype: f.choice('Precision of the stored latents', ['float16', 'float32'], { default: 'float16' }),
+    encodeBatch: f.int('Images at a time; auto: what takes about 1.5 GB', {
+      unit: 'images',
+      min: 1,
+      nullWord: 'auto',
+    }),
+    device: f.device(),
   }),
-  maxImages: f.intOrNull('Only the first so many images', {
-    group: IMAGES,
-    unit: 'images',
-    min: 1,
-    nullWord: 'all',
-  }),
-  labels: f.boolOrAuto('Class labels from sub-folders or dataset.json', { group: IMAGES }),
-  strict: f.boolean('Fail at the first unreadable image instead of skipping it', { group: IMAGES }),
-  latents: f.boolean('Encode the images with an autoencoder and write latents', { group: LATENTS }),
-  autoencoder: f.pathOrNull('Folder with config.json and weights as in diffusers, such as sd-vae-ft-ema', {
-    group: LATENTS,
-    nullWord: 'none',
-  }),
-  xflip: f.boolean('Encode a mirrored copy of every image, too, for train --xflip', { group: LATENTS }),
-  latentDtype: f.choice('Precision of the stored latents', ['float16', 'float32'], { group: LATENTS }),
-  encodeBatch: f.intOrNull('Images at a time; auto: what takes about 1.5 GB', {
-    group: LATENTS,
-    unit: 'images',
-    min: 1,
-    nullWord: 'auto',
-  }),
-  device: f.string('auto, cpu, cuda, cuda:1 or mps', { group: LATENTS, placeholder: 'name' }),
 };
 
-const PrepareOptionsSchema = z.strictObject(prepareFields);
-
 /** All options of `prepare`, complete and checked. */
-export type PrepareOptions = z.infer<typeof PrepareOptionsSchema>;
+export type PrepareOptions = f.Values<typeof prepareFields>;
 
-/** What a caller gives; {@link prepareDefaults} has the rest. */
+/** What a caller gives; the rest has defaults. */
 export type PrepareOptionsInput = Partial<PrepareOptions> & Pick<PrepareOptions, 'source' | 'out'>;
-
-export const prepareDefaults = {
-  force: false,
-  resolution: null,
-  transform: 'center-crop',
-  channels: null,
-  maxImages: null,
-  labels: 'auto',
-  strict: false,
-  latents: false,
-  autoencoder: null,
-  xflip: false,
-  latentDtype: 'float16',
-  encodeBatch: null,
-  device: 'auto',
-} as const satisfies Partial<PrepareOptions>;
 
 /**
  * Resolves and checks the options of `prepare`.
  *
  * @throws {UserError} (exit code 2) naming the option, its value and what is allowed
  */
-export function resolvePrepareOptions(sources: {
-  readonly file?: { readonly name: string; readonly values: Readonly<Record<string, unknown>> };
-  readonly flags?: Readonly<Record<string, unknown>>;
-  readonly call?: Readonly<Record<string, unknown>>;
-}): PrepareOptions {
-  const given: Record<string, unknown> = {};
-  const read = (values: Readonly<Record<string, unknown>> | undefined, origin: Origin): void => {
-    if (values !== undefined) Object.assign(given, readValues(prepareFields, values, origin));
-  };
-  read(sources.file?.values, { kind: 'file', file: sources.file?.name ?? '' });
-  read(sources.call, { kind: 'call' });
-  read(sources.flags, { kind: 'flag' });
+export function resolvePrepareOptions(sources: OptionSources): PrepareOptions {
+  const given = readSources(prepareFields, sources);
   if (given.source === undefined) {
     throw usageError(
       'MISSING_SOURCE',
@@ -111,7 +75,7 @@ export function resolvePrepareOptions(sources: {
   if (given.out === undefined) {
     throw usageError('MISSING_OUT', 'no output given; add --out, for example --out photos-64.zip');
   }
-  const options = PrepareOptionsSchema.parse({ ...prepareDefaults, ...given });
+  const options = withDefaults(prepareFields, given);
   checkTransform(options);
   checkLatents(options);
   return options;

@@ -1,19 +1,26 @@
 /**
- * Reads option values from one source (flags, a config file, a library call) into checked, typed values.
- * Knows names and aliases, converts text and units, and words every complaint: option, value, what is allowed.
+ * Reads option values from flags, a config file and a library call into checked, typed values. Knows names and
+ * aliases, converts text and units, and words every complaint: option, value, what is allowed.
  */
 
-import type { z } from 'zod';
 import { nearest, UserError } from '../common/errors.js';
-import { type FieldInfo, fieldInfo } from './fields.js';
+import type { Field, Fields, Values } from './fields.js';
 
-export type Fields = Readonly<Record<string, z.ZodType>>;
+/** Where values come from, for error messages. */
+type Origin = 'flag' | 'call' | { readonly file: string };
 
-/** Where values come from; words error messages. */
-export type Origin =
-  | { readonly kind: 'flag' }
-  | { readonly kind: 'file'; readonly file: string }
-  | { readonly kind: 'call' };
+/** Values by name, not yet checked. */
+export type RawValues = Readonly<Record<string, unknown>>;
+
+/** Where options may come from. */
+export interface OptionSources {
+  /** Contents of a config file and its name, for messages. */
+  readonly file?: { readonly name: string; readonly values: RawValues };
+  /** Options of a library call: typed values. */
+  readonly call?: RawValues;
+  /** Command-line flags: text, as typed. */
+  readonly flags?: RawValues;
+}
 
 export const usageError = (code: string, message: string): UserError =>
   new UserError(code, message, { exitCode: 2 });
@@ -25,25 +32,19 @@ export const kebab = (name: string): string => name.replace(/[A-Z]/g, (c) => `-$
 export const foldName = (name: string): string =>
   kebab(name).replace(/_/g, '-').replace(/^-+/, '').replace(/-+/g, '-');
 
-interface Target {
-  readonly key: string;
-  readonly scale: number;
-}
-
 /** Every accepted name, folded, with the option that it stands for. */
-export function nameTable(fields: Fields): Map<string, Target> {
-  const table = new Map<string, Target>();
-  for (const [key, schema] of Object.entries(fields)) {
+export function nameTable(fields: Fields): Map<string, { readonly key: string; readonly scale: number }> {
+  const table = new Map<string, { key: string; scale: number }>();
+  for (const [key, { aliases }] of Object.entries(fields)) {
     table.set(foldName(key), { key, scale: 1 });
-    for (const alias of fieldInfo(schema).aliases)
-      table.set(foldName(alias.name), { key, scale: alias.scale ?? 1 });
+    for (const { name, scale = 1 } of aliases) table.set(foldName(name), { key, scale });
   }
   return table;
 }
 
 function shown(name: string, origin: Origin): string {
-  if (origin.kind === 'flag') return `--${foldName(name)}`;
-  return origin.kind === 'file' ? `"${name}" in ${origin.file}` : `option "${name}"`;
+  if (origin === 'flag') return `--${foldName(name)}`;
+  return origin === 'call' ? `option "${name}"` : `"${name}" in ${origin.file}`;
 }
 
 function showValue(value: unknown): string {
@@ -53,15 +54,12 @@ function showValue(value: unknown): string {
 }
 
 /** The error for a name that no option has. */
-export function unknownName(name: string, fields: Fields, origin: Origin): UserError {
-  const names = Object.entries(fields).flatMap(([key, schema]) => [
-    key,
-    ...fieldInfo(schema).aliases.map((a) => a.name),
-  ]);
+function unknownName(name: string, fields: Fields, origin: Origin): UserError {
+  const names = Object.entries(fields).flatMap(([key, { aliases }]) => [key, ...aliases.map((a) => a.name)]);
   const near = nearest(name, names);
-  let hint = origin.kind === 'flag' ? 'see --help' : 'see the list of options in the documentation';
-  if (near !== undefined)
-    hint = `did you mean ${origin.kind === 'flag' ? `--${foldName(near)}` : `"${near}"`}?`;
+  const list = origin === 'flag' ? 'see --help' : 'see the list of options in the documentation';
+  const hint =
+    near === undefined ? list : `did you mean ${origin === 'flag' ? `--${foldName(near)}` : `"${near}"`}?`;
   return usageError('UNKNOWN_OPTION', `unknown option ${shown(name, origin)}; ${hint}`);
 }
 
@@ -73,12 +71,15 @@ function toNumber(text: string): number {
   return /^\+?inf(inity)?$/i.test(t) ? Number.POSITIVE_INFINITY : Number.NaN;
 }
 
-/** `1,2,5-7` → [1, 2, 5, 6, 7]; brackets and blanks are tolerated. NaN marks what cannot be read. */
-export function parseIntList(text: string): number[] {
-  const body = text
+const withoutBrackets = (text: string): string =>
+  text
     .trim()
     .replace(/^\[(.*)\]$/s, '$1')
     .trim();
+
+/** `1,2,5-7` → [1, 2, 5, 6, 7]; brackets and blanks are tolerated. NaN marks what cannot be read. */
+export function parseIntList(text: string): number[] {
+  const body = withoutBrackets(text);
   if (body === '' || body === 'none') return [];
   const out: number[] = [];
   for (const part of body.split(',')) {
@@ -103,36 +104,31 @@ function parsePatches(text: string): { sidePx: number; probability: number | nul
   });
 }
 
-const BOOLEANS = new Map<string, boolean>([
-  ['1', true],
-  ['true', true],
-  ['yes', true],
-  ['on', true],
-  ['0', false],
-  ['false', false],
-  ['no', false],
-  ['off', false],
-]);
+const TRUE = ['1', 'true', 'yes', 'on'];
+const FALSE = ['0', 'false', 'no', 'off'];
 
-/** Is this text one of the words that a boolean flag accepts? */
-export const isBooleanWord = (text: string): boolean => BOOLEANS.has(text.toLowerCase());
+/** The truth value of a word that a boolean flag accepts; undefined for any other text. */
+export function toBoolean(text: string): boolean | undefined {
+  const word = text.toLowerCase();
+  if (TRUE.includes(word)) return true;
+  return FALSE.includes(word) ? false : undefined;
+}
 
-/** The truth value of such a word; undefined for any other text. */
-export const toBoolean = (text: string): boolean | undefined => BOOLEANS.get(text.toLowerCase());
-
-/** Text, or a loosely typed file value, to the kind that the option has. What does not fit is passed on for zod to refuse. */
-function convert(value: unknown, info: FieldInfo): unknown {
-  if (value === null) return value;
-  if (value === true && info.bare !== undefined) return info.bare;
-  if (info.kind === 'boolean' && (value === 0 || value === 1)) return value === 1;
-  if ((info.kind === 'ints' || info.kind === 'seeds') && typeof value === 'number') return [value];
+/** Text, or a loosely typed file value, to the kind that the option has. What does not fit is passed on to be refused. */
+function convert(value: unknown, field: Field): unknown {
+  const { kind } = field;
+  if (value === true && field.bare !== undefined) return field.bare;
+  if (kind === 'boolean' && (value === 0 || value === 1)) return value === 1;
+  if ((kind === 'ints' || kind === 'seeds') && typeof value === 'number') return [value];
   if (typeof value !== 'string') return value;
   const text = value.trim();
-  if (info.nullWord !== undefined && text.toLowerCase() === info.nullWord) return null;
-  switch (info.kind) {
+  if (field.nullWord !== undefined && text.toLowerCase() === field.nullWord) return null;
+  const choice = field.choices?.find((one) => String(one) === text);
+  if (choice !== undefined) return choice;
+  switch (kind) {
     case 'int':
     case 'number':
-      return info.choices?.includes(text) ? text : toNumber(text);
+      return toNumber(text);
     case 'boolean':
       return toBoolean(text) ?? text;
     case 'ints':
@@ -145,10 +141,7 @@ function convert(value: unknown, info: FieldInfo): unknown {
     case 'patches':
       return parsePatches(text);
     case 'numbers':
-      return text
-        .replace(/^\[(.*)\]$/s, '$1')
-        .split(',')
-        .map(toNumber);
+      return withoutBrackets(text).split(',').map(toNumber);
     default:
       return value;
   }
@@ -161,11 +154,11 @@ function convert(value: unknown, info: FieldInfo): unknown {
  * @throws {UserError} (exit code 2) on an unknown name, a value out of range, or one option given twice under
  *   different names; the message names the option, the value and what is allowed.
  */
-export function readValues(
-  fields: Fields,
-  values: Readonly<Record<string, unknown>>,
+export function readValues<F extends Fields>(
+  fields: F,
+  values: RawValues,
   origin: Origin,
-): Record<string, unknown> {
+): Partial<Values<F>> {
   const table = nameTable(fields);
   const out: Record<string, unknown> = {};
   const givenAs = new Map<string, string>();
@@ -180,32 +173,61 @@ export function readValues(
       throw usageError('OPTION_GIVEN_TWICE', `${pair} are the same option; give one of them`);
     }
     givenAs.set(key, name);
-    const schema = fields[key]!;
-    const info = fieldInfo(schema);
-    let value = origin.kind === 'call' ? raw : convert(raw, info);
-    if (typeof value === 'number' && scale !== 1) value *= scale;
-    const result = schema.safeParse(value);
+    const field = fields[key];
+    let value = origin === 'call' ? raw : convert(raw, field);
+    if (typeof value === 'number') value *= scale;
+    const result = field.schema.safeParse(value);
     if (!result.success) {
-      const unit = info.unit !== undefined && scale === 1 ? `, in ${info.unit}` : '';
       const problem = `${shown(name, origin)}: ${showValue(raw)} is not allowed`;
       throw usageError(
         'BAD_OPTION',
-        `${problem}; use ${scaledRange(info, scale)}${unit}${didYouMean(raw, info)}`,
+        `${problem}; use ${allowedWords(field, scale)}${didYouMean(raw, field)}`,
       );
     }
     out[key] = result.data;
   }
-  return out;
+  return out as Partial<Values<F>>;
 }
 
-function scaledRange(info: FieldInfo, scale: number): string {
-  if (scale === 1) return info.allowed;
-  const unit = info.aliases.find((a) => a.scale === scale)?.unit;
-  return `${info.allowed}${unit === undefined ? '' : `, in ${unit}`}`;
+function allowedWords(field: Field, scale: number): string {
+  const unit = scale === 1 ? field.unit : field.aliases.find((alias) => alias.scale === scale)?.unit;
+  return unit === undefined ? field.allowed : `${field.allowed}, in ${unit}`;
 }
 
-function didYouMean(value: unknown, info: FieldInfo): string {
-  if (typeof value !== 'string' || info.kind !== 'choice' || info.choices === undefined) return '';
-  const near = info.choices.length > 1 ? nearest(value, info.choices) : undefined;
+function didYouMean(value: unknown, { kind, choices = [] }: Field): string {
+  if (typeof value !== 'string' || kind !== 'choice') return '';
+  const near = nearest(value, choices.map(String));
   return near === undefined ? '' : `; did you mean ${near}?`;
+}
+
+/** Checks the values of all sources; flags override those of a call, and these those of a config file. */
+export function readSources<F extends Fields>(
+  fields: F,
+  { file, call, flags }: OptionSources,
+): Partial<Values<F>> {
+  return Object.assign(
+    {},
+    file && readValues(fields, file.values, { file: file.name }),
+    call && readValues(fields, call, 'call'),
+    flags && readValues(fields, flags, 'flag'),
+  );
+}
+
+/**
+ * Every option with its value: the one given, else its default.
+ *
+ * @throws {UserError} (exit code 2) naming an option that has neither
+ */
+export function withDefaults<F extends Fields>(fields: F, given: Partial<Values<F>>): Values<F> {
+  const values: Partial<Values<F>> = { ...defaultsOf(fields), ...given };
+  const missing = Object.entries(fields).find(([key]) => values[key] === undefined);
+  if (missing === undefined) return values as Values<F>;
+  const [key, { placeholder }] = missing;
+  throw usageError('MISSING_OPTION', `--${kebab(key)} is missing; add --${kebab(key)} <${placeholder}>`);
+}
+
+/** The defaults of the options that have one. */
+export function defaultsOf<F extends Fields>(fields: F): Partial<Values<F>> {
+  const entries = Object.entries(fields).map(([key, field]) => [key, field.default]);
+  return Object.fromEntries(entries.filter(([, value]) => value !== undefined)) as Partial<Values<F>>;
 }

@@ -4,26 +4,25 @@
  */
 
 import { randomInt } from 'node:crypto';
-import type { UserError } from '../common/errors.js';
+import type { DataSet } from '../data/types.js';
 import { ARCHITECTURES, networkLevels } from '../networks/architectures.js';
 import { widthProblem } from '../networks/levels.js';
 import { type Extent, extentName } from '../patches/extent.js';
-import { fieldInfo, type PatchSide, type SizePx } from './fields.js';
-import { defaultPreset, getPreset } from './presets.js';
-import { kebab, type Origin, readValues, usageError } from './read-values.js';
-import { type TrainOptions, TrainOptionsSchema, trainFields } from './train-options.js';
+import { type PatchSide, toExtent } from './fields.js';
+import { getPreset } from './presets.js';
+import {
+  kebab,
+  type OptionSources,
+  readSources,
+  readValues,
+  usageError,
+  withDefaults,
+} from './read-values.js';
+import { DEFAULT_PRESET, type TrainOptions, type TrainOptionsInput, trainFields } from './train-options.js';
 
-export interface TrainSources {
-  /** Overrides the preset that file or flags name. */
-  readonly preset?: string;
-  /** Options of the run that is being resumed; they stand in for the preset. */
-  readonly base?: TrainOptions;
-  /** Contents of a config file and its name, for messages. */
-  readonly file?: { readonly name: string; readonly values: Readonly<Record<string, unknown>> };
-  /** Command-line flags: text, as typed. */
-  readonly flags?: Readonly<Record<string, unknown>>;
-  /** Options of a library call: typed values. */
-  readonly call?: Readonly<Record<string, unknown>>;
+export interface TrainSources extends OptionSources {
+  /** Options of the run that is being resumed, and where they are recorded; they stand in for the preset. */
+  readonly base?: OptionSources['file'];
 }
 
 /**
@@ -32,29 +31,20 @@ export interface TrainSources {
  * @returns every option with its value; resolving the result again gives the same
  * @throws {UserError} (exit code 2) naming the option, its value and what is allowed
  */
-export function resolveTrainOptions(sources: TrainSources): TrainOptions {
-  const layers: Record<string, unknown>[] = [];
-  const read = (values: Readonly<Record<string, unknown>> | undefined, origin: Origin): void => {
-    if (values !== undefined) layers.push(readValues(trainFields, values, origin));
-  };
-  read(sources.file?.values, { kind: 'file', file: sources.file?.name ?? '' });
-  read(sources.call, { kind: 'call' });
-  read(sources.flags, { kind: 'flag' });
-
-  const given: Record<string, unknown> = Object.assign({}, ...layers);
-  const { base } = sources;
-  const preset = sources.preset ?? (given.preset as string | undefined) ?? base?.preset ?? defaultPreset;
-  const presetValues = getPreset(preset).values;
-  if (base !== undefined && preset !== base.preset) throw fixedByRun('--preset', base.preset, preset);
-  // The run's own transfer stays on record; one that is given now would be another start.
+export function resolveTrainOptions({ base, ...sources }: TrainSources): TrainOptions {
+  const given = readSources(trainFields, sources);
+  const before = base && readValues(trainFields, base.values, { file: base.name });
+  const preset = given.preset ?? before?.preset ?? DEFAULT_PRESET;
+  const { values } = getPreset(preset);
+  // The run's own --transfer stays on record; together with --resume, another one would be ignored.
   if (isGiven(given.resume) && isGiven(given.transfer)) {
     throw usageError('BAD_OPTION', '--resume and --transfer exclude each other; give one of them');
   }
   // The preset first: an earlier version may have recorded fewer options.
-  const merged: Record<string, unknown> = { ...presetValues, ...base, ...given, preset };
+  const merged: TrainOptionsInput = { ...values, ...before, ...given, preset };
   // A preset's own limit gives way to a batch that it does not divide.
   if (given.batchGpu === undefined && typeof merged.batchGpu === 'number')
-    merged.batchGpu = largestDivisor(merged.batch as number, merged.batchGpu);
+    merged.batchGpu = largestDivisor(merged.batch ?? 1, merged.batchGpu);
   if (merged.data === undefined) {
     throw usageError(
       'MISSING_DATA',
@@ -66,20 +56,17 @@ export function resolveTrainOptions(sources: TrainSources): TrainOptions {
   if (merged.precision === 'fp16' && given.lossScaling === undefined && merged.lossScaling === 1)
     merged.lossScaling = 'dynamic';
   merged.seed ??= randomInt(2 ** 31 - 1);
-  const parsed = TrainOptionsSchema.safeParse(merged);
-  if (!parsed.success) {
-    const issue = parsed.error.issues[0]!;
-    throw usageError('BAD_OPTION', `option "${issue.path.join('.')}": ${issue.message}`);
-  }
-  parsed.data.resolution = normalSize(parsed.data.resolution);
-  crossCheck(parsed.data);
-  return parsed.data;
+  merged.resolution = normalSize(merged.resolution ?? null);
+  const options = withDefaults(trainFields, merged);
+  crossCheck(options);
+  if (before !== undefined) checkResumeOptions({ ...values, ...before }, options);
+  return options;
 }
 
 const isGiven = (value: unknown): boolean => value !== undefined && value !== null;
 
 /** Only Patch-EDM has coordinates; the others train on whole images. */
-function wholeImages(precond: unknown, given: Record<string, unknown>): Partial<TrainOptions> {
+function wholeImages(precond: unknown, given: TrainOptionsInput): TrainOptionsInput {
   const asked = [
     given.realP !== undefined && given.realP !== 1 && `--real-p ${given.realP}`,
     given.patchSizes && '--patch-sizes',
@@ -160,13 +147,8 @@ function checkPatchSizes(sizes: readonly PatchSide[]): void {
 }
 
 /** 96x64 stays as it is, 64x64 is 64: one way to write a size, so that sizes can be compared. */
-function normalSize(size: number | SizePx | null): number | SizePx | null {
+function normalSize(size: number | Extent | null): number | Extent | null {
   return size !== null && typeof size === 'object' && size.width === size.height ? size.width : size;
-}
-
-/** Width and height of a size option. */
-export function toExtent(size: number | SizePx): Extent {
-  return typeof size === 'number' ? { width: size, height: size } : size;
 }
 
 /** The largest divisor of `n` that is at most `limit`. */
@@ -207,20 +189,15 @@ function checkSides(o: TrainOptions, height: number, width: number): void {
   }
 }
 
-/** What the checks need to know of a data set. */
-export interface DataShape {
-  readonly height: number;
-  readonly width: number;
-  readonly channels: number;
-  readonly labelDim: number;
-}
-
 /**
  * Checks options against the images: sides against the network's levels, labels against `cond`.
  *
  * @throws {UserError} (exit code 2) with the remedy
  */
-export function validateAgainstData(options: TrainOptions, data: DataShape): void {
+export function validateAgainstData(
+  options: TrainOptions,
+  data: Pick<DataSet, 'height' | 'width' | 'channels' | 'labelDim'>,
+): void {
   checkSides(options, data.height, data.width);
   checkWidths(options, Math.max(data.height, data.width));
   if (options.channels !== null && options.channels !== data.channels) {
@@ -237,8 +214,9 @@ export function validateAgainstData(options: TrainOptions, data: DataShape): voi
   }
 }
 
-/** Options that make the network, the data or their order another one; a resumed run must keep them. */
-const fixedOnResume = [
+/** Options that change the network, the data or the order of the images; a resumed run must keep them. */
+const FIXED_ON_RESUME = [
+  'preset',
   'resolution',
   'channels',
   'cond',
@@ -259,25 +237,17 @@ const fixedOnResume = [
   'transfer',
 ] as const satisfies readonly (keyof TrainOptions)[];
 
-/**
- * A resumed run keeps its network and its data.
- *
- * @throws {UserError} (exit code 2) naming the option that differs
- */
-export function checkResumeOptions(before: TrainOptions, now: TrainOptions): void {
-  for (const key of fixedOnResume) {
+/** @throws {UserError} (exit code 2) naming an option that a resumed run must keep, and does not */
+function checkResumeOptions(before: TrainOptionsInput, now: TrainOptions): void {
+  for (const key of FIXED_ON_RESUME) {
     if (JSON.stringify(before[key]) === JSON.stringify(now[key])) continue;
     const show = (value: unknown) => {
-      if (value === null) return fieldInfo(trainFields[key]).nullWord ?? 'none';
-      return key === 'resolution' ? extentName(toExtent(value as number | SizePx)) : String(value);
+      if (value === null) return trainFields[key].nullWord ?? 'none';
+      return key === 'resolution' ? extentName(toExtent(value as number | Extent)) : String(value);
     };
-    throw fixedByRun(`--${kebab(key)}`, show(before[key]), show(now[key]));
+    throw usageError(
+      'RESUME_MISMATCH',
+      `--${kebab(key)} is fixed by the run (${show(before[key])}, not ${show(now[key])}); leave it out, or start a new run with --transfer`,
+    );
   }
-}
-
-function fixedByRun(flag: string, before: string, now: string): UserError {
-  return usageError(
-    'RESUME_MISMATCH',
-    `${flag} is fixed by the run (${before}, not ${now}); leave it out, or start a new run with --transfer`,
-  );
 }

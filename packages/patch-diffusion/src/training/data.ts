@@ -2,7 +2,7 @@
 
 import { UserError } from '../common/errors.js';
 import { programName } from '../common/program-name.js';
-import { toExtent } from '../config/resolve.js';
+import { toExtent } from '../config/fields.js';
 import type { TrainOptions } from '../config/train-options.js';
 import { isLatentPath, openLatents } from '../data/latents.js';
 import { openImages } from '../data/open-images.js';

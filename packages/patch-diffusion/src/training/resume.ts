@@ -3,11 +3,12 @@
  * claiming an earlier run: first its lock, then its state, which another process may just have written.
  */
 
+import { join } from 'node:path';
 import { UserError } from '../common/errors.js';
 import { guarded } from '../common/file-error.js';
 import { presets } from '../config/presets.js';
-import { foldName, nameTable } from '../config/read-values.js';
-import { checkResumeOptions, resolveTrainOptions, type TrainSources } from '../config/resolve.js';
+import { readSources } from '../config/read-values.js';
+import { resolveTrainOptions, type TrainSources } from '../config/resolve.js';
 import { type TrainOptions, trainFields } from '../config/train-options.js';
 import { importedNetwork, networkOptions } from '../interchange/imported-state.js';
 import { RunLock } from '../run/run-lock.js';
@@ -63,9 +64,8 @@ export function checkUnfinished(what: string, nimg: number, options: TrainOption
  * @throws {UserError} on wrong options, on data that is not there, and when there is nothing to resume
  */
 export async function resolveRunOptions(sources: TrainSources): Promise<TrainOptions> {
-  const given = lookUp(sources, 'resume');
-  if (given === true || (typeof given === 'string' && given !== 'none')) {
-    const resume = given === true ? 'newest' : given;
+  const { resume, out = trainFields.out.default! } = readSources(trainFields, sources);
+  if (resume) {
     const imported = resume === 'newest' ? null : await importedNetwork(resume);
     if (imported) {
       // A new run, with the network of the state.
@@ -74,29 +74,15 @@ export async function resolveRunOptions(sources: TrainSources): Promise<TrainOpt
         call: { ...networkOptions(imported, resume), ...sources.call },
       });
     }
-    const found = await findResume(resume, String(lookUp(sources, 'out') ?? presets.small.values.out));
-    const base = found.json.config;
+    const { runDir, state, json } = await findResume(resume, out);
+    const base = { name: join(runDir, 'run.json'), values: json.config };
     // A folder stays a folder: its newest state is looked up once the run is locked.
-    const from = found.state === resume ? found.state : found.runDir;
-    const options = { ...resolveTrainOptions({ ...sources, base }), resume: from };
-    checkResumeOptions(base, options);
-    return options;
+    return { ...resolveTrainOptions({ ...sources, base }), resume: state === resume ? state : runDir };
   }
   const options = resolveTrainOptions(sources);
   if (options.resolution !== null || (await isPrepared(options.data))) return options;
   const preset = presets[options.preset as keyof typeof presets];
   return resolveTrainOptions({ call: { ...options, resolution: preset.sidePx } });
-}
-
-/** The value of one option as the last of the sources gives it, before it is checked. */
-function lookUp({ file, call, flags }: TrainSources, key: string): unknown {
-  const names = nameTable(trainFields);
-  for (const layer of [flags, call, file?.values]) {
-    for (const [name, value] of Object.entries(layer ?? {})) {
-      if (value !== undefined && names.get(foldName(name))?.key === key) return value;
-    }
-  }
-  return undefined;
 }
 
 /** Has this data one size already? */

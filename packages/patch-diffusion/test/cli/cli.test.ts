@@ -72,7 +72,7 @@ describe('usage errors: one line, exit code 2', () => {
     [['train', '--data', 'x', '--dry-run', '2'], '--dry-run: "2" is not allowed; use true or false'],
     [['train', '--data', 'x', '--fp16=maybe'], '--fp16: "maybe" is not allowed; use true or false'],
     [['info', '--json=y', 'x'], '--json: "y" is not allowed; use true or false'],
-    [['export', '--run', 'x'], 'say in which format: --format torch, or --format safetensors'],
+    [['export', '--run', 'x'], '--format is missing; add --format <torch|safetensors>'],
     [
       ['generate', '--network', '.', '--out', 'x'],
       '--network . is a folder; for the newest snapshot of a run use --run .',

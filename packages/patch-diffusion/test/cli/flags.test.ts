@@ -12,8 +12,8 @@ import type { TrainEvent } from '../../src/training/events.js';
 
 function trainCommand(): Command {
   const command = new Command('train').exitOverride().configureOutput({ outputError: () => {} });
-  addFields(command, { dryRun: f.boolean('', { group: '', short: 'n' }) }, {});
-  addFields(command, trainFields, {});
+  addFields(command, { dryRun: f.boolean('', { short: 'n' }) });
+  addFields(command, trainFields);
   addOfficial(command, officialTrainOptions);
   return command;
 }
@@ -61,7 +61,7 @@ describe('spellings of flags', () => {
 
   it('takes negative numbers and S_ names of the generator', () => {
     const command = new Command('generate').exitOverride();
-    addFields(command, generateFields, {});
+    addFields(command, generateFields);
     command.parse(normaliseArgs(command, ['--x_start', '-16', '--S_churn', '40']), { from: 'user' });
     expect(command.opts()).toEqual({ xStart: '-16', sChurn: '40' });
   });
@@ -72,15 +72,15 @@ describe('spellings of flags', () => {
 
   it('leaves what follows a switch alone where a path may follow', () => {
     const command = new Command('info').exitOverride().argument('<path>');
-    addFields(command, { json: f.boolean('', { group: '' }) }, {});
+    addFields(command, { json: f.boolean('') });
     const spell = (line: string) => normaliseArgs(command, line.split(' '));
     expect(spell('--json 00000-photos')).toEqual(['--json=true', '00000-photos']);
     expect(spell('--json yes 00000-photos')).toEqual(['--json=yes', '00000-photos']);
   });
 
   it('reads switches, and refuses what is neither true nor false', () => {
-    const fields = { dryRun: f.boolean('', { group: '' }) };
-    const read = (dryRun: unknown) => readFlags(fields, { dryRun }, { dryRun: false }).dryRun;
+    const fields = { dryRun: f.boolean('', { default: false }) };
+    const read = (dryRun: unknown) => readFlags(fields, { dryRun }).dryRun;
     expect(['true', '1', 'Yes', 'on'].map(read)).toEqual([true, true, true, true]);
     expect([undefined, '0', 'no'].map(read)).toEqual([false, false, false]);
     for (const value of ['y', '2'])
@@ -89,8 +89,8 @@ describe('spellings of flags', () => {
 
   it('say in the help how they are switched off', () => {
     const command = new Command('c').configureHelp({ helpWidth: 200 });
-    const text = { group: 'G', min: 1, nullWord: 'none' };
-    addFields(command, { on: f.intOrNull('A', text), off: f.intOrNull('B', text) }, { on: 5, off: null });
+    const text = { min: 1, nullWord: 'none' };
+    addFields(command, { on: f.int('A', { ...text, default: 5 }), off: f.int('B', text) });
     const help = command.helpInformation();
     expect(help).toContain('A (integer ≥ 1, or "none"; default: 5)');
     expect(help).toContain('B (integer ≥ 1, or "none")');

@@ -1,14 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { UserError } from '../../src/common/errors.js';
-import { fieldInfo } from '../../src/config/fields.js';
+import type { Fields } from '../../src/config/fields.js';
 import { generateFields } from '../../src/config/generate-options.js';
 import { prepareFields } from '../../src/config/prepare-options.js';
 import { presetNames, presets } from '../../src/config/presets.js';
 import { foldName, kebab, nameTable, parseIntList, readValues } from '../../src/config/read-values.js';
 import { trainFields } from '../../src/config/train-options.js';
 
-const flag = (flags: Record<string, unknown>) => readValues(trainFields, flags, { kind: 'flag' });
+const flag = (flags: Record<string, unknown>) => readValues(trainFields, flags, 'flag');
 
 /** The error that reading these flags gives. */
 function complaint(flags: Record<string, unknown>): UserError {
@@ -32,10 +32,10 @@ describe('names', () => {
     ['train', trainFields],
     ['generate', generateFields],
     ['prepare', prepareFields],
-  ])('gives every name of %s to one option only', (_, fields) => {
-    const names = Object.entries(fields).flatMap(([key, schema]) => [
+  ])('gives every name of %s to one option only', (_, fields: Fields) => {
+    const names = Object.entries(fields).flatMap(([key, { aliases }]) => [
       kebab(key),
-      ...fieldInfo(schema).aliases.map((alias) => foldName(alias.name)),
+      ...aliases.map((alias) => foldName(alias.name)),
     ]);
     expect(new Set(names).size).toBe(names.length);
     expect(nameTable(fields).size).toBe(names.length);
@@ -94,7 +94,7 @@ describe('complaints', () => {
     [{ cres: '1,two' }, '--cres: "1,two" is not allowed'],
     [{ arch: 'ncsn' }, 'did you mean ncsnpp?'],
     [{ lossNorm: 'average' }, 'one of mean, sum'],
-    [{ channels: '2' }, '1 or 3 or 4, or "auto"'],
+    [{ channels: '2' }, 'one of 1, 3, 4, or "auto"'],
     [{ seed: '1e99' }, '--seed'],
     [{ lr: 'Infinity' }, '--lr'],
     [{ modelChanels: '64' }, 'unknown option --model-chanels; did you mean --model-channels?'],
@@ -104,14 +104,14 @@ describe('complaints', () => {
   });
 
   it('names the file for values in a file, the option for values of a call', () => {
-    const file = () => readValues(trainFields, { lr: -1 }, { kind: 'file', file: 'a.yaml' });
+    const file = () => readValues(trainFields, { lr: -1 }, { file: 'a.yaml' });
     expect(file).toThrow('"lr" in a.yaml: -1 is not allowed');
-    const call = () => readValues(trainFields, { lr: Number.NaN }, { kind: 'call' });
+    const call = () => readValues(trainFields, { lr: Number.NaN }, 'call');
     expect(call).toThrow('option "lr": NaN is not allowed');
   });
 
   it('does not convert text in a library call', () => {
-    expect(() => readValues(trainFields, { batch: '64' }, { kind: 'call' })).toThrow('"64" is not allowed');
+    expect(() => readValues(trainFields, { batch: '64' }, 'call')).toThrow('"64" is not allowed');
   });
 
   it('is one line, whatever is given', () => {
@@ -134,7 +134,7 @@ describe('values', () => {
   it('reads every preset value back from its text', () => {
     for (const name of presetNames) {
       for (const [key, value] of Object.entries(presets[name].values)) {
-        const word = fieldInfo(trainFields[key as keyof typeof trainFields]).nullWord;
+        const word = trainFields[key as keyof typeof trainFields].nullWord;
         const text = value === null ? word : Array.isArray(value) ? value.join(',') : String(value);
         expect(flag({ [key]: text })).toEqual({ [key]: value });
       }
@@ -165,8 +165,7 @@ describe('values', () => {
   });
 
   it('reads sizes', () => {
-    const size = (text: string) =>
-      readValues(prepareFields, { resolution: text }, { kind: 'flag' }).resolution;
+    const size = (text: string) => readValues(prepareFields, { resolution: text }, 'flag').resolution;
     expect(size('64')).toBe(64);
     expect(size('96x64')).toEqual({ width: 96, height: 64 });
     expect(() => size('64x')).toThrow('--resolution: "64x" is not allowed');

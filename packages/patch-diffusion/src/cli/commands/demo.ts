@@ -24,16 +24,12 @@ Examples:
 const ROW = 16;
 
 const fields = {
-  minutes: f.number('Training time', { group: 'Options', unit: 'minutes', above: 0, max: 100_000 }),
-  data: f.pathOrNull('Folder or zip of images; icons: drawn by the demo itself', {
-    group: 'Options',
-    nullWord: 'icons',
-  }),
-  out: f.path('Folder for everything the demo writes', { group: 'Options' }),
-  device: f.string('auto, cpu, cuda, cuda:1 or mps', { group: 'Options', placeholder: 'name' }),
-  seed: f.int('Random seed', { group: 'Options', min: 0, max: 2 ** 31 - 1 }),
+  minutes: f.number('Training time', { unit: 'minutes', above: 0, max: 100_000, default: 3 }),
+  data: f.path('Folder or zip of images; icons: drawn by the demo itself', { nullWord: 'icons' }),
+  out: f.path('Folder for everything the demo writes', { default: 'demo' }),
+  device: f.device(),
+  seed: f.int('Random seed', { min: 0, max: 2 ** 31 - 1, default: 0 }),
 };
-const defaults = { minutes: 3, data: null, out: 'demo', device: 'auto', seed: 0 };
 
 export function register(program: Command): void {
   const command = program
@@ -42,12 +38,12 @@ export function register(program: Command): void {
     .description(
       'Train the preset "tiny" for a few minutes and write one sheet of its samples minute by minute.',
     );
-  addFields(command, fields, defaults);
+  addFields(command, fields);
   command.addHelpText('after', HELP).action(runDemo);
 }
 
 async function runDemo(given: Record<string, unknown>): Promise<void> {
-  const { minutes, out, device, seed, ...own } = readFlags(fields, given, defaults);
+  const { minutes, out, device, seed, ...own } = readFlags(fields, given);
   const [{ join }, { mkdir }, { resolveRunOptions }] = await Promise.all([
     import('node:path'),
     import('node:fs/promises'),
@@ -56,8 +52,8 @@ async function runDemo(given: Record<string, unknown>): Promise<void> {
   await mkdir(out, { recursive: true });
   const data = own.data ?? (await demoSet(join(out, 'images.zip')));
   const options = await resolveRunOptions({
-    preset: 'tiny',
     call: {
+      preset: 'tiny',
       ...{ data, out, device, seed },
       ...{ maxSec: minutes * 60, sampleSec: 60, sampleTicks: null, samples: ROW, durationKimg: 100_000 },
     },
@@ -93,9 +89,9 @@ async function runDemo(given: Record<string, unknown>): Promise<void> {
   await writeFileAtomic(sheet, await labelledSheetPng(rows));
   print(sheet);
   const program = programName();
-  const goOn = `${program} train --resume ${result.runDir} --max-sec 600`;
+  const resume = `${program} train --resume ${result.runDir} --max-sec 600`;
   if (result.interrupted) {
-    note(`interrupted; state saved, and the sheet of what there was. Go on with: ${goOn}`);
+    note(`interrupted; state saved, and the sheet of what there was. Go on with: ${resume}`);
     throw new Exit(INTERRUPTED);
   }
   note(`
@@ -104,7 +100,7 @@ Longer training gives better images. With your own:
   ${program} prepare ./photos --out photos-64.zip --resolution 64
   ${program} train --data photos-64.zip --preset small
 This run goes on with:
-  ${goOn}`);
+  ${resume}`);
 }
 
 /** The demo's own images, drawn once. */
@@ -127,7 +123,7 @@ async function demoSet(file: string): Promise<string> {
 async function realImages(options: TrainOptions): Promise<SheetRow> {
   const { openImages } = await import('../../data/open-images.js');
   const images = await openImages(options.data, {
-    ...(options.resolution === null ? {} : { resolution: options.resolution }),
+    resolution: options.resolution ?? undefined,
     maxImages: ROW,
     seed: options.seed,
   });

@@ -33,16 +33,16 @@ interface Runtime extends RuntimeFacts {
   readonly gpus: readonly { name: string; totalBytes: number }[];
 }
 
-const fields = { json: f.boolean('Print it as JSON', { group: 'Options' }) };
+const fields = { json: f.boolean('Print it as JSON', { default: false }) };
 
 /** Adds the command to the program. */
 export function register(program: Command): void {
   const command = program
     .command('doctor')
     .description('Show what was found on this machine, and what would make training faster');
-  addFields(command, fields, {});
+  addFields(command, fields);
   command.action(async (given: Record<string, unknown>) => {
-    const { json } = readFlags(fields, given, { json: false });
+    const { json } = readFlags(fields, given);
     const report = await examine();
     print(json ? JSON.stringify(report, null, 2) : describe(report));
     if (!report.ok) process.exitCode = 1;

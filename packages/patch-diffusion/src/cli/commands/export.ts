@@ -2,6 +2,7 @@
 
 import type { Command } from 'commander';
 import * as f from '../../config/fields.js';
+import { generateFields } from '../../config/generate-options.js';
 import { usageError } from '../../config/read-values.js';
 import { addFields, readFlags } from '../flags.js';
 import { LiveLine } from '../progress.js';
@@ -16,15 +17,12 @@ Examples:
 Tensors have their official names (model.enc.64x64_conv.weight, …). The network's constructor arguments are in a .json
 file beside the weights (torch), or in the file's metadata under "config" (safetensors).`;
 
-const fields = {
-  run: f.pathOrNull('Run folder; its newest snapshot is used', { group: 'Options', nullWord: 'none' }),
-  network: f.pathOrNull('Snapshot: .safetensors, official .pkl, an address, or hf:owner/repository/path', {
-    group: 'Options',
-    nullWord: 'none',
-  }),
-  format: f.choice('Format of the file', ['torch', 'safetensors'], { group: 'Options' }),
-  out: f.pathOrNull('File to write; without it, beside the snapshot', { group: 'Options', nullWord: 'none' }),
-};
+const fields = f.under('Options', {
+  run: generateFields.run,
+  network: generateFields.network,
+  format: f.choice('Format of the file', ['torch', 'safetensors']),
+  out: f.path('File to write; without it, beside the snapshot', { nullWord: 'none' }),
+});
 
 export function register(program: Command): void {
   const command = program
@@ -33,17 +31,14 @@ export function register(program: Command): void {
     .description(
       'Write the averaged weights of a run or snapshot as a PyTorch state dict or plain safetensors.',
     );
-  addFields(command, fields, {});
+  addFields(command, fields);
   command.addHelpText('after', HELP).action(runExport);
 }
 
 async function runExport(given: Record<string, unknown>): Promise<void> {
-  const { run, network, format, out } = readFlags(fields, given, { run: null, network: null, out: null });
+  const { run, network, format, out } = readFlags(fields, given);
   if ((run === null) === (network === null)) {
     throw usageError('NO_NETWORK', 'say which network to export: --run RUN_FOLDER, or --network SNAPSHOT');
-  }
-  if (format === undefined) {
-    throw usageError('NO_FORMAT', 'say in which format: --format torch, or --format safetensors');
   }
   const { exportSnapshot } = await import('../../interchange/export.js');
   const line = new LiveLine();

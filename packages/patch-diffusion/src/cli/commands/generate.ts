@@ -1,8 +1,8 @@
 /** `patch-diffusion generate`: images from a trained network. */
 
 import type { Command } from 'commander';
-import { configLayer } from '../../config/config-file.js';
-import { generateDefaults, generateFields, resolveGenerateOptions } from '../../config/generate-options.js';
+import { configSource } from '../../config/config-file.js';
+import { generateFields, resolveGenerateOptions } from '../../config/generate-options.js';
 import { officialGenerateOptions, takeOfficialOptions } from '../../config/official.js';
 import { addFields, addOfficial } from '../flags.js';
 import { interruptible } from '../interrupt.js';
@@ -27,7 +27,7 @@ export function register(program: Command): void {
     .summary('Draw images from a trained model')
     .description('Draw images from a run or a snapshot with the EDM sampler or another, one image per seed.')
     .option('--config <file>', 'Options from a JSON or YAML file');
-  addFields(command, generateFields, generateDefaults);
+  addFields(command, generateFields);
   addOfficial(command, officialGenerateOptions);
   command.addHelpText('after', HELP).action(runGenerate);
 }
@@ -36,7 +36,7 @@ async function runGenerate(given: Record<string, unknown>): Promise<void> {
   const { config, ...rest } = given;
   const { flags, notes } = takeOfficialOptions(rest, officialGenerateOptions);
   for (const text of notes) note(`note: ${text}`);
-  const options = resolveGenerateOptions({ flags, ...(await configLayer(config)) });
+  const options = resolveGenerateOptions({ flags, file: await configSource(config) });
   const { generate } = await import('../../sampling/generate.js');
   const line = new LiveLine();
   try {

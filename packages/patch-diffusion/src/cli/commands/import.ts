@@ -16,7 +16,7 @@ Nothing in the files is executed: Python classes and source text in them are ign
 but tensors and numbers are refused. A training state needs its network-snapshot-*.pkl in the same folder.`;
 
 const fields = {
-  out: f.pathOrNull('File to write; without it, beside the source', { group: 'Options', nullWord: 'none' }),
+  out: f.path('File to write; without it, beside the source', { nullWord: 'none' }),
 };
 
 export function register(program: Command): void {
@@ -27,12 +27,12 @@ export function register(program: Command): void {
       'Convert a network-snapshot-*.pkl or training-state-*.pt of EDM or Patch Diffusion to .safetensors.',
     )
     .argument('<file>', 'Official checkpoint (.pkl or .pt)');
-  addFields(command, fields, {});
+  addFields(command, fields);
   command.addHelpText('after', HELP).action(runImport);
 }
 
 async function runImport(file: string, given: Record<string, unknown>): Promise<void> {
-  const { out } = readFlags(fields, given, { out: null });
+  const { out } = readFlags(fields, given);
   const { importCheckpoint } = await import('../../interchange/import.js');
   const result = await importCheckpoint(file, { out });
   const { type, network } = result.precond;

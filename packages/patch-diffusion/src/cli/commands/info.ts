@@ -13,8 +13,8 @@ Examples:
   $ patch-diffusion info photos-64.zip --json`;
 
 const fields = {
-  verify: f.boolean('Decode every image of a data set', { group: 'Options' }),
-  json: f.boolean('Print JSON', { group: 'Options' }),
+  verify: f.boolean('Decode every image of a data set', { default: false }),
+  json: f.boolean('Print JSON', { default: false }),
 };
 
 export function register(program: Command): void {
@@ -26,9 +26,9 @@ export function register(program: Command): void {
       '<path>',
       'Run folder, folder of runs, .safetensors, .pkl or .pt file, folder or zip of images',
     );
-  addFields(command, fields, {});
+  addFields(command, fields);
   command.addHelpText('after', HELP).action(async (path: string, given: Record<string, unknown>) => {
-    const { json, verify } = readFlags(fields, given, { json: false, verify: false });
+    const { json, verify } = readFlags(fields, given);
     const { describePath, infoText } = await import('../info.js');
     const info = await describePath(path, { verify });
     print(json ? JSON.stringify(info, null, 2) : infoText(info));

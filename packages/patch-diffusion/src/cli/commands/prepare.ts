@@ -2,8 +2,8 @@
 
 import type { Command } from 'commander';
 import { programName } from '../../common/program-name.js';
-import { configLayer } from '../../config/config-file.js';
-import { prepareDefaults, prepareFields, resolvePrepareOptions } from '../../config/prepare-options.js';
+import { configSource } from '../../config/config-file.js';
+import { prepareFields, resolvePrepareOptions } from '../../config/prepare-options.js';
 import { usageError } from '../../config/read-values.js';
 import { addFields } from '../flags.js';
 import { interruptible } from '../interrupt.js';
@@ -27,7 +27,7 @@ export function register(program: Command): void {
     .description('Decode, crop and resize images once, into a zip or folder that training reads quickly.')
     .argument('[source]', 'Folder, zip or idx file of images')
     .option('--config <file>', 'Options from a JSON or YAML file');
-  addFields(command, prepareFields, prepareDefaults);
+  addFields(command, prepareFields);
   command.addHelpText('after', HELP).action(runPrepare);
 }
 
@@ -40,7 +40,7 @@ async function runPrepare(source: string | undefined, given: Record<string, unkn
   }
   const { config, ...rest } = given;
   const flags = source === undefined ? rest : { ...rest, source };
-  const options = resolvePrepareOptions({ flags, ...(await configLayer(config)) });
+  const options = resolvePrepareOptions({ flags, file: await configSource(config) });
   const { prepare } = await import('../../prepare/prepare.js');
   const line = new LiveLine();
   const words = {

@@ -6,7 +6,7 @@ import { note, print } from '../terminal.js';
 
 const fields = {
   fetch: f.boolean('Download the newest libtorch into .libtorch/ even where the system or python3 has one', {
-    group: 'Options',
+    default: false,
   }),
 };
 
@@ -15,7 +15,7 @@ export function register(program: Command): void {
   const command = program
     .command('setup')
     .description('Find or download libtorch and build the native addon (once; quick when all is there)');
-  addFields(command, fields, {});
+  addFields(command, fields);
   command
     .addHelpText(
       'after',
@@ -30,7 +30,7 @@ libtorch is looked for in this order:
 Where there is none, a torch wheel is downloaded through pip into .libtorch/.`,
     )
     .action(async (given: Record<string, unknown>) => {
-      const { fetch } = readFlags(fields, given, { fetch: false });
+      const { fetch } = readFlags(fields, given);
       const { setup } = await import('@patch-diffusion/torch/setup');
       const { addon, libtorch } = await setup({ log: note, fetch });
       print(`Ready: libtorch ${libtorch.version} (${libtorch.origin}: ${libtorch.root})`);

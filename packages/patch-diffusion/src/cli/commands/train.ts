@@ -2,12 +2,11 @@
 
 import type { Command } from 'commander';
 import { programName } from '../../common/program-name.js';
-import { configLayer } from '../../config/config-file.js';
+import { configSource } from '../../config/config-file.js';
 import * as f from '../../config/fields.js';
 import { officialTrainOptions, takeOfficialOptions } from '../../config/official.js';
-import { defaultPreset, presetNames, presets } from '../../config/presets.js';
-import { toExtent } from '../../config/resolve.js';
-import { type TrainOptions, trainFields } from '../../config/train-options.js';
+import { presetNames, presets } from '../../config/presets.js';
+import { DEFAULT_PRESET, type TrainOptions, trainFields } from '../../config/train-options.js';
 import { extentName } from '../../patches/extent.js';
 import { addFields, addOfficial, readFlags } from '../flags.js';
 import { Exit, INTERRUPTED, interruptible } from '../interrupt.js';
@@ -17,7 +16,7 @@ import { formatSec, note, print } from '../terminal.js';
 const HELP = `
 Presets:
 ${presetNames.map((name) => `  ${name.padEnd(Math.max(...presetNames.map((n) => n.length)) + 2)}${presets[name].summary}`).join('\n')}
-  The defaults above are those of "${defaultPreset}". A config file overrides the preset, flags override both.
+  The defaults above are those of "${DEFAULT_PRESET}". A config file overrides the preset, flags override both.
 
 Examples:
   $ patch-diffusion train --data photos-64.zip --preset small --out runs
@@ -28,7 +27,7 @@ Examples:
 Names and values of the official trainer work too: --outdir, --duration, --real_p, --cbase, --cres 1,2,2,2, …`;
 
 const ownFields = {
-  dryRun: f.boolean('Print what would be done, and stop', { group: 'Options', short: 'n' }),
+  dryRun: f.boolean('Print what would be done, and stop', { short: 'n', default: false }),
 };
 
 export function register(program: Command): void {
@@ -40,19 +39,19 @@ export function register(program: Command): void {
         'and the complete state; Ctrl-C saves the state, --resume goes on from it.',
     )
     .option('--config <file>', 'Options from a JSON or YAML file (or an earlier run.json)');
-  addFields(command, ownFields, {});
-  addFields(command, trainFields, { ...presets[defaultPreset].values, preset: defaultPreset });
+  addFields(command, ownFields);
+  addFields(command, trainFields, presets[DEFAULT_PRESET].values);
   addOfficial(command, officialTrainOptions);
   command.addHelpText('after', HELP).action(runTrain);
 }
 
 async function runTrain(given: Record<string, unknown>): Promise<void> {
   const { config, dryRun: dryRunFlag, ...rest } = given;
-  const { dryRun } = readFlags(ownFields, { dryRun: dryRunFlag }, { dryRun: false });
+  const { dryRun } = readFlags(ownFields, { dryRun: dryRunFlag });
   const { flags, notes } = takeOfficialOptions(rest, officialTrainOptions);
   for (const text of notes) note(`note: ${text}`);
   const { resolveRunOptions } = await import('../../training/resume.js');
-  const options = await resolveRunOptions({ flags, ...(await configLayer(config)) });
+  const options = await resolveRunOptions({ flags, file: await configSource(config) });
   if (dryRun) {
     const { describePlan } = await import('../plan.js');
     print(JSON.stringify(options, null, 2));
@@ -92,7 +91,7 @@ async function runTrain(given: Record<string, unknown>): Promise<void> {
 
 /** The options that decide what a run is, in a few lines. */
 function summary(o: TrainOptions): string {
-  const size = o.resolution === null ? '' : `, ${extentName(toExtent(o.resolution))} px`;
+  const size = o.resolution === null ? '' : `, ${extentName(f.toExtent(o.resolution))} px`;
   const length = `${o.durationKimg} kimg${o.maxSec === null ? '' : `, at most ${formatSec(o.maxSec)}`}`;
   const precision = o.precision === 'fp32' ? '' : `, ${o.precision}`;
   const network = `${o.arch}, ${o.modelChannels} channels × ${o.channelMult.join(',')}, ${o.numBlocks} blocks${precision}`;
