@@ -8,7 +8,7 @@ import yauzl, { type Entry, type ZipFile } from 'yauzl';
 import { UserError } from '../common/errors.js';
 
 /** An array in row-major order. */
-export interface NpyArray {
+interface NpyArray {
   readonly shape: readonly number[];
   readonly data: Float64Array;
 }

@@ -7,7 +7,7 @@ import { chooseSnapshot } from '../run/choose-snapshot.js';
 import { type LoadOptions, loadAnySnapshot } from './load-snapshot.js';
 import { configFileOf, officialFromPrecond } from './official-config.js';
 
-export type ExportFormat = 'torch' | 'safetensors';
+type ExportFormat = 'torch' | 'safetensors';
 
 export interface ExportOptions extends LoadOptions {
   /** Run folder; its newest snapshot is exported. Either this or `network`. */

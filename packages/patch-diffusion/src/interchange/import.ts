@@ -19,7 +19,7 @@ import {
 import { writeSnapshot } from './snapshot.js';
 import { buildDenoiser, weightsOfTensors } from './weights.js';
 
-export interface ImportOptions {
+interface ImportOptions {
   /** File to write; default: beside the source, with the extension .safetensors. */
   readonly out?: string | null;
 }

@@ -36,7 +36,7 @@ export interface OfficialSnapshot {
 }
 
 /** Adam's moments of one parameter. */
-export interface OfficialMoments {
+interface OfficialMoments {
   readonly step: number;
   readonly expAvg: TensorRef;
   readonly expAvgSq: TensorRef;
@@ -53,7 +53,7 @@ export interface OfficialState {
 }
 
 /** A bare state dict: names and tensors, without a description. */
-export interface StateDictFile {
+interface StateDictFile {
   readonly kind: 'state-dict';
   readonly tensors: readonly NamedTensor[];
 }

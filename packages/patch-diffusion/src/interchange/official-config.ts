@@ -6,7 +6,7 @@ import type { PrecondSpec } from '../diffusion/preconditioning.js';
 import type { NetworkSpec } from '../networks/index.js';
 
 /** Keyword arguments in the official spelling. */
-export type OfficialArguments = Readonly<Record<string, unknown>>;
+type OfficialArguments = Readonly<Record<string, unknown>>;
 
 /** `channel_mult_emb` → `channelMultEmb`; values stay. */
 export function camelCaseKeys(args: OfficialArguments): Record<string, unknown> {

@@ -3,8 +3,8 @@ import { UserError } from '../common/errors.js';
 import { ModuleRecord, TensorRef } from '../formats/torch-file/index.js';
 
 /**
- * Deeper trees, or ones with more modules and tensors, are not of these networks. A memo can make them circular, and
- * trees that take for ever to walk out of few bytes: every visit counts, also the second one of the same module.
+ * No network of this kind is deeper or has more modules and tensors. A pickle can refer to the same module again and
+ * again, even to one that contains itself, so every visit counts, not every module.
  */
 const MAX_DEPTH = 16;
 const MAX_VISITS = 50_000;

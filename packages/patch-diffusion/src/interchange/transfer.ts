@@ -15,7 +15,7 @@ const INPUT_CONVOLUTION = /^model\.enc\.\d+x\d+_(conv(\.0)?|aux_residual|aux_ski
 const POSITION_CHANNELS = 2;
 
 /** Which tensors were copied, by name. */
-export interface TransferReport {
+interface TransferReport {
   /** Copied as they are. */
   readonly matched: readonly string[];
   /** Copied, with zero weights for the coordinate channels. */

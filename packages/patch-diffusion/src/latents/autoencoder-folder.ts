@@ -1,16 +1,15 @@
 /**
  * Autoencoders as folders of diffusers: `config.json` beside `diffusion_pytorch_model.safetensors` (or `.bin`).
- * Reads files of every age: the older ones name the attention query, key, value and proj_attn, and some store its
- * weights as 1×1 convolutions. Written are the newer names. Limits: the blocks of Stable Diffusion's autoencoders only.
+ * Older files name the layers of the attention query, key, value and proj_attn, and some store them as 1×1 convolutions:
+ * these are read, too; the newer names are written. Limits: the blocks of Stable Diffusion's autoencoders only.
  */
-import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { mkdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as torch from '@patch-diffusion/torch';
 import { type Device, type Tensor, writeFileAtomic, writeSafetensors } from '@patch-diffusion/torch';
 import { z } from 'zod';
 import { UserError } from '../common/errors.js';
+import { sha256Of } from '../common/sha256.js';
 import { placement } from '../diffusion/device.js';
 import { FileSource } from '../formats/pickle/byte-source.js';
 import { openTensorFile } from '../formats/tensor-file.js';
@@ -90,9 +89,7 @@ export async function saveAutoencoder(folder: string, model: AutoencoderKL): Pro
 
 /** SHA-256 of the weights file, hexadecimal. */
 export async function autoencoderHash(folder: string): Promise<string> {
-  const hash = createHash('sha256');
-  for await (const chunk of createReadStream(await findWeights(folder))) hash.update(chunk as Buffer);
-  return hash.digest('hex');
+  return sha256Of(await findWeights(folder));
 }
 
 async function readConfig(folder: string): Promise<AutoencoderConfig> {

@@ -30,10 +30,13 @@ const shapeOf = ({ shape }: Tensor) => shape as [number, number, number, number]
 
 /** Turns latents into images, a few at a time. */
 export class LatentDecoder {
-  private constructor(
-    private readonly autoencoder: AutoencoderKL,
-    private readonly info: LatentInfo,
-  ) {}
+  readonly #autoencoder: AutoencoderKL;
+  readonly #info: LatentInfo;
+
+  private constructor(autoencoder: AutoencoderKL, info: LatentInfo) {
+    this.#autoencoder = autoencoder;
+    this.#info = info;
+  }
 
   /**
    * Loads the autoencoder that made the latents, or another one of the same shape. The caller disposes the decoder.
@@ -70,7 +73,7 @@ export class LatentDecoder {
 
   /** Image side / latent side. */
   get downFactor(): number {
-    return this.info.downFactor;
+    return this.#info.downFactor;
   }
 
   /**
@@ -78,7 +81,7 @@ export class LatentDecoder {
    * @returns float32 [N, 3, H, W], roughly in [−1, 1]; the caller disposes it
    */
   async decode(latents: Tensor, signal?: AbortSignal): Promise<Tensor> {
-    const { scale, shift, downFactor } = this.info;
+    const { scale, shift, downFactor } = this.#info;
     const [N, , h, w] = latents.shape as [number, number, number, number];
     const step = encodeBatchSize({ height: h * downFactor, width: w * downFactor });
     const parts: Tensor[] = [];
@@ -88,7 +91,9 @@ export class LatentDecoder {
         const part = torch.noGrad(() =>
           torch.scope(() => {
             const codes = latents.narrow(0, start, Math.min(step, N - start)).div(scale);
-            return this.autoencoder.decode((shift === 0 ? codes : codes.add(shift)).to({ dtype: 'float32' }));
+            return this.#autoencoder.decode(
+              (shift === 0 ? codes : codes.add(shift)).to({ dtype: 'float32' }),
+            );
           }),
         );
         parts.push(part);
@@ -101,6 +106,6 @@ export class LatentDecoder {
   }
 
   dispose(): void {
-    this.autoencoder.dispose();
+    this.#autoencoder.dispose();
   }
 }

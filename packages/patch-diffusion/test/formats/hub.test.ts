@@ -14,14 +14,10 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import * as torch from '@patch-diffusion/torch';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { createDenoiser } from '../../src/diffusion/preconditioning.js';
 import { cacheFolder } from '../../src/formats/hub/cache.js';
 import { type FetchOptions, fetchToCache } from '../../src/formats/hub/download.js';
 import { isRemote, parseLocator } from '../../src/formats/hub/locator.js';
-import { loadAnySnapshot } from '../../src/interchange/load-snapshot.js';
-import { writeSnapshot } from '../../src/interchange/snapshot.js';
 
 type Handler = (request: IncomingMessage, response: ServerResponse) => void;
 
@@ -393,44 +389,5 @@ describe('the Hub', () => {
     };
     expect((await fetched({}, hf())).sha256).toBe(sha256);
     expect(requests).toHaveLength(2);
-  });
-});
-
-describe('loadAnySnapshot', () => {
-  it('loads from an address', async () => {
-    const network = {
-      type: 'SongUNet',
-      imgResolution: 16,
-      inChannels: 5,
-      outChannels: 3,
-      modelChannels: 8,
-      channelMult: [1],
-      numBlocks: 1,
-    } as const;
-    const denoiser = createDenoiser({ type: 'pedm', network });
-    const file = join(scratch, 'net.safetensors');
-    await writeSnapshot(file, denoiser, {
-      loss: { type: 'edm' },
-      train: null,
-      dataset: { name: 'd', classNames: null },
-      nimg: 7,
-      step: 1,
-    });
-    denoiser.dispose();
-    const content = readFileSync(file);
-    handler = serveFile(content, { etag: `"${createHash('sha256').update(content).digest('hex')}"` });
-    const before = torch.liveTensors();
-    const loaded = await loadAnySnapshot(`${origin(hub)}/net.safetensors`, { cacheDir });
-    expect(loaded.info.nimg).toBe(7);
-    expect(loaded.file.startsWith(cacheDir)).toBe(true);
-    loaded.denoiser.dispose();
-    expect(torch.liveTensors()).toBe(before);
-  });
-
-  it('says what is wrong with a file', async () => {
-    await expect(loadAnySnapshot(join(scratch, 'none.safetensors'))).rejects.toThrow(/none\.safetensors/);
-    const text = join(scratch, 'text.pkl');
-    writeFileSync(text, 'hello');
-    await expect(loadAnySnapshot(text)).rejects.toThrow(/text\.pkl/);
   });
 });

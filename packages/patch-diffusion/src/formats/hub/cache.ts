@@ -1,13 +1,13 @@
 /** The download cache: finished files with a record of where they came from and their checksum, and unfinished ones. */
 import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { homedir, hostname } from 'node:os';
 import { basename, join } from 'node:path';
 import { writeFileAtomic } from '@patch-diffusion/torch/atomic-file';
+import { sha256Of } from '../../common/sha256.js';
 
 /** What is known of a finished download; beside the file, as JSON. */
-export interface CacheRecord {
+interface CacheRecord {
   readonly url: string;
   /** The server's version of the file; null where it gave none. */
   readonly etag: string | null;
@@ -15,7 +15,7 @@ export interface CacheRecord {
   readonly bytes: number;
 }
 
-/** Of this user: `PATCH_DIFFUSION_CACHE`, `XDG_CACHE_HOME`, or the system's usual place. */
+/** The user's cache folder: `PATCH_DIFFUSION_CACHE`, `XDG_CACHE_HOME`, or the system's usual place. */
 export function cacheFolder(
   env: NodeJS.ProcessEnv = process.env,
   platform: string = process.platform,
@@ -27,9 +27,9 @@ export function cacheFolder(
   return join(homedir(), '.cache', 'patch-diffusion');
 }
 
-/** The place of one address in the cache. */
+/** The files of one address in the cache. */
 export class CacheEntry {
-  /** The finished file. Its name keeps the address's last part, which tells the training progress. */
+  /** The finished file. Its name ends as the address does, since it tells the training progress. */
   readonly file: string;
   readonly #folder: string;
 
@@ -55,7 +55,7 @@ export class CacheEntry {
     return (await sha256Of(this.file)) === record.sha256 ? record : null;
   }
 
-  /** Turns a finished part into the cached file. The record is written last: without it the file does not count. */
+  /** Turns a finished part into the cached file. The record is written last: a file without one is not used. */
   async finish(part: string, record: CacheRecord): Promise<void> {
     await rm(this.#recordFile, { force: true });
     await rename(part, this.file);
@@ -90,14 +90,14 @@ export class CacheEntry {
 
 /** This machine's name, for file names. */
 const HOST = hostname().replace(/[^\w.]+/g, '_');
-/** A part of another machine that has not grown for this long was left behind. */
+/** A part of another machine that has not grown for this long is taken over. */
 const ABANDONED_MS = 10 * 60_000;
 
 /** @param owner `host-pid` */
 async function isInUse(part: string, owner: string): Promise<boolean> {
   const [, host, pid] = /^(.*)-(\d+)$/.exec(owner) ?? [];
   if (host === HOST) return isAlive(Number(pid));
-  // Of processes of other machines, which may share the cache, only their files tell.
+  // Machines that share the cache cannot see each other's processes, only how their files grow.
   const info = await stat(part).catch(() => null);
   return info !== null && Date.now() - info.mtimeMs < ABANDONED_MS;
 }
@@ -125,11 +125,4 @@ async function readJson<T>(file: string): Promise<T | null> {
   } catch {
     return null;
   }
-}
-
-/** SHA-256 of a file, in hex. */
-export async function sha256Of(file: string): Promise<string> {
-  const hash = createHash('sha256');
-  for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
-  return hash.digest('hex');
 }

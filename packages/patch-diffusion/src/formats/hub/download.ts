@@ -5,15 +5,16 @@
 import { open, rm, stat } from 'node:fs/promises';
 import { writeFileAtomic } from '@patch-diffusion/torch/atomic-file';
 import { UserError } from '../../common/errors.js';
-import { fileError } from '../../common/file-error.js';
-import { CacheEntry, cacheFolder, sha256Of } from './cache.js';
+import { guarded } from '../../common/file-error.js';
+import { sha256Of } from '../../common/sha256.js';
+import { CacheEntry, cacheFolder } from './cache.js';
 import type { RemoteFile } from './locator.js';
 import { type Answer, get, sha256FromEtag } from './request.js';
 
 export interface FetchOptions {
   /** Called as bytes arrive; `totalBytes` is null where the server does not say. */
   readonly onProgress?: (doneBytes: number, totalBytes: number | null) => void;
-  /** Told what a person may want to know, such as that a cached copy is used because the host is out of reach. */
+  /** Called with what the user should know, such as that a cached copy is used because the host is out of reach. */
   readonly onNote?: (message: string) => void;
   readonly signal?: AbortSignal;
   /** Default: {@link cacheFolder}. */
@@ -24,7 +25,7 @@ export interface FetchOptions {
   readonly stallMs?: number;
 }
 
-export interface FetchedFile {
+interface FetchedFile {
   /** The file in the cache. */
   readonly file: string;
   readonly sha256: string;
@@ -91,7 +92,7 @@ class Unreachable extends Error {
   }
 }
 
-/** A file that is being filled, and the validator of what it is a part of. */
+/** A file that is being filled, and the version (etag) of the remote file that its bytes belong to. */
 interface Part {
   readonly file: string;
   etag: string | null;
@@ -104,7 +105,7 @@ async function fetchNew(
   options: FetchOptions,
   fromCache: FetchedFile | null,
 ): Promise<FetchedFile> {
-  const claim = () => guarded(entry.file, () => entry.claimPart());
+  const claim = () => guarded(`write ${entry.file}`, () => entry.claimPart());
   let part: Part | null = fromCache ? null : await claim();
   let mostBytes = 0;
   for (let attempt = 1; ; attempt++) {
@@ -121,7 +122,7 @@ async function fetchNew(
       const sha256 = await receive(remote, answer, part, from, options);
       const bytes = await sizeOf(part.file);
       const { file } = part;
-      await guarded(entry.file, () =>
+      await guarded(`write ${entry.file}`, () =>
         entry.finish(file, { url: remote.url.href, etag: answer.etag, sha256, bytes }),
       );
       return { file: entry.file, sha256, bytes, fromCache: false };
@@ -133,7 +134,7 @@ async function fetchNew(
         attempt = 0;
       }
       if (attempt === ATTEMPTS) throw error;
-      // Nothing has begun: the host itself is out of reach, and a cached copy serves.
+      // The host gave no answer at all: the caller uses the cached copy.
       if (fromCache && part === null) throw error;
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS * 2 ** attempt));
     }
@@ -145,7 +146,7 @@ function conditions(part: Part | null, from: number, cachedEtag: string | null):
   return cachedEtag === null ? {} : { 'if-none-match': `"${cachedEtag}"` };
 }
 
-/** Hosts that give no version are taken by the length. */
+/** Where the host gives no version, the length decides. */
 function isUnchanged({ response, etag }: Answer, cached: FetchedFile, cachedEtag: string | null): boolean {
   if (response.status === 304) return true;
   if (response.status !== 200) return false;
@@ -153,7 +154,7 @@ function isUnchanged({ response, etag }: Answer, cached: FetchedFile, cachedEtag
   return response.headers.get('content-length') === String(cached.bytes);
 }
 
-/** Only a strong validator promises that the rest belongs to the same file. */
+/** Only a strong validator (RFC 9110, section 8.8.1) promises that the rest belongs to the same file. */
 function resumable(etag: string | null): string | null {
   return etag === null || etag.startsWith('W/') ? null : etag;
 }
@@ -163,7 +164,7 @@ async function reach(
   headers: Record<string, string>,
   { signal, stallMs = STALL_MS }: FetchOptions,
 ): Promise<Answer> {
-  // For the answer only: the body may take as long as it likes while it moves, which `nextChunk` watches.
+  // Limits the wait for the answer; `nextChunk` watches the body.
   const stall = new AbortController();
   const timer = setTimeout(() => stall.abort(silent(stallMs)), stallMs);
   try {
@@ -232,14 +233,16 @@ async function receive(
   const length = response.headers.get('content-length');
   const total = length === null ? null : start + Number(length);
   part.etag = resumable(rawEtag);
-  await guarded(part.file, () => writeFileAtomic(`${part.file}.json`, JSON.stringify({ etag: part.etag })));
+  await guarded(`write ${part.file}`, () =>
+    writeFileAtomic(`${part.file}.json`, JSON.stringify({ etag: part.etag })),
+  );
   const done = await store(remote, response, part.file, start, total, options);
   if (total !== null && done !== total) {
     throw unreachable(new Error(`${done} of ${total} bytes`), remote, options.signal);
   }
   const sha256 = await sha256Of(part.file);
-  const expected = options.sha256?.toLowerCase() ?? sha256FromEtag(etag);
-  if (expected !== null && expected !== undefined && expected !== sha256) {
+  const expected = options.sha256?.toLowerCase() ?? sha256FromEtag(etag) ?? sha256;
+  if (expected !== sha256) {
     await rm(part.file, { force: true });
     await rm(`${part.file}.json`, { force: true });
     throw new UserError(
@@ -260,11 +263,11 @@ async function store(
   options: FetchOptions,
 ): Promise<number> {
   const { onProgress } = options;
-  const handle = await guarded(file, () => open(file, start === 0 ? 'w' : 'r+'));
+  const handle = await guarded(`write ${file}`, () => open(file, start === 0 ? 'w' : 'r+'));
   let done = start;
   let reportedAt = 0;
   try {
-    await guarded(file, () => handle.truncate(start));
+    await guarded(`write ${file}`, () => handle.truncate(start));
     const body = response.body?.getReader();
     for (;;) {
       const chunk = body ? await nextChunk(body, remote, options) : null;
@@ -275,14 +278,14 @@ async function store(
           `${remote.url.host} sent more of ${remote.text} than it announced; try again`,
         );
       }
-      await guarded(file, () => handle.write(chunk, 0, chunk.length, done));
+      await guarded(`write ${file}`, () => handle.write(chunk, 0, chunk.length, done));
       done += chunk.length;
       if (performance.now() - reportedAt > REPORT_MS) {
         reportedAt = performance.now();
         onProgress?.(done, total);
       }
     }
-    await guarded(file, () => handle.sync());
+    await guarded(`write ${file}`, () => handle.sync());
   } finally {
     await handle.close();
     await response.body?.cancel().catch(() => {});
@@ -321,12 +324,4 @@ function rangeStart(response: Response): number {
 
 async function sizeOf(file: string): Promise<number> {
   return (await stat(file).catch(() => null))?.size ?? 0;
-}
-
-async function guarded<T>(file: string, work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    throw fileError(error, `write ${file}`);
-  }
 }

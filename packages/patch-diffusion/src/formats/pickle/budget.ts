@@ -24,7 +24,7 @@ export class Budget {
     fileBytes: number,
   ) {
     this.#maxBytes = FREE_BYTES + fileBytes;
-    // Every opcode takes at least one byte of an honest file.
+    // Every opcode takes at least one byte.
     this.#maxSteps = FREE_STEPS + fileBytes;
   }
 
@@ -37,7 +37,7 @@ export class Budget {
   /** Charges work: opcodes, or items copied. */
   steps(count: number): void {
     this.#steps += count;
-    if (this.#steps > this.#maxSteps) this.fail('its instructions repeat themselves beyond measure');
+    if (this.#steps > this.#maxSteps) this.fail('it has far more instructions than bytes');
   }
 
   /** @throws UserError always: the file is damaged, or was made to harm */

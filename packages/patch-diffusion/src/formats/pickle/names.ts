@@ -18,8 +18,9 @@ const globalPrototype = Object.freeze({});
 
 /** An entry of an allow-list. Its prototype marks it, so that no value of a pickle can pass for one. */
 export function defineGlobal(name: string, call?: (args: readonly unknown[]) => unknown): PickleGlobal {
-  const own = { name, ...(call ? { call } : {}) };
-  return Object.freeze(Object.assign(Object.create(globalPrototype) as object, own)) as PickleGlobal;
+  return Object.freeze(
+    Object.assign(Object.create(globalPrototype) as object, { name, call }),
+  ) as PickleGlobal;
 }
 
 /** Kinds of values, for messages. */

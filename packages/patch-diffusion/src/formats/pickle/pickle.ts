@@ -45,7 +45,7 @@ const REFUSED: ReadonlyMap<number, string> = new Map([
 ]);
 
 /** A value and the position behind its pickle. */
-export interface Unpickled {
+interface Unpickled {
   readonly value: unknown;
   readonly end: number;
 }

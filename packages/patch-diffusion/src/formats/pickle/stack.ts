@@ -1,4 +1,4 @@
-/** The stack, marks and memo of a pickle machine. An honest pickle never takes what is not there, or below a mark. */
+/** The stack, marks and memo of a pickle machine. A valid pickle never takes more values than lie above the last mark. */
 import { type Budget, show } from './budget.js';
 
 /** Estimated heap bytes of one memo entry. */

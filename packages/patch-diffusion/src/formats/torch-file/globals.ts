@@ -4,12 +4,26 @@
  */
 import type { Budget } from '../pickle/budget.js';
 import { ByteSlice, MemorySource } from '../pickle/byte-source.js';
-import { defineGlobal, type PickleGlobal } from '../pickle/names.js';
-import { ModuleRecord, NumpyType } from './records.js';
+import { defineGlobal, isGlobal, type PickleGlobal } from '../pickle/names.js';
 import { checkedTensor, elementTypes, StorageRef, TensorRef } from './tensors.js';
 
+/** A module: an official persistent object, or a container class of PyTorch. Its source text is not kept. */
+export class ModuleRecord {
+  constructor(
+    /** `SongUNet`, `ModuleDict`, … */
+    readonly className: string,
+    /** Its attributes, by name. */
+    public state: ReadonlyMap<unknown, unknown> = new Map(),
+  ) {}
+}
+
+/** A NumPy element type, on its way to a number. */
+class NumpyType {
+  constructor(readonly code: string) {}
+}
+
 /** Reads a stream of PyTorch's older format that is nested in a pickle. */
-export type NestedReader = (bytes: ByteSlice) => unknown;
+type NestedReader = (bytes: ByteSlice) => unknown;
 
 type Call = (args: readonly unknown[]) => unknown;
 
@@ -152,13 +166,8 @@ function parameter(tensor: unknown, budget: Budget): TensorRef {
 }
 
 /** Checks the pieces of a storage's persistent id: `('storage', type, key, location, count, …)`. */
-export function storageOf(
-  type: unknown,
-  count: unknown,
-  isType: (v: unknown) => v is PickleGlobal,
-  budget: Budget,
-): StorageRef {
-  const className = isType(type) ? type.name.slice(type.name.lastIndexOf('.') + 1) : '';
+export function storageOf(type: unknown, count: unknown, budget: Budget): StorageRef {
+  const className = isGlobal(type) ? type.name.slice(type.name.lastIndexOf('.') + 1) : '';
   const element = elementTypes.get(className);
   if (element === undefined) budget.fail('a storage of an unknown element type');
   if (typeof count !== 'number' || !Number.isSafeInteger(count) || count < 0)

@@ -6,26 +6,11 @@ import { setState, torchGlobals } from './globals.js';
 import { readLegacy } from './legacy.js';
 import { readTorchZip } from './zip.js';
 
-export { ModuleRecord } from './records.js';
+export { ModuleRecord } from './globals.js';
 export { StorageRef, TensorRef } from './tensors.js';
 
 /** The length of a pickled magic number: PROTO, LONG1 and ten bytes. */
-const LEGACY_START = Uint8Array.of(
-  0x80,
-  2,
-  0x8a,
-  10,
-  0x6c,
-  0xfc,
-  0x9c,
-  0x46,
-  0xf9,
-  0x20,
-  0x6a,
-  0xa8,
-  0x50,
-  0x19,
-);
+const LEGACY_START = Buffer.from('80028a0a6cfc9c46f9206aa85019', 'hex');
 
 /**
  * Reads the object in a checkpoint file. Tensors become {@link TensorRef}s whose data is read when asked for, so the

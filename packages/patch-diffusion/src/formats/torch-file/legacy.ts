@@ -93,7 +93,7 @@ function persistent(
   if (kind !== 'storage' || typeof key !== 'string') budget.fail('a reference of unknown form');
   let storage = storages.get(key);
   if (storage === undefined) {
-    storage = storageOf(type, count, isGlobal, budget);
+    storage = storageOf(type, count, budget);
     storages.set(key, storage);
   } else if (storage.count !== count) budget.fail(`storage ${show(key)} has two lengths`);
   return view === null || view === undefined ? storage : subStorage(storage, view, views, budget);

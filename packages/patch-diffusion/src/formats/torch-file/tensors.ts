@@ -6,7 +6,7 @@ import type { Budget } from '../pickle/budget.js';
 import type { ByteSlice } from '../pickle/byte-source.js';
 
 /** An element type of PyTorch's storages. */
-export interface ElementType {
+interface ElementType {
   /** The storage class: `FloatStorage`. */
   readonly storage: string;
   readonly bytes: number;

@@ -7,7 +7,6 @@ import yauzl, { type Entry } from 'yauzl';
 import type { Budget } from '../pickle/budget.js';
 import { show } from '../pickle/budget.js';
 import { ByteSlice, type ByteSource } from '../pickle/byte-source.js';
-import { isGlobal } from '../pickle/names.js';
 import { readPickle } from '../pickle/pickle.js';
 import { setState, storageOf, torchGlobals } from './globals.js';
 import type { StorageRef } from './tensors.js';
@@ -51,7 +50,7 @@ function persistent(
   if (known) {
     return known.count === count ? known : budget.fail(`storage ${show(key)} has two lengths`);
   }
-  const storage = storageOf(type, count, isGlobal, budget);
+  const storage = storageOf(type, count, budget);
   const data = members.get(`${folder}data/${key}`);
   if (data === undefined) budget.fail(`the data of storage ${show(key)} is missing`);
   if (data.size !== storage.count * storage.type.bytes) {
