@@ -1,42 +1,113 @@
 /** From the options of `generate` to the sampler and the guidance, checked against the networks. */
 import type * as torch from '@patch-diffusion/torch';
-import { UserError } from '../common/errors.js';
+import { toExtent } from '../config/fields.js';
 import type { GenerateOptions } from '../config/generate-options.js';
+import { usageError } from '../config/read-values.js';
 import { prepareDenoiser } from '../diffusion/device.js';
 import type { Guidance } from '../diffusion/guidance.js';
 import type { Denoiser } from '../diffusion/preconditioning.js';
 import type { SamplerOptions } from '../diffusion/samplers/index.js';
 import { loadSnapshot } from '../interchange/snapshot.js';
+import { LatentDecoder } from '../latents/latents.js';
+import { extentName } from '../patches/extent.js';
+import type { SnapshotInfo } from '../run/snapshot-info.js';
 
-const usage = (code: string, message: string) => new UserError(code, message, { exitCode: 2 });
+/** Sampler steps for networks that do not say how they were sampled in training (Karras et al. 2022). */
+const DEFAULT_STEPS = 18;
 
-/**
- * The sampler's options; what is null stays at the sampler's own default.
- * @param churn S_churn where the options do not say
- */
-export function samplerSettings(options: GenerateOptions, churn: number): SamplerOptions {
+/** @throws UserError (exit code 2) for a class, a window or a switch that the network does not have */
+export function checkAgainstNetwork(
+  options: GenerateOptions,
+  denoiser: Denoiser,
+  { latents }: SnapshotInfo,
+): void {
+  const { labelDim } = denoiser;
+  if (options.class !== null && !labelDim) {
+    throw usageError(
+      'NO_CLASSES',
+      `--class ${options.class}: this network was trained without class labels; leave the option out`,
+    );
+  }
+  if (options.class !== null && options.class >= labelDim) {
+    throw usageError('BAD_CLASS', `--class ${options.class}: this network has classes 0 to ${labelDim - 1}`);
+  }
+  if (options.maskPos && denoiser.hasPositions) {
+    throw usageError(
+      'HAS_POSITIONS',
+      '--mask-pos: this network was trained with coordinates and needs them; leave the option out',
+    );
+  }
+  if (options.autoencoder !== null && !latents) {
+    throw usageError('NO_LATENTS', '--autoencoder: this network was trained on pixels; leave the option out');
+  }
+  const downFactor = latents?.downFactor ?? 1;
+  const factor = denoiser.model.sizeFactor * downFactor;
+  const size = options.imageSize === null ? null : toExtent(options.imageSize);
+  if (size && (size.width % factor || size.height % factor)) {
+    const near = (side: number) => Math.max(1, Math.round(side / factor)) * factor;
+    const remedy = extentName({ width: near(size.width), height: near(size.height) });
+    throw usageError(
+      'BAD_SIZE',
+      `--image-size ${extentName(size)} cannot be halved by this network; use multiples of ${factor}, such as ${remedy}`,
+    );
+  }
+  for (const [name, start] of Object.entries({ 'x-start': options.xStart, 'y-start': options.yStart })) {
+    if (start % downFactor === 0) continue;
+    throw usageError(
+      'BAD_WINDOW',
+      `--${name} ${start}: a latent pixel is ${downFactor} px wide; use a multiple of ${downFactor}`,
+    );
+  }
+}
+
+/** The sampler's options; what nobody gives stays at the sampler's own default. */
+export function samplerSettings(
+  options: GenerateOptions,
+  { train }: SnapshotInfo,
+): SamplerOptions & { readonly numSteps: number } {
+  const { sampler, sigmaMin, sigmaMax, rho, sMin, sMax, sNoise } = options;
+  const { solver, discretization, schedule, scaling, alpha } = options;
+  const recordedChurn = sampler.startsWith('dpmpp') ? 0 : (train?.sampleChurn ?? 0);
   return {
-    sampler: options.sampler,
-    sigmaMin: options.sigmaMin ?? undefined,
-    sigmaMax: options.sigmaMax ?? undefined,
-    rho: options.rho,
-    sChurn: options.sChurn ?? (options.sampler.startsWith('dpmpp') ? 0 : churn),
-    sMin: options.sMin,
-    sMax: options.sMax ?? Number.POSITIVE_INFINITY,
-    sNoise: options.sNoise,
-    solver: options.solver ?? undefined,
-    discretization: options.discretization ?? undefined,
-    schedule: options.schedule ?? undefined,
-    scaling: options.scaling ?? undefined,
-    alpha: options.alpha ?? undefined,
+    ...{ sampler, rho, sMin, sNoise },
+    ...given({ sigmaMin, sigmaMax, sMax, solver, discretization, schedule, scaling, alpha }),
+    sChurn: options.sChurn ?? recordedChurn,
+    numSteps: options.steps ?? train?.sampleSteps ?? DEFAULT_STEPS,
   };
+}
+
+/** The entries that are not null. */
+function given<T extends object>(options: T): { [K in keyof T]?: NonNullable<T[K]> } {
+  const entries = Object.entries(options).filter(([, value]) => value !== null);
+  return Object.fromEntries(entries) as { [K in keyof T]?: NonNullable<T[K]> };
+}
+
+/** The part of the image plane that is drawn, in pixels of what the network sees. */
+export function windowOf(options: GenerateOptions, denoiser: Denoiser, downFactor: number) {
+  const size = options.imageSize === null ? null : toExtent(options.imageSize);
+  const { height, width } = size
+    ? { height: size.height / downFactor, width: size.width / downFactor }
+    : denoiser.imageExtent;
+  return { height, width, xStart: options.xStart / downFactor, yStart: options.yStart / downFactor };
+}
+
+/** What turns the samples into images; null for a network that was trained on pixels. The caller disposes it. */
+export async function openDecoder(
+  { autoencoder }: GenerateOptions,
+  { latents, train }: SnapshotInfo,
+  denoiser: Denoiser,
+  device: torch.Device,
+): Promise<LatentDecoder | null> {
+  if (!latents) return null;
+  const folder = autoencoder ?? train?.autoencoder ?? null;
+  return LatentDecoder.open(latents, folder, denoiser.dataChannels, device);
 }
 
 /**
  * The guidance, with the guiding network loaded; the caller disposes it.
  * @throws UserError when the networks cannot be guided as asked
  */
-export async function guidanceSettings(
+export async function openGuidance(
   options: GenerateOptions,
   denoiser: Denoiser,
   device: torch.Device,
@@ -45,7 +116,7 @@ export async function guidanceSettings(
   if (cfg === null) return null;
   if (options.guide === null) {
     if (denoiser.labelDim) return { scale: cfg, interval };
-    throw usage(
+    throw usageError(
       'NO_CLASSES',
       `--cfg ${cfg}: this network was trained without class labels; add --guide SNAPSHOT to guide by a worse network, or leave the option out`,
     );
@@ -55,7 +126,7 @@ export async function guidanceSettings(
   const reason = mismatch(denoiser, guide);
   if (!reason) return { scale: cfg, interval, guide };
   guide.dispose();
-  throw usage(
+  throw usageError(
     'BAD_GUIDE',
     `--guide ${options.guide} ${reason}; use a snapshot that was trained on the same data`,
   );
@@ -73,8 +144,8 @@ function mismatch(denoiser: Denoiser, guide: Denoiser): string | null {
   return null;
 }
 
-/** What a user should know of the guidance: a network that never saw "no class" cannot tell what to move away from. */
+/** A warning for classifier-free guidance of a network that was never trained without a class; else null. */
 export function guidanceWarning(guidance: Guidance | null, denoiser: Denoiser): string | null {
   if (!guidance || guidance.guide || guidance.scale === 1 || denoiser.spec.network.labelDropout) return null;
-  return `--cfg ${guidance.scale}: this network was trained without --label-dropout, so it never learnt to do without a class; expect odd images`;
+  return `--cfg ${guidance.scale}: this network was trained without --label-dropout, so it never learnt to draw without a class; expect odd images`;
 }
