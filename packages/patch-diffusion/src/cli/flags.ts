@@ -101,7 +101,7 @@ export function normaliseArgs(command: Command, args: readonly string[]): string
   const hasArguments = command.registeredArguments.length > 0;
   const out: string[] = [];
   for (let i = 0; i < args.length; i++) {
-    const arg = args[i]!;
+    const arg = args[i];
     if (arg === '--') return [...out, ...args.slice(i)];
     const short = byShort.get(arg);
     const match =

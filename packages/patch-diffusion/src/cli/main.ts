@@ -10,7 +10,7 @@ import { version } from '../common/version.js';
 import { normaliseArgs } from './flags.js';
 import { Exit, INTERRUPTED } from './interrupt.js';
 import { CommanderError, commands, createProgram, oneLine } from './program.js';
-import { paint, verbosity } from './terminal.js';
+import { complain, note, verbosity } from './terminal.js';
 
 /**
  * Runs the command line.
@@ -30,7 +30,7 @@ export async function run(argv: readonly string[] = process.argv.slice(2)): Prom
       program.outputHelp();
       return 0;
     }
-    await program.parseAsync(spellOut(program, args, name), { from: 'user' });
+    await program.parseAsync(normalised(program, args, name), { from: 'user' });
     return typeof process.exitCode === 'number' ? process.exitCode : 0;
   } catch (error) {
     return report(error, name, program);
@@ -47,7 +47,7 @@ function survivePipes(): void {
   });
 }
 
-function spellOut(program: Command, args: readonly string[], name: string | undefined): string[] {
+function normalised(program: Command, args: readonly string[], name: string | undefined): string[] {
   const command = program.commands.find((c) => c.name() === name);
   if (command === undefined || args[0] !== name) return [...args];
   return [name, ...normaliseArgs(command, args.slice(1))];
@@ -65,7 +65,7 @@ function report(error: unknown, name: string | undefined, program: Command | und
   const { exitCode } = error as { exitCode?: unknown };
   const { isVerbose } = verbosity;
   if (error.name === 'AbortError') return INTERRUPTED;
-  if (isVerbose) process.stderr.write(`${error.stack}\n${causes(error)}`);
+  if (isVerbose) note(`${error.stack}\n${causes(error)}`.trimEnd());
   const isForPeople = [
     'UserError',
     'TorchError',
@@ -116,6 +116,6 @@ const seeHelp = (name?: string): string =>
   `see ${programName()} ${name === undefined ? '' : `${name} `}--help`;
 
 function fail(message: string, exitCode: number): number {
-  process.stderr.write(`${paint(process.stderr, 'red', 'error:')} ${message}\n`);
+  complain(message);
   return exitCode;
 }

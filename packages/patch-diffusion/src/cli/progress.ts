@@ -4,51 +4,11 @@
  */
 
 import type { StepEvent, TickEvent, TrainEvent } from '../training/events.js';
-import { fetchLine, formatBytes, formatCount, formatSec, note, paint, verbosity } from './terminal.js';
+import { fetchLine, formatBytes, formatCount, formatSec, LiveLine, note, verbosity } from './terminal.js';
 
-const REDRAW_MS = 100;
 const BAR_CHARS = 24;
 /** A shorter bar shows nothing. */
 const MIN_BAR_CHARS = 4;
-
-/** One line at the bottom of a terminal; text above it scrolls on. */
-export class LiveLine {
-  readonly #stream = process.stderr;
-  #text = '';
-  #drawnAt = 0;
-
-  /** Is there a terminal to draw on? */
-  get isLive(): boolean {
-    return this.#stream.isTTY === true && process.env.TERM !== 'dumb';
-  }
-
-  /** Characters that fit. A terminal without a size says 0. */
-  get columns(): number {
-    return (this.#stream.columns || 80) - 1;
-  }
-
-  set(text: string, force = false): void {
-    if (!this.isLive) return;
-    const now = Date.now();
-    this.#text = text;
-    if (!force && now - this.#drawnAt < REDRAW_MS) return;
-    this.#drawnAt = now;
-    this.#stream.write(`\r\u001b[2K${text.slice(0, this.columns)}`);
-  }
-
-  /** Writes a lasting line above. */
-  print(text: string): void {
-    if (this.isLive) this.#stream.write('\r\u001b[2K');
-    note(text);
-    if (this.#text !== '') this.set(this.#text, true);
-  }
-
-  /** Removes the line. */
-  clear(): void {
-    if (this.isLive && this.#text !== '') this.#stream.write('\r\u001b[2K');
-    this.#text = '';
-  }
-}
 
 /** ████████░░░░ */
 export function bar(share: number, width = BAR_CHARS): string {
@@ -83,15 +43,15 @@ export function tickLine(e: TickEvent): string {
     `tick ${String(e.tick).padEnd(5)}`,
     `kimg ${e.kimg.toFixed(1).padEnd(9)}`,
     `loss ${e.loss.toFixed(4)}${patches.length > 1 ? ` (${patches.join(', ')})` : ''}`,
-    ...(e.heldOutLoss === undefined ? [] : [`held out ${e.heldOutLoss.toFixed(4)}`]),
+    e.heldOutLoss !== undefined && `held out ${e.heldOutLoss.toFixed(4)}`,
     `${e.imagesPerSec.toFixed(1)} images/s`,
     `time ${formatSec(e.totalSec)}`,
     `left ${formatSec(e.etaSec)}`,
     `memory ${formatBytes(e.rssBytes)}`,
-    ...(e.gpuBytes === undefined ? [] : [`GPU ${formatBytes(e.gpuBytes)}`]),
+    e.gpuBytes !== undefined && `GPU ${formatBytes(e.gpuBytes)}`,
+    e.nonFiniteGrads > 0 && `${e.nonFiniteGrads} updates with non-finite gradients`,
   ];
-  if (e.nonFiniteGrads > 0) parts.push(`${e.nonFiniteGrads} updates with non-finite gradients`);
-  return parts.join('  ');
+  return parts.filter(Boolean).join('  ');
 }
 
 /** The changing line of a run. */
@@ -106,11 +66,15 @@ export function stepLine(e: StepEvent, run: RunStatus, columns: number): string 
   const parts = [
     place,
     `left ${formatSec(e.etaSec)}`,
-    ...(run.loss === null ? [] : [`loss ${run.loss.toFixed(4)}`]),
+    run.loss !== null && `loss ${run.loss.toFixed(4)}`,
     `${e.imagesPerSec.toFixed(e.imagesPerSec < 100 ? 1 : 0)} images/s`,
-    ...(run.rssBytes === null ? [] : [formatBytes(run.rssBytes)]),
+    run.rssBytes !== null && formatBytes(run.rssBytes),
   ];
-  return shareLine(Math.max(byImages, byTime), parts, columns);
+  return shareLine(
+    Math.max(byImages, byTime),
+    parts.filter((part) => part !== false),
+    columns,
+  );
 }
 
 /** What the changing line shows beside an update. */
@@ -157,7 +121,7 @@ export class TrainProgressView {
         note(`Network:     ${formatCount(event.parameters)} parameters on ${event.device}`);
         note(`Run folder:  ${event.runDir}`);
         if (event.resumedFrom !== null)
-          note(`Going on:    from ${event.resumedFrom} (${event.kimg.toFixed(1)} kimg)`);
+          note(`Resumed from ${event.resumedFrom} (${event.kimg.toFixed(1)} kimg)`);
         break;
       }
       case 'step': {
@@ -170,7 +134,7 @@ export class TrainProgressView {
       }
       case 'tick':
         this.#rssBytes = event.rssBytes;
-        line.print(tickLine(event));
+        line.note(tickLine(event));
         break;
       case 'sampling': {
         const { done, total, step, numSteps } = event;
@@ -178,13 +142,13 @@ export class TrainProgressView {
         break;
       }
       case 'samples':
-        line.print(`samples      ${event.file}`);
+        line.note(`samples      ${event.file}`);
         break;
       case 'snapshot':
-        line.print(`snapshot     ${event.file} (${formatBytes(event.bytes)})`);
+        line.note(`snapshot     ${event.file} (${formatBytes(event.bytes)})`);
         break;
       case 'state':
-        line.print(`state        ${event.file} (${formatBytes(event.bytes)})`);
+        line.note(`state        ${event.file} (${formatBytes(event.bytes)})`);
         break;
       case 'fetch':
         line.set(fetchLine(event.doneBytes, event.totalBytes));
@@ -195,7 +159,7 @@ export class TrainProgressView {
         if (verbosity.isVerbose) for (const detail of event.details) note(`  ${detail}`);
         break;
       case 'warning':
-        line.print(paint(process.stderr, 'yellow', `warning: ${event.message}`));
+        line.warn(event.message);
         break;
       case 'end':
         line.clear();
@@ -204,8 +168,8 @@ export class TrainProgressView {
   };
 
   /** Lasting line, above the bar. */
-  print(text: string): void {
-    this.#line.print(text);
+  note(text: string): void {
+    this.#line.note(text);
   }
 
   close(): void {

@@ -2,19 +2,23 @@
 
 import type { WriteStream } from 'node:tty';
 
-export type Style = 'bold' | 'dim' | 'red' | 'green' | 'yellow' | 'cyan';
+const REDRAW_MS = 100;
+/** To the first column, and erase the line. */
+const CLEAR_LINE = '\r\u001b[2K';
 
-const CODES: Record<Style, number> = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, cyan: 36 };
+type Colour = 'red' | 'yellow';
 
-export function useColour(stream: WriteStream): boolean {
-  if (process.env.NO_COLOR !== undefined && process.env.NO_COLOR !== '') return false;
-  if (process.env.FORCE_COLOR !== undefined && process.env.FORCE_COLOR !== '0') return true;
+const CODES: Record<Colour, number> = { red: 31, yellow: 33 };
+
+function hasColours(stream: WriteStream): boolean {
+  if (process.env.NO_COLOR) return false;
+  if (process.env.FORCE_COLOR !== undefined) return process.env.FORCE_COLOR !== '0';
   return stream.isTTY === true && process.env.TERM !== 'dumb';
 }
 
-/** Text in a colour, where the stream has colours. */
-export function paint(stream: WriteStream, style: Style, text: string): string {
-  return useColour(stream) ? `\u001b[${CODES[style]}m${text}\u001b[0m` : text;
+/** Text in a colour, where standard error has colours. */
+function paint(colour: Colour, text: string): string {
+  return hasColours(process.stderr) ? `\u001b[${CODES[colour]}m${text}\u001b[0m` : text;
 }
 
 /** Whether `--verbose` was given; main says so once. */
@@ -25,9 +29,77 @@ export function print(text = ''): void {
   process.stdout.write(`${text}\n`);
 }
 
-/** Progress, notes and errors. */
+/** Progress and notes. */
 export function note(text: string): void {
   process.stderr.write(`${text}\n`);
+}
+
+/** Something a person should know. */
+export function warn(message: string): void {
+  note(paint('yellow', `warning: ${message}`));
+}
+
+/** Why a command fails. */
+export function complain(message: string): void {
+  note(`${paint('red', 'error:')} ${message}`);
+}
+
+/** One line at the bottom of a terminal; text above it scrolls on. */
+export class LiveLine {
+  readonly #stream = process.stderr;
+  #text = '';
+  #drawnAt = 0;
+
+  /** Is there a terminal to draw on? */
+  get #isLive(): boolean {
+    return this.#stream.isTTY === true && process.env.TERM !== 'dumb';
+  }
+
+  /** Characters that fit. A terminal without a size says 0. */
+  get columns(): number {
+    return (this.#stream.columns || 80) - 1;
+  }
+
+  set(text: string, force = false): void {
+    if (!this.#isLive) return;
+    const now = Date.now();
+    this.#text = text;
+    if (!force && now - this.#drawnAt < REDRAW_MS) return;
+    this.#drawnAt = now;
+    this.#stream.write(`${CLEAR_LINE}${text.slice(0, this.columns)}`);
+  }
+
+  /** Writes a lasting line above. */
+  note(text: string): void {
+    this.#above(() => note(text));
+  }
+
+  /** The same for a warning. */
+  warn(message: string): void {
+    this.#above(() => warn(message));
+  }
+
+  #above(write: () => void): void {
+    if (this.#isLive) this.#stream.write(CLEAR_LINE);
+    write();
+    if (this.#text !== '') this.set(this.#text, true);
+  }
+
+  /** Removes the line. */
+  clear(): void {
+    if (this.#isLive && this.#text !== '') this.#stream.write(CLEAR_LINE);
+    this.#text = '';
+  }
+}
+
+/** Does work that shows its progress on a line, and removes the line when the work has ended. */
+export async function withLine<T>(work: (line: LiveLine) => Promise<T>): Promise<T> {
+  const line = new LiveLine();
+  try {
+    return await work(line);
+  } finally {
+    line.clear();
+  }
 }
 
 /** 12s · 3m 05s · 2h 03m 04s · 1d 02h 03m */

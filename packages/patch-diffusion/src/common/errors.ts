@@ -5,7 +5,7 @@
  * line prints its message without a stack trace. Any other error is a fault of this program.
  */
 
-/** A mistake or mishap that the user can mend. `message` is one line and ends with the remedy. */
+/** Something that the user can correct. `message` is one line and ends with what to do. */
 export class UserError extends Error {
   /** Stable, upper-case identifier such as `DATA_NOT_FOUND`, for programs that react to it. */
   readonly code: string;
@@ -53,15 +53,15 @@ function editDistance(a: string, b: string): number {
   for (let i = 1; i <= a.length; i++) {
     const current = [i];
     for (let j = 1; j <= b.length; j++) {
-      const substitution = previous[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
-      let cost = Math.min(previous[j]! + 1, current[j - 1]! + 1, substitution);
+      const substitution = previous[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1);
+      let cost = Math.min(previous[j] + 1, current[j - 1] + 1, substitution);
       if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
-        cost = Math.min(cost, beforePrevious[j - 2]! + 1);
+        cost = Math.min(cost, beforePrevious[j - 2] + 1);
       }
       current.push(cost);
     }
     beforePrevious = previous;
     previous = current;
   }
-  return previous[b.length]!;
+  return previous[b.length];
 }

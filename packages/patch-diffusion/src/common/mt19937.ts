@@ -10,7 +10,7 @@ const SHIFT = 397;
 const UPPER_BIT = 0x80000000;
 const LOWER_BITS = 0x7fffffff;
 
-/** What is needed to go on drawing exactly where a generator stopped. */
+/** What is needed to continue drawing exactly where a generator stopped. */
 export interface Mt19937State {
   /** The 624 words of the generator. */
   readonly key: Uint32Array;
@@ -20,24 +20,24 @@ export interface Mt19937State {
 
 /** `numpy.random.RandomState(seed)`: the same draws in the same order. */
 export class Mt19937 {
-  private readonly key = new Uint32Array(LENGTH);
-  private position = LENGTH;
+  readonly #key = new Uint32Array(LENGTH);
+  #position = LENGTH;
 
   /** @param seed integer in [0, 2³²). @throws RangeError for any other value */
   constructor(seed: number) {
     if (!Number.isInteger(seed) || seed < 0 || seed > 0xffffffff) {
       throw new RangeError(`A seed must be an integer from 0 to 4294967295, not ${seed}`);
     }
-    this.key[0] = seed;
+    this.#key[0] = seed;
     for (let i = 1; i < LENGTH; i++) {
-      const previous = this.key[i - 1]!;
-      this.key[i] = Math.imul(1812433253, previous ^ (previous >>> 30)) + i;
+      const previous = this.#key[i - 1];
+      this.#key[i] = Math.imul(1812433253, previous ^ (previous >>> 30)) + i;
     }
   }
 
   /** A copy of the state; later draws do not change it. */
   get state(): Mt19937State {
-    return { key: this.key.slice(), position: this.position };
+    return { key: this.#key.slice(), position: this.#position };
   }
 
   set state(state: Mt19937State) {
@@ -45,14 +45,14 @@ export class Mt19937 {
     if (key.length !== LENGTH || !Number.isInteger(position) || position < 0 || position > LENGTH) {
       throw new RangeError(`Not an MT19937 state: ${key.length} words, position ${position}`);
     }
-    this.key.set(key);
-    this.position = position;
+    this.#key.set(key);
+    this.#position = position;
   }
 
   /** The next 32 random bits, 0 … 2³² − 1. */
   nextUint32(): number {
-    if (this.position === LENGTH) this.refill();
-    let y = this.key[this.position++]!;
+    if (this.#position === LENGTH) this.#refill();
+    let y = this.#key[this.#position++];
     y ^= y >>> 11;
     y ^= (y << 7) & 0x9d2c5680;
     y ^= (y << 15) & 0xefc60000;
@@ -72,7 +72,7 @@ export class Mt19937 {
     if (!Number.isSafeInteger(low) || !Number.isSafeInteger(high) || high <= low || high - low > 2 ** 32) {
       throw new RangeError(`randint needs integers with low < high ≤ low + 2³², not (${low}, ${high})`);
     }
-    return low + this.interval(high - low - 1);
+    return low + this.#interval(high - low - 1);
   }
 
   /** `choice(n, p=p)`: an index in [0, n) drawn with the probabilities `p` (default: all equal). */
@@ -82,21 +82,21 @@ export class Mt19937 {
     const cumulative = new Float64Array(n);
     let sum = 0;
     for (let i = 0; i < n; i++) {
-      if (!(p[i]! >= 0)) throw new RangeError(`Probability ${i} is ${p[i]}; it must not be negative`);
-      sum += p[i]!;
+      if (!(p[i] >= 0)) throw new RangeError(`Probability ${i} is ${p[i]}; it must not be negative`);
+      sum += p[i];
       cumulative[i] = sum;
     }
     if (!(Math.abs(sum - 1) < 1e-6)) throw new RangeError(`Probabilities must sum to 1, not to ${sum}`);
     const sample = this.randomDouble();
     let index = 0;
-    while (index < n - 1 && cumulative[index]! / sum <= sample) index++;
+    while (index < n - 1 && cumulative[index] / sum <= sample) index++;
     return index;
   }
 
   /** `shuffle(x)`: in place, from the end (Fisher–Yates). */
   shuffle<T extends { [index: number]: unknown; length: number }>(values: T): T {
     for (let i = values.length - 1; i > 0; i--) {
-      const j = this.interval(i);
+      const j = this.#interval(i);
       const swap = values[i];
       values[i] = values[j];
       values[j] = swap;
@@ -105,7 +105,7 @@ export class Mt19937 {
   }
 
   /** Integer in [0, max] by masked rejection: draw as many bits as `max` has until the value fits. */
-  private interval(max: number): number {
+  #interval(max: number): number {
     if (max === 0) return 0;
     const mask = 0xffffffff >>> Math.clz32(max);
     for (;;) {
@@ -114,12 +114,12 @@ export class Mt19937 {
     }
   }
 
-  private refill(): void {
-    const key = this.key;
+  #refill(): void {
+    const key = this.#key;
     for (let i = 0; i < LENGTH; i++) {
-      const y = (key[i]! & UPPER_BIT) | (key[(i + 1) % LENGTH]! & LOWER_BITS);
-      key[i] = key[(i + SHIFT) % LENGTH]! ^ (y >>> 1) ^ (y & 1 ? 0x9908b0df : 0);
+      const y = (key[i] & UPPER_BIT) | (key[(i + 1) % LENGTH] & LOWER_BITS);
+      key[i] = key[(i + SHIFT) % LENGTH] ^ (y >>> 1) ^ (y & 1 ? 0x9908b0df : 0);
     }
-    this.position = 0;
+    this.#position = 0;
   }
 }

@@ -42,7 +42,7 @@ it('saves when it is interrupted, goes on, and draws images', async () => {
   first.child.kill('SIGINT');
   const { code, stderr } = await first.end;
   expect({ code, stderr: stderr.includes('error') }, stderr).toEqual({ code: 130, stderr: false });
-  expect(stderr).toMatch(/Go on with: (npx )?patch-diffusion train --resume runs\/00000-photos\n/);
+  expect(stderr).toMatch(/Continue with: (npx )?patch-diffusion train --resume runs\/00000-photos\n/);
   const run = join(dir, 'runs', '00000-photos');
   const interrupted = await readRunJson(run);
   expect(interrupted).toMatchObject({ status: 'interrupted', config: { resolution: SIDE, seed: 1 } });

@@ -2,7 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { expect, it } from 'vitest';
-import { infoText } from '../../src/cli/info.js';
+import { infoText } from '../../src/cli/info-text.js';
 import { datasetInfo } from '../../src/data/dataset-info.js';
 import { temporaryFolder } from '../helpers/tiny-run.js';
 

@@ -11,8 +11,8 @@ import type { SheetRow } from '../../data/sheet.js';
 import type { TrainEvent } from '../../training/events.js';
 import { addFields, readFlags } from '../flags.js';
 import { Exit, INTERRUPTED, interruptible } from '../interrupt.js';
-import { countLine, LiveLine, TrainProgressView } from '../progress.js';
-import { formatSec, note, print } from '../terminal.js';
+import { countLine, TrainProgressView } from '../progress.js';
+import { formatSec, note, print, withLine } from '../terminal.js';
 
 const HELP = `
 Examples:
@@ -34,7 +34,6 @@ const fields = {
 export function register(program: Command): void {
   const command = program
     .command('demo')
-    .summary('Train a tiny model for a few minutes and show what it learnt')
     .description(
       'Train the preset "tiny" for a few minutes and write one sheet of its samples minute by minute.',
     );
@@ -71,7 +70,7 @@ async function runDemo(given: Record<string, unknown>): Promise<void> {
   const startedAt = Date.now();
   const result = await interruptible(
     () => (view.hasStarted ? 'saving the training state' : null),
-    (text) => view.print(text),
+    (text) => view.note(text),
     (signal) => {
       note(`Training the preset "tiny" for ${formatSec(minutes * 60)} on ${data}; Ctrl-C stops and saves.`);
       return train(options, { signal, onEvent });
@@ -91,7 +90,7 @@ async function runDemo(given: Record<string, unknown>): Promise<void> {
   const program = programName();
   const resume = `${program} train --resume ${result.runDir} --max-sec 600`;
   if (result.interrupted) {
-    note(`interrupted; state saved, and the sheet of what there was. Go on with: ${resume}`);
+    note(`interrupted; state saved, and the sheet of what there was. Continue with: ${resume}`);
     throw new Exit(INTERRUPTED);
   }
   note(`
@@ -99,7 +98,7 @@ Look at ${sheet}: real images in the first row, then what the model drew as it l
 Longer training gives better images. With your own:
   ${program} prepare ./photos --out photos-64.zip --resolution 64
   ${program} train --data photos-64.zip --preset small
-This run goes on with:
+Continue this run with:
   ${resume}`);
 }
 
@@ -112,10 +111,11 @@ async function demoSet(file: string): Promise<string> {
   );
   if (isThere) return file;
   const { renderDemoSet } = await import('../../prepare/demo-images.js');
-  const line = new LiveLine();
-  await renderDemoSet(file, {
-    onProgress: (done, total) => line.set(countLine('drawing images to train on', done, total)),
-  }).finally(() => line.clear());
+  await withLine((line) =>
+    renderDemoSet(file, {
+      onProgress: (done, total) => line.set(countLine('drawing images to train on', done, total)),
+    }),
+  );
   return file;
 }
 

@@ -5,8 +5,7 @@ import * as f from '../../config/fields.js';
 import { generateFields } from '../../config/generate-options.js';
 import { usageError } from '../../config/read-values.js';
 import { addFields, readFlags } from '../flags.js';
-import { LiveLine } from '../progress.js';
-import { fetchLine, note, print } from '../terminal.js';
+import { fetchLine, note, print, withLine } from '../terminal.js';
 
 const HELP = `
 Examples:
@@ -27,7 +26,6 @@ const fields = f.under('Options', {
 export function register(program: Command): void {
   const command = program
     .command('export')
-    .summary('Write the weights for other programs')
     .description(
       'Write the averaged weights of a run or snapshot as a PyTorch state dict or plain safetensors.',
     );
@@ -41,20 +39,16 @@ async function runExport(given: Record<string, unknown>): Promise<void> {
     throw usageError('NO_NETWORK', 'say which network to export: --run RUN_FOLDER, or --network SNAPSHOT');
   }
   const { exportSnapshot } = await import('../../interchange/export.js');
-  const line = new LiveLine();
-  try {
-    const result = await exportSnapshot({
+  const { tensors, files } = await withLine((line) =>
+    exportSnapshot({
       run,
       network,
       format,
       out,
       onProgress: (done, total) => line.set(fetchLine(done, total)),
-      onNote: (text) => line.print(`note: ${text}`),
-    });
-    line.clear();
-    note(`${result.tensors} tensors`);
-    for (const file of result.files) print(file);
-  } finally {
-    line.clear();
-  }
+      onNote: (text) => line.note(`note: ${text}`),
+    }),
+  );
+  note(`${tensors} tensors`);
+  for (const file of files) print(file);
 }

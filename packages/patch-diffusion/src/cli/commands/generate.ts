@@ -4,10 +4,11 @@ import type { Command } from 'commander';
 import { configSource } from '../../config/config-file.js';
 import { generateFields, resolveGenerateOptions } from '../../config/generate-options.js';
 import { officialGenerateOptions, takeOfficialOptions } from '../../config/official.js';
+import type { GenerateEvent } from '../../sampling/generate.js';
 import { addFields, addOfficial } from '../flags.js';
 import { interruptible } from '../interrupt.js';
-import { countLine, LiveLine } from '../progress.js';
-import { fetchLine, note, paint, print } from '../terminal.js';
+import { countLine } from '../progress.js';
+import { fetchLine, type LiveLine, note, print, withLine } from '../terminal.js';
 
 const HELP = `
 Examples:
@@ -24,7 +25,6 @@ Names of the official generator work too: --outdir, --S_churn, --x_start, --imag
 export function register(program: Command): void {
   const command = program
     .command('generate')
-    .summary('Draw images from a trained model')
     .description('Draw images from a run or a snapshot with the EDM sampler or another, one image per seed.')
     .option('--config <file>', 'Options from a JSON or YAML file');
   addFields(command, generateFields);
@@ -38,32 +38,28 @@ async function runGenerate(given: Record<string, unknown>): Promise<void> {
   for (const text of notes) note(`note: ${text}`);
   const options = resolveGenerateOptions({ flags, file: await configSource(config) });
   const { generate } = await import('../../sampling/generate.js');
-  const line = new LiveLine();
-  try {
-    const result = await interruptible(
+  const result = await withLine((line) =>
+    interruptible(
       () => 'finishing the file that is being written',
-      (text) => line.print(text),
-      (signal) =>
-        generate(options, {
-          signal,
-          onEvent: (event) => {
-            if (event.type === 'warning') {
-              line.print(paint(process.stderr, 'yellow', `warning: ${event.message}`));
-              return;
-            }
-            if (event.type === 'fetch') {
-              line.set(fetchLine(event.doneBytes, event.totalBytes));
-              return;
-            }
-            const { done, total, step, numSteps } = event;
-            line.set(`${countLine('drawing images', done, total)} step ${step}/${numSteps}`);
-          },
-        }),
-    );
-    line.clear();
-    for (const file of result.files) print(file);
-    if (result.sheet !== undefined) print(result.sheet);
-  } finally {
-    line.clear();
+      (text) => line.note(text),
+      (signal) => generate(options, { signal, onEvent: (event) => show(event, line) }),
+    ),
+  );
+  for (const file of result.files) print(file);
+  if (result.sheet !== undefined) print(result.sheet);
+}
+
+function show(event: GenerateEvent, line: LiveLine): void {
+  switch (event.type) {
+    case 'warning':
+      line.warn(event.message);
+      break;
+    case 'fetch':
+      line.set(fetchLine(event.doneBytes, event.totalBytes));
+      break;
+    case 'progress': {
+      const { done, total, step, numSteps } = event;
+      line.set(`${countLine('drawing images', done, total)} step ${step}/${numSteps}`);
+    }
   }
 }

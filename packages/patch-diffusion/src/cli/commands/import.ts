@@ -22,7 +22,6 @@ const fields = {
 export function register(program: Command): void {
   const command = program
     .command('import')
-    .summary('Convert a checkpoint of the official programs')
     .description(
       'Convert a network-snapshot-*.pkl or training-state-*.pt of EDM or Patch Diffusion to .safetensors.',
     )

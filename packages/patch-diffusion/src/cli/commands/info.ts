@@ -20,7 +20,6 @@ const fields = {
 export function register(program: Command): void {
   const command = program
     .command('info')
-    .summary('Say what a run folder, snapshot or data set is')
     .description('Describe a run folder, a folder of runs, a snapshot or state, or a data set.')
     .argument(
       '<path>',
@@ -29,7 +28,8 @@ export function register(program: Command): void {
   addFields(command, fields);
   command.addHelpText('after', HELP).action(async (path: string, given: Record<string, unknown>) => {
     const { json, verify } = readFlags(fields, given);
-    const { describePath, infoText } = await import('../info.js');
+    const { describePath } = await import('../info.js');
+    const { infoText } = await import('../info-text.js');
     const info = await describePath(path, { verify });
     print(json ? JSON.stringify(info, null, 2) : infoText(info));
   });

@@ -5,10 +5,11 @@ import { programName } from '../../common/program-name.js';
 import { configSource } from '../../config/config-file.js';
 import { prepareFields, resolvePrepareOptions } from '../../config/prepare-options.js';
 import { usageError } from '../../config/read-values.js';
+import type { PrepareReport } from '../../prepare/prepare.js';
 import { addFields } from '../flags.js';
 import { interruptible } from '../interrupt.js';
-import { countLine, LiveLine } from '../progress.js';
-import { formatBytes, formatCount, note, paint, print } from '../terminal.js';
+import { countLine } from '../progress.js';
+import { formatBytes, formatCount, note, print, warn, withLine } from '../terminal.js';
 
 const HELP = `
 Examples:
@@ -17,13 +18,20 @@ Examples:
   $ patch-diffusion prepare ./photos --out latents.safetensors --resolution 256 --latents --autoencoder sd-vae-ft-ema
   $ patch-diffusion prepare train-images-idx3-ubyte.gz --out mnist.zip`;
 
+/** What is being done, for the changing line. */
+const PHASES = {
+  scan: 'looking at images',
+  decode: 'reading images',
+  write: 'writing images',
+  encode: 'encoding images',
+};
+
 /** Skipped files that are listed by name; the rest is counted. */
 const LISTED = 10;
 
 export function register(program: Command): void {
   const command = program
     .command('prepare')
-    .summary('Turn a folder of photos into training images of one size')
     .description('Decode, crop and resize images once, into a zip or folder that training reads quickly.')
     .argument('[source]', 'Folder, zip or idx file of images')
     .option('--config <file>', 'Options from a JSON or YAML file');
@@ -42,38 +50,36 @@ async function runPrepare(source: string | undefined, given: Record<string, unkn
   const flags = source === undefined ? rest : { ...rest, source };
   const options = resolvePrepareOptions({ flags, file: await configSource(config) });
   const { prepare } = await import('../../prepare/prepare.js');
-  const line = new LiveLine();
-  const words = {
-    scan: 'looking at images',
-    decode: 'reading images',
-    write: 'writing images',
-    encode: 'encoding images',
-  };
-  try {
-    const report = await interruptible(
+  const report = await withLine((line) =>
+    interruptible(
       () => 'removing the unfinished result',
-      (text) => line.print(text),
+      (text) => line.note(text),
       (signal) =>
         prepare(options, {
           signal,
-          onProgress: (done, total, phase) => line.set(countLine(words[phase], done, total)),
+          onProgress: (done, total, phase) => line.set(countLine(PHASES[phase], done, total)),
         }),
-    );
-    line.clear();
-    for (const warning of report.warnings) note(paint(process.stderr, 'yellow', `warning: ${warning}`));
-    for (const { file, reason } of report.skipped.slice(0, LISTED)) note(`skipped ${file}: ${reason}`);
-    if (report.skipped.length > LISTED) {
-      const more = formatCount(report.skipped.length - LISTED);
-      note(`… and ${more} more; all of them: ${programName()} info ${options.source} --verify`);
-    }
-    const labels = report.labelDim === 0 ? 'no labels' : `${report.labelDim} classes`;
-    const size = report.std === undefined ? '' : 'latents of ';
-    const px = report.std === undefined ? ' px' : '';
-    const spread = report.std === undefined ? '' : `, standard deviation ${report.std.toPrecision(3)}`;
-    const what = `${size}${report.width}×${report.height}${px}, ${report.channels} channels, ${labels}${spread}`;
-    print(`${report.out}: ${formatCount(report.used)} images, ${what}, ${formatBytes(report.bytes)}`);
-    note(`Train on them with: ${programName()} train --data ${report.out}`);
-  } finally {
-    line.clear();
+    ),
+  );
+  for (const warning of report.warnings) warn(warning);
+  for (const { file, reason } of report.skipped.slice(0, LISTED)) note(`skipped ${file}: ${reason}`);
+  if (report.skipped.length > LISTED) {
+    const more = formatCount(report.skipped.length - LISTED);
+    note(`… and ${more} more; all of them: ${programName()} info ${options.source} --verify`);
   }
+  print(`${report.out}: ${summary(report)}`);
+  note(`Train on them with: ${programName()} train --data ${report.out}`);
+}
+
+/** `5,000 images, 64×64 px, 3 channels, no labels, 12 MiB` */
+function summary({ used, width, height, channels, labelDim, std, bytes }: PrepareReport): string {
+  const size = std === undefined ? `${width}×${height} px` : `latents of ${width}×${height}`;
+  return [
+    `${formatCount(used)} images`,
+    size,
+    `${channels} channels`,
+    labelDim === 0 ? 'no labels' : `${labelDim} classes`,
+    ...(std === undefined ? [] : [`standard deviation ${std.toPrecision(3)}`]),
+    formatBytes(bytes),
+  ].join(', ');
 }

@@ -33,10 +33,9 @@ const ownFields = {
 export function register(program: Command): void {
   const command = program
     .command('train')
-    .summary('Train a model on your images')
     .description(
       'Train a diffusion model on patches of your images. Writes a run folder with samples, snapshots ' +
-        'and the complete state; Ctrl-C saves the state, --resume goes on from it.',
+        'and the complete state; Ctrl-C saves the state, --resume continues from it.',
     )
     .option('--config <file>', 'Options from a JSON or YAML file (or an earlier run.json)');
   addFields(command, ownFields);
@@ -66,7 +65,7 @@ async function runTrain(given: Record<string, unknown>): Promise<void> {
   try {
     const result = await interruptible(
       () => (view.hasStarted ? 'saving the training state' : null),
-      (text) => view.print(text),
+      (text) => view.note(text),
       (signal) => {
         note(summary(options));
         return train(options, { signal, onEvent: view.onEvent });
@@ -76,7 +75,7 @@ async function runTrain(given: Record<string, unknown>): Promise<void> {
     const time = formatSec((Date.now() - startedAt) / 1000);
     if (result.interrupted) {
       note(
-        `interrupted after ${time}; state saved. Go on with: ${programName()} train --resume ${result.runDir}`,
+        `interrupted after ${time}; state saved. Continue with: ${programName()} train --resume ${result.runDir}`,
       );
       throw new Exit(INTERRUPTED);
     }

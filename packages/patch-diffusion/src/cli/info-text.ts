@@ -1,0 +1,139 @@
+/** The description of a path as a table for people. */
+
+import { programName } from '../common/program-name.js';
+import type { LatentFileInfo } from '../data/latents.js';
+import type { Extent } from '../patches/extent.js';
+import type {
+  DataDescription,
+  Description,
+  RunDescription,
+  TensorFileDescription,
+  TensorFileKind,
+} from './info.js';
+import { formatBytes, formatCount, formatSec, table } from './terminal.js';
+
+const TENSOR_KINDS: Record<TensorFileKind, string> = {
+  snapshot: 'snapshot',
+  state: 'training state',
+  latents: 'latents',
+  safetensors: 'safetensors of another program',
+  'official-snapshot': 'official snapshot',
+  'official-state': 'official training state',
+  'state-dict': 'PyTorch state dict',
+};
+
+/** The description as a table. */
+export function infoText(info: Description): string {
+  switch (info.kind) {
+    case 'run':
+      return runText(info);
+    case 'runs':
+      return info.runs.map((r) => `${r.path}  ${r.status}  ${kimg(r)}  ${r.data}`).join('\n');
+    case 'data':
+      return dataText(info);
+    default:
+      return tensorText(info);
+  }
+}
+
+const kimg = (r: RunDescription): string =>
+  `${(r.nimg / 1000).toFixed(1)}/${(r.totalNimg / 1000).toFixed(1)} kimg`;
+
+function runText(r: RunDescription): string {
+  const rows: [string, string][] = [
+    ['Run', r.path],
+    ['Status', r.error === undefined ? r.status : `${r.status}: ${r.error}`],
+    ['Data', r.data],
+    ['Preset', r.preset],
+    ['Progress', `${kimg(r)}, ${formatCount(r.step)} updates`],
+    ['Loss', r.loss === null ? '–' : r.loss.toFixed(4)],
+    ['Trained for', r.trainedSec === null ? '–' : formatSec(r.trainedSec)],
+    ['Started', r.startedAt],
+    [
+      'Snapshots',
+      r.snapshots.length === 0 ? 'none yet' : `${r.snapshots.length}, newest ${r.snapshots.at(-1)}`,
+    ],
+    ['State', r.state ?? 'none yet'],
+  ];
+  if (r.status !== 'done' && r.status !== 'running' && r.state !== null) {
+    rows.push(['Continue with', `${programName()} train --resume ${r.path}`]);
+  }
+  return table(rows);
+}
+
+function tensorText(t: TensorFileDescription): string {
+  const d = t.description as {
+    train?: { preset?: string; data?: string };
+    precond?: { image?: Extent; network?: { type?: string; imgResolution?: number } };
+    nimg?: number;
+    step?: number;
+  } | null;
+  const rows: [string, string][] = [
+    ['File', t.path],
+    ['Kind', TENSOR_KINDS[t.kind]],
+    ['Tensors', `${formatCount(t.tensors)}, ${formatCount(t.elements)} elements, ${formatBytes(t.bytes)}`],
+  ];
+  if (t.kind === 'latents') rows.push(...latentRows(t.description as unknown as LatentFileInfo));
+  const network = d?.precond?.network;
+  if (network?.type !== undefined) {
+    const side = network.imgResolution ?? 0;
+    const { width, height } = d?.precond?.image ?? { width: side, height: side };
+    rows.push(['Network', `${network.type}, ${width}×${height} px`]);
+  }
+  if (d?.train?.preset !== undefined) rows.push(['Preset', d.train.preset]);
+  if (d?.train?.data !== undefined) rows.push(['Trained on', d.train.data]);
+  if (d?.nimg !== undefined)
+    rows.push(['Progress', `${(d.nimg / 1000).toFixed(1)} kimg, ${formatCount(d.step ?? 0)} updates`]);
+  return table(rows);
+}
+
+function latentRows(l: LatentFileInfo): [string, string][] {
+  const { width, height } = l.image;
+  const { skippedCount = l.source.skipped.length } = l.source;
+  return [
+    ['Latents', `${width / l.downFactor}×${height / l.downFactor}, of images of ${width}×${height} px`],
+    ['Labels', l.labelDim === 0 ? 'none' : `${l.labelDim} classes`],
+    [
+      'Deviation',
+      `${l.std.toPrecision(3)} (per channel: ${l.channelStd.map((s) => s.toPrecision(3)).join(', ')})`,
+    ],
+    ['Made from', l.source.path],
+    ...(skippedCount > 0 ? [['Left out', `${formatCount(skippedCount)} files`] as [string, string]] : []),
+    ['Autoencoder', l.autoencoder.path],
+  ];
+}
+
+/** Sizes and classes that are listed; the rest is counted. */
+const LISTED = 8;
+
+function list(items: readonly string[]): string {
+  const more = items.length - LISTED;
+  return items.slice(0, LISTED).join(', ') + (more > 0 ? `, … (${formatCount(more)} more)` : '');
+}
+
+function dataText({ data: d }: DataDescription): string {
+  const sizes = d.sizes.map(
+    (s) => `${s.width}×${s.height}${d.sizes.length > 1 ? ` (${formatCount(s.count)})` : ''}`,
+  );
+  const classes = d.labels?.classes?.map((c) => `${c.name ?? c.index} (${formatCount(c.count)})`);
+  const rows: [string, string][] = [
+    ['Data', `${d.path} (${d.kind}${d.isPrepared ? ', prepared' : ''})`],
+    [
+      'Images',
+      `${formatCount(d.count)}, ${{ 1: 'grey', 3: 'colour', 4: 'colour with transparency' }[d.channels]}`,
+    ],
+    ['Sizes in px', list(sizes)],
+    [
+      'Labels',
+      d.labels === null
+        ? 'none'
+        : `${d.labels.dim} ${classes === undefined ? 'values per image' : `classes: ${list(classes)}`}`,
+    ],
+    ['Bytes', formatBytes(d.bytes)],
+  ];
+  if (d.skipped.length > 0) rows.push(['Not usable', `${formatCount(d.skipped.length)} files:`]);
+  // All of them, so that a script can act on each.
+  const skipped = d.skipped.map(({ file, reason }) => `  ${file}: ${reason}`);
+  const warnings = d.warnings.map((warning): [string, string] => ['Warning', warning]);
+  return [table([...warnings, ...rows]), ...skipped].join('\n');
+}
