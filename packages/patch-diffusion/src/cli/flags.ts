@@ -4,8 +4,9 @@
  */
 
 import { type Command, Option } from 'commander';
+import { usageError } from '../common/errors.js';
 import type { Field, Fields, Values } from '../config/fields.js';
-import { foldName, kebab, readValues, toBoolean, usageError, withDefaults } from '../config/read-values.js';
+import { foldName, kebab, readValues, toBoolean, withDefaults } from '../config/read-values.js';
 
 /** Flags that may stand alone, with the words that they take as a value. */
 const switches = new WeakMap<Option, (word: string) => boolean>();

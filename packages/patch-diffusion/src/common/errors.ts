@@ -20,6 +20,10 @@ export class UserError extends Error {
   }
 }
 
+/** Wrong usage: an option or value that cannot be meant. */
+export const usageError = (code: string, message: string): UserError =>
+  new UserError(code, message, { exitCode: 2 });
+
 /**
  * The candidate that a mistyped `name` probably means, for "did you mean …?", or undefined when none is near.
  * Case and the separators `-`, `_` and blank do not count; a third of the letters may differ.

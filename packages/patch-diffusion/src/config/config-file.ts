@@ -1,7 +1,8 @@
 /** Config files: JSON or YAML with the option names as keys. `run.json` of an earlier run is accepted too. */
 
 import { readFile } from 'node:fs/promises';
-import { type OptionSources, usageError } from './read-values.js';
+import { usageError } from '../common/errors.js';
+import type { OptionSources } from './read-values.js';
 
 const usage = (message: string) => usageError('BAD_CONFIG_FILE', message);
 

@@ -5,10 +5,11 @@
  */
 
 import { join } from 'node:path';
+import { usageError } from '../common/errors.js';
 import { PRECISIONS } from '../diffusion/precision.js';
 import { SAMPLERS } from '../diffusion/samplers/index.js';
 import * as f from './fields.js';
-import { defaultsOf, type OptionSources, readSources, usageError, withDefaults } from './read-values.js';
+import { defaultsOf, type OptionSources, readSources, withDefaults } from './read-values.js';
 
 /** Options that only the generalised sampler has. As in the official generator, any of them chooses it. */
 const generalisedFields = {

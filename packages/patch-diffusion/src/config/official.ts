@@ -4,7 +4,8 @@
  * accepted with a note; otherwise the error says what to do instead.
  */
 
-import { foldName, toBoolean, usageError } from './read-values.js';
+import { usageError } from '../common/errors.js';
+import { foldName, toBoolean } from './read-values.js';
 
 interface OfficialOption {
   readonly name: string;

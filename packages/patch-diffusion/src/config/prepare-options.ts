@@ -1,9 +1,10 @@
 /** Options of `prepare`: one list for flags, config files and the library. */
 
+import { usageError } from '../common/errors.js';
 import { programName } from '../common/program-name.js';
 import type { Transform } from '../data/transform.js';
 import * as f from './fields.js';
-import { type OptionSources, readSources, usageError, withDefaults } from './read-values.js';
+import { type OptionSources, readSources, withDefaults } from './read-values.js';
 
 /** As a list of its own, so that help pages need not load the image library. */
 const TRANSFORMS = [

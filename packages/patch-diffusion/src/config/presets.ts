@@ -5,8 +5,8 @@
  * ramp-up ratio 0.05, four residual blocks, attention at 16 px) and their loss, which is summed over pixels.
  */
 
-import { nearest } from '../common/errors.js';
-import { defaultsOf, usageError } from './read-values.js';
+import { nearest, usageError } from '../common/errors.js';
+import { defaultsOf } from './read-values.js';
 import { type TrainOptions, trainFields } from './train-options.js';
 
 type PresetValues = Omit<TrainOptions, 'data' | 'preset' | 'seed'>;

@@ -3,7 +3,7 @@
  * aliases, converts text and units, and words every complaint: option, value, what is allowed.
  */
 
-import { nearest, UserError } from '../common/errors.js';
+import { nearest, type UserError, usageError } from '../common/errors.js';
 import type { Field, Fields, Values } from './fields.js';
 
 /** Where values come from, for error messages. */
@@ -21,9 +21,6 @@ export interface OptionSources {
   /** Command-line flags: text, as typed. */
   readonly flags?: RawValues;
 }
-
-export const usageError = (code: string, message: string): UserError =>
-  new UserError(code, message, { exitCode: 2 });
 
 /** `realP` → `real-p`. */
 export const kebab = (name: string): string => name.replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`);

@@ -4,20 +4,14 @@
  */
 
 import { randomInt } from 'node:crypto';
+import { usageError } from '../common/errors.js';
 import type { DataSet } from '../data/types.js';
 import { ARCHITECTURES, networkLevels } from '../networks/architectures.js';
 import { widthProblem } from '../networks/levels.js';
 import { type Extent, extentName } from '../patches/extent.js';
 import { type PatchSide, toExtent } from './fields.js';
 import { getPreset } from './presets.js';
-import {
-  kebab,
-  type OptionSources,
-  readSources,
-  readValues,
-  usageError,
-  withDefaults,
-} from './read-values.js';
+import { kebab, type OptionSources, readSources, readValues, withDefaults } from './read-values.js';
 import { DEFAULT_PRESET, type TrainOptions, type TrainOptionsInput, trainFields } from './train-options.js';
 
 export interface TrainSources extends OptionSources {

@@ -1,6 +1,6 @@
 /** Which snapshot `--run` and `--network` mean. */
 import { stat } from 'node:fs/promises';
-import { UserError } from '../common/errors.js';
+import { UserError, usageError } from '../common/errors.js';
 import { newestSnapshot } from './runs.js';
 
 /**
@@ -13,7 +13,7 @@ export async function chooseSnapshot(given: {
   readonly network: string | null;
 }): Promise<string> {
   const { run, network } = given;
-  const usage = (message: string) => new UserError('NO_NETWORK', message, { exitCode: 2 });
+  const usage = (message: string) => usageError('NO_NETWORK', message);
   if (network !== null) {
     if ((await stat(network).catch(() => null))?.isDirectory())
       throw usage(`--network ${network} is a folder; for the newest snapshot of a run use --run ${network}`);

@@ -1,8 +1,9 @@
 /** From the options of `generate` to the sampler and the guidance, checked against the networks. */
+
 import type * as torch from '@patch-diffusion/torch';
+import { usageError } from '../common/errors.js';
 import { toExtent } from '../config/fields.js';
 import type { GenerateOptions } from '../config/generate-options.js';
-import { usageError } from '../config/read-values.js';
 import { prepareDenoiser } from '../diffusion/device.js';
 import type { Guidance } from '../diffusion/guidance.js';
 import type { Denoiser } from '../diffusion/preconditioning.js';

@@ -3,14 +3,9 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import * as torch from '@patch-diffusion/torch';
 import { describe, expect, it } from 'vitest';
-import {
-  FeatureAccumulator,
-  type FeatureStatistics,
-  frechetDistance,
-  Inception,
-  inceptionInput,
-  readReferenceStatistics,
-} from '../../src/evaluation/index.js';
+import { FeatureAccumulator, type FeatureStatistics, frechetDistance } from '../../src/evaluation/frechet.js';
+import { readReferenceStatistics } from '../../src/evaluation/reference.js';
+import { Inception, inceptionInput } from '../../src/networks/inception.js';
 import { type Formula, formulaTensor } from '../helpers/formula.js';
 import {
   describeAbsent,

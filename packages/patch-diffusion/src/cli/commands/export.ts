@@ -1,9 +1,9 @@
 /** `patch-diffusion export`: weights for other programs. */
 
 import type { Command } from 'commander';
+import { usageError } from '../../common/errors.js';
 import * as f from '../../config/fields.js';
 import { generateFields } from '../../config/generate-options.js';
-import { usageError } from '../../config/read-values.js';
 import { addFields, readFlags } from '../flags.js';
 import { fetchLine, note, print, withLine } from '../terminal.js';
 

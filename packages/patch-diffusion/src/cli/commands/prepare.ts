@@ -1,10 +1,10 @@
 /** `patch-diffusion prepare`: photos of any kind → training images of one size. */
 
 import type { Command } from 'commander';
+import { usageError } from '../../common/errors.js';
 import { programName } from '../../common/program-name.js';
 import { configSource } from '../../config/config-file.js';
 import { prepareFields, resolvePrepareOptions } from '../../config/prepare-options.js';
-import { usageError } from '../../config/read-values.js';
 import type { PrepareReport } from '../../prepare/prepare.js';
 import { addFields } from '../flags.js';
 import { interruptible } from '../interrupt.js';
