@@ -3,6 +3,18 @@
  * Plain numbers in float64, without Node or native imports, so that a browser can use it.
  */
 
+/** Standard deviation of the data that EDM assumes where nothing else is said: that of images in [−1, 1]. */
+export const DEFAULT_SIGMA_DATA = 0.5;
+
+/** The usual constants of the variance-preserving process; M is the number of its time steps. */
+export const VP = { betaD: 19.9, betaMin: 0.1, epsilonT: 1e-5, M: 1000 } as const;
+
+/** The usual range of the variance-exploding process. */
+export const VE = { sigmaMin: 0.02, sigmaMax: 100 } as const;
+
+/** The usual constants of iDDPM's noise levels. */
+export const IDDPM = { C1: 0.001, C2: 0.008, M: 1000 } as const;
+
 /** σ(t) of the variance-preserving process with the given rates. */
 export function vpSigma(betaD: number, betaMin: number): (t: number) => number {
   return (t) => Math.sqrt(Math.exp(0.5 * betaD * t ** 2 + betaMin * t) - 1);

@@ -1,151 +1,24 @@
 /**
- * Preconditioners: they wrap a raw network F into a denoiser D(x; σ) (Karras et al. 2022, table 1; Patch Diffusion,
- * section 3). Patch-EDM is EDM whose network also sees the coordinate channels.
- * Shapes: N batch, C data channels, H W image or patch, K classes.
+ * The preconditioners (Karras et al. 2022, table 1; Patch Diffusion, section 3): their coefficients and ranges of noise
+ * levels. Patch-EDM is EDM whose network also sees the coordinate channels.
  */
 
+import type { Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
-import { type DType, Module, type Tensor } from '@patch-diffusion/torch';
-import { createNetwork, type NetworkSpec } from '../networks/index.js';
-import type { Conditioning, UNet } from '../networks/unet.js';
-import type { Extent } from '../patches/extent.js';
-import { iddpmAlphaBar, iddpmSigmas, vpSigma, vpSigmaInverse } from './noise-levels.js';
+import { asSigma, type Coefficients, Denoiser, type PrecondSpec } from './denoiser.js';
+import {
+  DEFAULT_SIGMA_DATA,
+  IDDPM,
+  iddpmAlphaBar,
+  iddpmSigmas,
+  VE,
+  VP,
+  vpSigma,
+  vpSigmaInverse,
+} from './noise-levels.js';
 
-/** Standard deviation of the data that EDM assumes where nothing else is said: that of images in [−1, 1]. */
-export const DEFAULT_SIGMA_DATA = 0.5;
-
-/** Inputs of a denoiser besides the noisy image and its noise level. */
-export interface DenoiserInputs extends Conditioning {
-  /** Coordinate channels (x, y) in [−1, 1], [N | 1, 2, H, W]; networks that were built without them ignore them. */
-  readonly positions?: Tensor | null;
-}
-
-interface Common {
-  readonly network: NetworkSpec;
-  /** Extent of the training images where it is not imgResolution². */
-  readonly image?: Extent;
-}
-
-/** A preconditioner by name with its constants; plain JSON, embedded in every snapshot. */
-export type PrecondSpec = Common &
-  (
-    | {
-        readonly type: 'vp';
-        readonly betaD?: number;
-        readonly betaMin?: number;
-        readonly M?: number;
-        readonly epsilonT?: number;
-      }
-    | { readonly type: 've'; readonly sigmaMin?: number; readonly sigmaMax?: number }
-    | { readonly type: 'iddpm'; readonly C1?: number; readonly C2?: number; readonly M?: number }
-    | {
-        readonly type: 'edm' | 'pedm';
-        readonly sigmaMin?: number;
-        readonly sigmaMax?: number | null;
-        readonly sigmaData?: number;
-      }
-  );
-
-interface Coefficients {
-  readonly cSkip: Tensor | 1;
-  readonly cOut: Tensor;
-  readonly cIn: Tensor | 1;
-  readonly cNoise: Tensor;
-}
-
-/** A denoiser D(x; σ): estimates the clean image behind x = y + n, n ~ N(0, σ²I). */
-export abstract class Denoiser extends Module {
-  /** Smallest and largest noise level that the denoiser handles; samplers clip to them. */
-  abstract readonly sigmaMin: number;
-  abstract readonly sigmaMax: number;
-  readonly model: UNet;
-  /**
-   * Precision of the network's activations. The weights stay float32, as do noise and class embeddings, attention
-   * scores, and everything outside of the network: D is float32 whatever stands here.
-   */
-  computeDtype: Extract<DType, 'float32' | 'float16' | 'bfloat16'> = 'float32';
-
-  constructor(readonly spec: PrecondSpec) {
-    super();
-    this.model = this.addModule('model', createNetwork(spec.network));
-  }
-
-  /** Side of the training images in pixels. */
-  get imgResolution(): number {
-    return this.spec.network.imgResolution;
-  }
-
-  /** Extent of the training images; coordinates are scaled by it. */
-  get imageExtent(): Extent {
-    const side = this.imgResolution;
-    return this.spec.image ?? { height: side, width: side };
-  }
-
-  /** Channels of the images, without coordinates. */
-  get dataChannels(): number {
-    return this.spec.type === 'iddpm' ? this.spec.network.outChannels / 2 : this.spec.network.outChannels;
-  }
-
-  /** Whether the network was built with coordinate channels. */
-  get hasPositions(): boolean {
-    return this.spec.network.inChannels > this.dataChannels;
-  }
-
-  get labelDim(): number {
-    return this.spec.network.labelDim ?? 0;
-  }
-
-  /** The nearest noise level that the denoiser was trained on; most were trained on all. */
-  roundSigma(sigma: number): number {
-    return sigma;
-  }
-
-  protected abstract coefficients(sigma: Tensor): Coefficients;
-
-  /**
-   * @param x noisy images, [N, C, H, W]
-   * @param sigma noise levels, scalar or [N]-like, positive
-   * @returns the denoised estimate, float32 [N, C, H, W]
-   */
-  forward(x: Tensor, sigma: Tensor | number, inputs: DenoiserInputs = {}): Tensor {
-    return torch.scope(() => {
-      const x32 = x.to({ dtype: 'float32' });
-      const s = asSigma(sigma, x.device);
-      const { cSkip, cOut, cIn, cNoise } = this.coefficients(s);
-      const scaled = cIn === 1 ? x32 : x32.mul(cIn);
-      const positions = this.hasPositions ? inputs.positions : null;
-      // Pixels and coordinates are cast together.
-      const x0 = withPositions(scaled, positions).to({ dtype: this.computeDtype });
-      const f = this.model.forward(x0, cNoise.flatten(), {
-        ...inputs,
-        classLabels: this.#labels(inputs.classLabels, x.device),
-      });
-      const F = f.shape[1] === this.dataChannels ? f : f.narrow(1, 0, this.dataChannels);
-      const skip = cSkip === 1 ? x32 : x32.mul(cSkip);
-      return torch.addcmul(skip, F.to({ dtype: 'float32' }), cOut);
-    });
-  }
-
-  /** None for an unconditional network; all zeros ("no class") where labels are not given. */
-  #labels(labels: Tensor | null | undefined, device: string): Tensor | null {
-    if (!this.labelDim) return null;
-    if (!labels) return torch.zeros([1, this.labelDim], { device });
-    return labels.to({ dtype: 'float32' }).reshape([-1, this.labelDim]);
-  }
-}
-
-/** σ as float32 [N | 1, 1, 1, 1]. */
-function asSigma(sigma: Tensor | number, device: string): Tensor {
-  if (typeof sigma === 'number') return torch.full([1, 1, 1, 1], sigma, { dtype: 'float32', device });
-  return sigma.to({ dtype: 'float32' }).reshape([-1, 1, 1, 1]);
-}
-
-/** Appends the coordinate channels, unscaled: [N, C, H, W] → [N, C + 2, H, W]. */
-function withPositions(x: Tensor, positions: Tensor | null | undefined): Tensor {
-  if (!positions) return x;
-  const [N, , H, W] = x.shape;
-  return torch.cat([x, positions.to({ dtype: x.dtype }).expand([N, -1, H, W])], 1);
-}
+export { Denoiser, type DenoiserInputs, type PrecondSpec } from './denoiser.js';
+export { DEFAULT_SIGMA_DATA } from './noise-levels.js';
 
 /** EDM and, with coordinate channels, Patch-EDM (Karras et al. 2022, equation 7). */
 export class EdmDenoiser extends Denoiser {
@@ -183,11 +56,11 @@ export class VpDenoiser extends Denoiser {
 
   constructor(spec: Extract<PrecondSpec, { type: 'vp' }>) {
     super(spec);
-    this.betaD = spec.betaD ?? 19.9;
-    this.betaMin = spec.betaMin ?? 0.1;
-    this.#steps = spec.M ?? 1000;
+    this.betaD = spec.betaD ?? VP.betaD;
+    this.betaMin = spec.betaMin ?? VP.betaMin;
+    this.#steps = spec.M ?? VP.M;
     // Evaluated in float32, as the reference does: the smallest level comes out as 2⁻¹⁰, which checkpoints rely on.
-    this.sigmaMin = vpSigmaFloat32(this.betaD, this.betaMin, spec.epsilonT ?? 1e-5);
+    this.sigmaMin = vpSigmaFloat32(this.betaD, this.betaMin, spec.epsilonT ?? VP.epsilonT);
     this.sigmaMax = vpSigmaFloat32(this.betaD, this.betaMin, 1);
   }
 
@@ -242,8 +115,8 @@ export class VeDenoiser extends Denoiser {
 
   constructor(spec: Extract<PrecondSpec, { type: 've' }>) {
     super(spec);
-    this.sigmaMin = spec.sigmaMin ?? 0.02;
-    this.sigmaMax = spec.sigmaMax ?? 100;
+    this.sigmaMin = spec.sigmaMin ?? VE.sigmaMin;
+    this.sigmaMax = spec.sigmaMax ?? VE.sigmaMax;
   }
 
   protected coefficients(sigma: Tensor): Coefficients {
@@ -260,13 +133,13 @@ export class IddpmDenoiser extends Denoiser {
 
   constructor(spec: Extract<PrecondSpec, { type: 'iddpm' }>) {
     super(spec);
-    this.#steps = spec.M ?? 1000;
-    this.#C2 = spec.C2 ?? 0.008;
-    const table = iddpmSigmas(this.#steps, spec.C1 ?? 0.001, this.#C2, Math.fround);
+    this.#steps = spec.M ?? IDDPM.M;
+    this.#C2 = spec.C2 ?? IDDPM.C2;
+    const table = iddpmSigmas(this.#steps, spec.C1 ?? IDDPM.C1, this.#C2, Math.fround);
     this.u = this.addBuffer('u', torch.tensor(Float32Array.from(table)));
   }
 
-  // A checkpoint's table counts: the recurrence does not give the same digits everywhere.
+  // Read from the table, which a checkpoint brings along: the recurrence does not give the same digits everywhere.
   get sigmaMin(): number {
     return this.#level(this.#steps - 1);
   }
@@ -295,7 +168,10 @@ export class IddpmDenoiser extends Denoiser {
     );
   }
 
-  /** By −2σu + σ² + u² in float32, as the reference's `cdist` computes it, which tips near the middle of two levels. */
+  /**
+   * The distance is −2σu + σ² + u² in float32, as in the reference. Between two levels its rounding decides which one is
+   * nearest, so another formula would not always choose the same.
+   */
   #nearest(sigma: Tensor): Tensor {
     const s = sigma.reshape([-1, 1]);
     const squares = s.mul(-2).mul(this.u).add(s.square()).add(this.u.square()); // [N, M + 1]

@@ -1,9 +1,7 @@
 /** The denoising networks by name, as data. Without native imports. */
-import { dhariwalLevels } from './dhariwal-levels.js';
-import type { DhariwalUNetOptions } from './dhariwal-unet.js';
+import { type DhariwalUNetOptions, dhariwalLevels } from './dhariwal-levels.js';
 import type { Levels } from './levels.js';
-import { songLevels } from './song-levels.js';
-import type { SongUNetOptions } from './song-unet.js';
+import { type SongUNetOptions, songLevels } from './song-levels.js';
 
 /** A network by class name with its constructor's options; plain JSON, embedded in every snapshot. */
 export type NetworkSpec =

@@ -2,12 +2,13 @@
  * The autoencoder of latent diffusion (Rombach et al. 2022, "AutoencoderKL"): images ↔ latents of a fraction of the side.
  * Parameter names are those of diffusers' files, with the newer names of the attention (to_q, to_k, to_v, to_out.0).
  * Inference only: every intermediate feature map is freed as soon as the next one is there, since a scope around a
- * whole decoder would hold gigabytes. Loading is in interchange/autoencoder-folder.ts.
+ * whole decoder would hold gigabytes. Loading is in latents/autoencoder-folder.ts.
  * Shapes in comments: N batch, C channels, H W image, h w latent, L = H·W of a feature map.
  */
 
 import * as torch from '@patch-diffusion/torch';
 import { Module, ModuleList, type Tensor } from '@patch-diffusion/torch';
+import type { Extent } from '../patches/extent.js';
 import type { Init } from './init.js';
 import { Conv2d, GroupNorm, Linear } from './layers.js';
 
@@ -93,7 +94,7 @@ export class AutoencoderKL extends Module {
    */
   moments(images: Tensor): Tensor {
     const [, , H, W] = images.shape;
-    if (H! % this.downFactor || W! % this.downFactor) {
+    if (H % this.downFactor || W % this.downFactor) {
       throw new RangeError(
         `The autoencoder divides both sides by ${this.downFactor}; ${W}×${H} pixels cannot be.`,
       );
@@ -105,7 +106,7 @@ export class AutoencoderKL extends Module {
   encode(images: Tensor): Posterior {
     return torch.noGrad(() =>
       torch.scope(() => {
-        const [mean, logvar] = this.moments(images).chunk(2, 1) as [Tensor, Tensor];
+        const [mean, logvar] = this.moments(images).chunk(2, 1);
         return { mean: mean.contiguous(), logvar: logvar.clamp(-30, 20) };
       }),
     );
@@ -127,13 +128,7 @@ export function samplePosterior({ mean, logvar }: Posterior, noise: Tensor): Ten
 }
 
 /** Images at a time for which encoding or decoding takes about 1.5 GB with Stable Diffusion's autoencoder. */
-export function encodeBatchSize({
-  height,
-  width,
-}: {
-  readonly height: number;
-  readonly width: number;
-}): number {
+export function encodeBatchSize({ height, width }: Extent): number {
   return Math.max(1, Math.floor((4 * 256 * 256) / (height * width)));
 }
 
@@ -162,108 +157,82 @@ function norm(channels: number, plan: Plan): GroupNorm {
   return new GroupNorm(channels, NORM_EPS, { numGroups: plan.normNumGroups, minChannelsPerGroup: 1 });
 }
 
-/** [N, 3, H, W] → [N, 2·C, h, w]. */
-class Encoder extends Module {
-  readonly #stages: Stage[];
+/** Stages one after another; subclasses say which. */
+abstract class Chain extends Module {
+  protected stages: readonly Stage[] = [];
 
+  forward(x: Tensor): Tensor {
+    return pipe(x, ...this.stages);
+  }
+}
+
+/** [N, 3, H, W] → [N, 2·C, h, w]. */
+class Encoder extends Chain {
   constructor(plan: Plan) {
     super();
     const widths = plan.blockOutChannels;
-    const last = widths[widths.length - 1]!;
-    const convIn = this.addModule('conv_in', conv(plan.inChannels, widths[0]!, 3, plan));
-    const levels = widths.map((width, level) => {
-      const isLast = level === widths.length - 1;
-      return new Level(
-        widths[Math.max(level - 1, 0)]!,
-        width,
-        plan.layersPerBlock,
-        plan,
-        isLast ? null : 'down',
-      );
-    });
+    const last = widths[widths.length - 1];
+    const convIn = this.addModule('conv_in', conv(plan.inChannels, widths[0], 3, plan));
+    const levels = makeLevels(widths, plan.layersPerBlock, plan, 'down');
     this.addModule('down_blocks', new ModuleList(levels));
     const mid = this.addModule('mid_block', new MidBlock(last, plan));
     const normOut = this.addModule('conv_norm_out', norm(last, plan));
     const convOut = this.addModule('conv_out', conv(last, 2 * plan.latentChannels, 3, plan));
-    this.#stages = [convIn, ...levels, mid, normOut, silu, convOut];
-  }
-
-  forward(x: Tensor): Tensor {
-    return pipe(x, ...this.#stages);
+    this.stages = [convIn, ...levels, mid, normOut, silu, convOut];
   }
 }
 
 /** [N, C, h, w] → [N, 3, H, W]. */
-class Decoder extends Module {
-  readonly #stages: Stage[];
-
+class Decoder extends Chain {
   constructor(plan: Plan) {
     super();
     const widths = [...plan.blockOutChannels].reverse();
-    const [first, last] = [widths[0]!, widths[widths.length - 1]!];
+    const [first, last] = [widths[0], widths[widths.length - 1]];
     const convIn = this.addModule('conv_in', conv(plan.latentChannels, first, 3, plan));
-    const levels = widths.map((width, level) => {
-      const isLast = level === widths.length - 1;
-      return new Level(
-        widths[Math.max(level - 1, 0)]!,
-        width,
-        plan.layersPerBlock + 1,
-        plan,
-        isLast ? null : 'up',
-      );
-    });
+    const levels = makeLevels(widths, plan.layersPerBlock + 1, plan, 'up');
     this.addModule('up_blocks', new ModuleList(levels));
     const mid = this.addModule('mid_block', new MidBlock(first, plan));
     const normOut = this.addModule('conv_norm_out', norm(last, plan));
     const convOut = this.addModule('conv_out', conv(last, plan.outChannels, 3, plan));
-    this.#stages = [convIn, mid, ...levels, normOut, silu, convOut];
-  }
-
-  forward(x: Tensor): Tensor {
-    return pipe(x, ...this.#stages);
+    this.stages = [convIn, mid, ...levels, normOut, silu, convOut];
   }
 }
 
-/** Residual blocks of one resolution, then the step to the next one. */
-class Level extends Module {
-  readonly #stages: Stage[];
+/** One level per width; all but the last end with a step to the next side. */
+function makeLevels(widths: readonly number[], blocks: number, plan: Plan, step: 'down' | 'up'): Level[] {
+  return widths.map((width, level) => {
+    const isLast = level === widths.length - 1;
+    return new Level(widths[Math.max(level - 1, 0)], width, blocks, plan, isLast ? null : step);
+  });
+}
 
+/** Residual blocks of one resolution, then the step to the next one. */
+class Level extends Chain {
   constructor(from: number, to: number, blocks: number, plan: Plan, step: 'down' | 'up' | null) {
     super();
     const resnets = Array.from({ length: blocks }, (_, k) => new ResnetBlock(k ? to : from, to, plan));
     this.addModule('resnets', new ModuleList(resnets));
-    this.#stages = [...resnets];
+    this.stages = resnets;
     if (step === null) return;
     const resample = step === 'down' ? new Downsample(to, plan) : new Upsample(to, plan);
     this.addModule(`${step}samplers`, new ModuleList([resample]));
-    this.#stages.push(resample);
-  }
-
-  forward(x: Tensor): Tensor {
-    return pipe(x, ...this.#stages);
+    this.stages = [...resnets, resample];
   }
 }
 
-class MidBlock extends Module {
-  readonly #stages: Stage[];
-
+class MidBlock extends Chain {
   constructor(channels: number, plan: Plan) {
     super();
     const attentions = plan.midBlockAddAttention ? [new SelfAttention(channels, plan)] : [];
     const resnets = [0, 1].map(() => new ResnetBlock(channels, channels, plan));
     if (attentions.length) this.addModule('attentions', new ModuleList(attentions));
     this.addModule('resnets', new ModuleList(resnets));
-    this.#stages = [resnets[0]!, ...attentions, resnets[1]!];
-  }
-
-  forward(x: Tensor): Tensor {
-    return pipe(x, ...this.#stages);
+    this.stages = [resnets[0], ...attentions, resnets[1]];
   }
 }
 
 /** x + conv(silu(norm(conv(silu(norm(x)))))), with a 1×1 convolution of x where the width changes. */
-class ResnetBlock extends Module {
-  readonly #stages: Stage[];
+class ResnetBlock extends Chain {
   readonly #shortcut: Conv2d | null;
 
   constructor(from: number, to: number, plan: Plan) {
@@ -272,12 +241,12 @@ class ResnetBlock extends Module {
     const conv1 = this.addModule('conv1', conv(from, to, 3, plan));
     const norm2 = this.addModule('norm2', norm(to, plan));
     const conv2 = this.addModule('conv2', conv(to, to, 3, plan));
-    this.#stages = [norm1, silu, conv1, norm2, silu, conv2];
+    this.stages = [norm1, silu, conv1, norm2, silu, conv2];
     this.#shortcut = from === to ? null : this.addModule('conv_shortcut', conv(from, to, 1, plan));
   }
 
-  forward(x: Tensor): Tensor {
-    const h = pipe(x, ...this.#stages);
+  override forward(x: Tensor): Tensor {
+    const h = super.forward(x); // [N, to, H, W]
     return (this.#shortcut?.forward(x) ?? x).add(h);
   }
 }
@@ -307,7 +276,7 @@ class Upsample extends Module {
 
   forward(x: Tensor): Tensor {
     const [, , H, W] = x.shape;
-    return this.#conv.forward(torch.upsampleNearest2d(x, [H! * 2, W! * 2]));
+    return this.#conv.forward(torch.upsampleNearest2d(x, [H * 2, W * 2]));
   }
 }
 
@@ -331,16 +300,12 @@ class SelfAttention extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    const [N, C, H, W] = x.shape as [number, number, number, number];
+    const [N, C, H, W] = x.shape;
     const tokens = this.#norm
       .forward(x)
       .reshape([N, C, H * W])
       .transpose(1, 2); // [N, L, C]
-    const [q, k, v] = [this.#q, this.#k, this.#v].map((layer) => layer.forward(tokens)) as [
-      Tensor,
-      Tensor,
-      Tensor,
-    ];
+    const [q, k, v] = [this.#q, this.#k, this.#v].map((layer) => layer.forward(tokens)); // each [N, L, C]
     const a = this.#out.forward(attend(q, k, v)); // [N, L, C]
     return a.transpose(1, 2).reshape([N, C, H, W]).add(x);
   }
@@ -350,9 +315,9 @@ class SelfAttention extends Module {
 function attend(q: Tensor, k: Tensor, v: Tensor): Tensor {
   if (torch.hasOp('scaled_dot_product_attention')) {
     // The fused kernels want an axis for heads.
-    const [q1, k1, v1] = [q, k, v].map((t) => t.unsqueeze(1)) as [Tensor, Tensor, Tensor];
+    const [q1, k1, v1] = [q, k, v].map((t) => t.unsqueeze(1)); // [N, 1, L, C]
     return torch.scaledDotProductAttention(q1, k1, v1).squeeze(1);
   }
-  const scores = torch.bmm(q, k.transpose(1, 2)).div(Math.sqrt(q.shape[2]!)); // [N, L, L]
+  const scores = torch.bmm(q, k.transpose(1, 2)).div(Math.sqrt(q.shape[2])); // [N, L, L]
   return torch.bmm(scores.softmax(-1), v);
 }

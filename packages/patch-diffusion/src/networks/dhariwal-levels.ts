@@ -1,8 +1,21 @@
 /** What a {@link DhariwalUNet} is made of. Without native imports, so that options can be checked before anything is built. */
-import type { DhariwalUNetOptions } from './dhariwal-unet.js';
 import type { Init } from './init.js';
-import type { LayerSpec, Levels } from './levels.js';
-import type { UNetBlockOptions } from './unet-block.js';
+import type { LayerSpec, Levels, UNetBlockOptions, UNetShape } from './levels.js';
+
+export interface DhariwalUNetOptions extends UNetShape {
+  /** Base channel count M. Default 192. */
+  readonly modelChannels?: number;
+  /** Channel multiplier per level, the finest first. Default [1, 2, 3, 4]. */
+  readonly channelMult?: readonly number[];
+  /** Width of the embedding in units of M. Default 4. */
+  readonly channelMultEmb?: number;
+  /** Residual blocks per level of the encoder. Default 3. */
+  readonly numBlocks?: number;
+  /** Nominal resolutions with self-attention. Default [32, 16, 8]. */
+  readonly attnResolutions?: readonly number[];
+  /** Dropout probability in the residual blocks. Default 0.1. */
+  readonly dropout?: number;
+}
 
 export const INIT: Init = { mode: 'kaiming_uniform', weight: Math.sqrt(1 / 3), bias: Math.sqrt(1 / 3) };
 export const INIT_ZERO: Init = { mode: 'kaiming_uniform', weight: 0, bias: 0 };
@@ -11,11 +24,7 @@ export const INIT_ZERO: Init = { mode: 'kaiming_uniform', weight: 0, bias: 0 };
 export function dhariwalLevels(options: DhariwalUNetOptions): Levels {
   const { modelChannels = 192, channelMult = [1, 2, 3, 4] } = options;
   const { imgResolution, inChannels, numBlocks = 3, attnResolutions = [32, 16, 8] } = options;
-  const common: UNetBlockOptions = {
-    dropout: options.dropout ?? 0.1,
-    init: INIT,
-    initZero: INIT_ZERO,
-  };
+  const common: UNetBlockOptions = { dropout: options.dropout ?? 0.1, init: INIT, initZero: INIT_ZERO };
   const block = (from: number, to: number, extra: UNetBlockOptions = {}): LayerSpec => ({
     ...{ kind: 'block', from, to },
     options: { ...common, ...extra },
@@ -27,12 +36,11 @@ export function dhariwalLevels(options: DhariwalUNetOptions): Levels {
   let channels = modelChannels * channelMult[0];
   for (const [level, side] of sides.entries()) {
     const at = `${side}x${side}`;
-    if (level === 0)
-      enc.push([
-        `${at}_conv`,
-        { kind: 'conv', from: inChannels, to: channels, kernel: 3, options: { init: INIT } },
-      ]);
-    else enc.push([`${at}_down`, block(channels, channels, { down: true })]);
+    enc.push(
+      level === 0
+        ? [`${at}_conv`, { kind: 'conv', from: inChannels, to: channels, kernel: 3, options: { init: INIT } }]
+        : [`${at}_down`, block(channels, channels, { down: true })],
+    );
     skipChannels.push(channels);
     for (let i = 0; i < numBlocks; i++) {
       const to = modelChannels * channelMult[level];
@@ -58,5 +66,5 @@ export function dhariwalLevels(options: DhariwalUNetOptions): Levels {
       channels = to;
     }
   }
-  return { enc, dec, channels };
+  return { enc, dec, modelChannels, channels, sizeFactor: 2 ** (sides.length - 1) };
 }

@@ -7,7 +7,7 @@
 import * as torch from '@patch-diffusion/torch';
 import { Module, type Tensor } from '@patch-diffusion/torch';
 import { drawParameter, type Init } from './init.js';
-import { type GroupOptions, groupCount } from './levels.js';
+import { type Conv2dOptions, type GroupOptions, groupCount } from './levels.js';
 
 /** A parameter in the dtype of the activation that it meets. */
 function castTo(parameter: Tensor, x: Tensor): Tensor {
@@ -36,19 +36,6 @@ export class Linear extends Module {
   }
 }
 
-export interface Conv2dOptions {
-  readonly bias?: boolean;
-  /** Doubles the resolution. */
-  readonly up?: boolean;
-  /** Halves the resolution. */
-  readonly down?: boolean;
-  /** Taps of the separable resampling filter. Default [1, 1]: nearest-neighbour up, 2×2 mean down. */
-  readonly resampleFilter?: readonly number[];
-  /** Merges the resampling filter's padding with the convolution's, as NCSN++ does. */
-  readonly fusedResample?: boolean;
-  readonly init?: Init;
-}
-
 /** Convolution with optional resampling: [N, in, H, W] → [N, out, H·2 | H | H/2, …]. Kernel 0 resamples only. */
 export class Conv2d extends Module {
   readonly weight: Tensor | null;
@@ -68,14 +55,8 @@ export class Conv2d extends Module {
     options: Conv2dOptions = {},
   ) {
     super();
-    const {
-      bias = true,
-      up = false,
-      down = false,
-      resampleFilter = [1, 1],
-      fusedResample = false,
-      init = {},
-    } = options;
+    const { bias = true, up = false, down = false, init = {} } = options;
+    const { resampleFilter = [1, 1], fusedResample = false } = options;
     if (up && down) throw new Error('internal: a convolution cannot go up and down');
     const mode = init.mode ?? 'kaiming_normal';
     const draw = (shape: number[], gain: number) =>
@@ -97,16 +78,17 @@ export class Conv2d extends Module {
     const weight = this.weight && castTo(this.weight, x);
     const bias = this.bias && castTo(this.bias, x);
     if (weight && this.#fused && this.#up) {
-      const raised = this.#upsample(x, Math.max(this.#filterPad - this.#weightPad, 0));
+      const raised = this.#upsample(x, Math.max(this.#filterPad - this.#weightPad, 0)); // [N, in, 2H, 2W]
       return torch.conv2d(raised, weight, bias, 1, Math.max(this.#weightPad - this.#filterPad, 0));
     }
     if (weight && this.#fused && this.#down) {
       // The bias commutes with the filter, whose taps sum to 1, only without padding: it is added last.
-      const y = this.#downsample(torch.conv2d(x, weight, null, 1, this.#weightPad + this.#filterPad), 0);
+      const wide = torch.conv2d(x, weight, null, 1, this.#weightPad + this.#filterPad);
+      const y = this.#downsample(wide, 0); // [N, out, H/2, W/2]
       return bias ? y.add(bias.reshape([1, -1, 1, 1])) : y;
     }
-    if (this.#up) x = this.#upsample(x, this.#filterPad);
-    if (this.#down) x = this.#downsample(x, this.#filterPad);
+    if (this.#up) x = this.#upsample(x, this.#filterPad); // [N, in, 2H, 2W]
+    if (this.#down) x = this.#downsample(x, this.#filterPad); // [N, in, H/2, W/2]
     return weight ? torch.conv2d(x, weight, bias, 1, this.#weightPad) : x;
   }
 
@@ -195,7 +177,7 @@ export class FourierEmbedding extends Module {
 
   forward(t: Tensor): Tensor {
     const frequencies = this.freqs.mul(2 * Math.PI).to({ dtype: t.dtype });
-    const angles = torch.outer(t, frequencies);
+    const angles = torch.outer(t, frequencies); // [N, C/2]
     return torch.cat([angles.cos(), angles.sin()], 1);
   }
 }

@@ -1,11 +1,32 @@
 /** What a {@link SongUNet} is made of. Without native imports, so that options can be checked before anything is built. */
 import type { Init } from './init.js';
-import type { Conv2dOptions } from './layers.js';
-import type { LayerSpec, Levels } from './levels.js';
-import type { SongUNetOptions } from './song-unet.js';
-import type { UNetBlockOptions } from './unet-block.js';
+import type { Conv2dOptions, LayerSpec, Levels, UNetBlockOptions, UNetShape } from './levels.js';
 
-/** Of every layer but those below. */
+export interface SongUNetOptions extends UNetShape {
+  /** Base channel count M. Default 128. */
+  readonly modelChannels?: number;
+  /** Channel multiplier per level, the finest first. Default [1, 2, 2, 2]. */
+  readonly channelMult?: readonly number[];
+  /** Width of the embedding in units of M. Default 4. */
+  readonly channelMultEmb?: number;
+  /** Residual blocks per level of the encoder. Default 4. */
+  readonly numBlocks?: number;
+  /** Nominal resolutions with self-attention. Default [16]. */
+  readonly attnResolutions?: readonly number[];
+  /** Dropout probability in the residual blocks. Default 0.1. */
+  readonly dropout?: number;
+  readonly embeddingType?: 'positional' | 'fourier';
+  /** Width of the noise embedding in units of M. Default 1; NCSN++ uses 2. */
+  readonly channelMultNoise?: number;
+  readonly encoderType?: 'standard' | 'skip' | 'residual';
+  readonly decoderType?: 'standard' | 'skip';
+  /** Resampling taps. Default [1, 1]; NCSN++ uses [1, 3, 3, 1]. */
+  readonly resampleFilter?: readonly number[];
+  /** Puts a pointwise MLP before the first convolution. Default false. */
+  readonly implicitMlp?: boolean;
+}
+
+/** Initialisation of the layers that have none of their own. */
 export const INIT: Init = { mode: 'xavier_uniform' };
 const INIT_ZERO: Init = { mode: 'xavier_uniform', weight: 1e-5 };
 const INIT_ATTN: Init = { mode: 'xavier_uniform', weight: Math.sqrt(0.2) };
@@ -94,5 +115,5 @@ export function songLevels(options: SongUNetOptions): Levels {
       dec.push([`${at}_aux_conv`, conv(channels, outChannels, 3, { init: INIT_ZERO })]);
     }
   }
-  return { enc, dec, channels };
+  return { enc, dec, modelChannels, channels, sizeFactor: 2 ** (sides.length - 1) };
 }

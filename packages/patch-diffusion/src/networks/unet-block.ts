@@ -6,32 +6,8 @@
 import * as torch from '@patch-diffusion/torch';
 import { Module, type Tensor } from '@patch-diffusion/torch';
 import { dropout } from './dropout.js';
-import type { Init } from './init.js';
 import { Conv2d, GroupNorm, Linear } from './layers.js';
-import { headCount } from './levels.js';
-
-export interface UNetBlockOptions {
-  readonly up?: boolean;
-  readonly down?: boolean;
-  /** Appends self-attention over the feature map. */
-  readonly attention?: boolean;
-  /** Attention heads; by default out channels / `channelsPerHead`. */
-  readonly numHeads?: number | null;
-  readonly channelsPerHead?: number;
-  /** Dropout probability before the second convolution, in training only. */
-  readonly dropout?: number;
-  /** Factor on each residual sum. */
-  readonly skipScale?: number;
-  readonly eps?: number;
-  readonly resampleFilter?: readonly number[];
-  /** Gives a resampling skip path a 1×1 convolution even where the channel count stays. */
-  readonly resampleProj?: boolean;
-  /** Scale and shift from the embedding (ADM) instead of a shift (DDPM++). */
-  readonly adaptiveScale?: boolean;
-  readonly init?: Init;
-  readonly initZero?: Init;
-  readonly initAttn?: Init | null;
-}
+import { headCount, type UNetBlockOptions } from './levels.js';
 
 /** [N, in, H, W] and an embedding [N | 1, E] → [N, out, H·2 | H | H/2, …]. */
 export class UNetBlock extends Module {
@@ -54,14 +30,8 @@ export class UNetBlock extends Module {
     options: UNetBlockOptions = {},
   ) {
     super();
-    const { up = false, down = false, dropout = 0 } = options;
-    const {
-      skipScale = 1,
-      eps = 1e-5,
-      resampleFilter = [1, 1],
-      resampleProj = false,
-      adaptiveScale = true,
-    } = options;
+    const { up = false, down = false, resampleFilter = [1, 1], resampleProj = false } = options;
+    const { dropout = 0, skipScale = 1, eps = 1e-5, adaptiveScale = true } = options;
     const { init = {}, initZero = { weight: 0 }, initAttn = null } = options;
     this.numHeads = headCount(outChannels, options);
     this.#dropout = dropout;
@@ -94,21 +64,21 @@ export class UNetBlock extends Module {
   forward(x: Tensor, embedding: Tensor): Tensor {
     // The scope drops activations that neither the result nor the autograd graph needs.
     return torch.scope(() => {
-      let h = this.#conv0.forward(this.#norm0.forward(x).silu());
-      h = this.#modulate(h, embedding);
+      let h = this.#conv0.forward(this.#norm0.forward(x).silu()); // [N, out, h, w], resampled
+      h = this.#modulate(h, embedding); // [N, out, h, w]
       if (this.training && this.#dropout > 0) h = dropout(h, this.#dropout);
       h = this.#conv1.forward(h);
-      h = this.#residual(h, this.#skip ? this.#skip.forward(x) : x);
+      h = this.#residual(h, this.#skip ? this.#skip.forward(x) : x); // [N, out, h, w]
       return this.#attention ? this.#attend(h) : h;
     });
   }
 
   /** Brings in the noise level and class: norm1 with a shift, or with scale and shift. */
   #modulate(h: Tensor, embedding: Tensor): Tensor {
-    const affine = this.#affine.forward(embedding);
+    const affine = this.#affine.forward(embedding); // [N | 1, out] or [N | 1, 2 · out]
     const params = affine.reshape([affine.shape[0], -1, 1, 1]).to({ dtype: h.dtype });
     if (!this.#adaptiveScale) return this.#norm1.forward(h.add(params)).silu();
-    const [scale, shift] = params.chunk(2, 1);
+    const [scale, shift] = params.chunk(2, 1); // each [N | 1, out, 1, 1]
     return torch.addcmul(shift, this.#norm1.forward(h), scale.add(1)).silu();
   }
 
@@ -123,24 +93,27 @@ export class UNetBlock extends Module {
     const channels = C / this.numHeads;
     // Channels of qkv are ordered head-major, then channel in head, then q/k/v fastest.
     const u = qkv.forward(norm.forward(h)).reshape([N, this.numHeads, channels, 3, H * W]);
-    const [q, k, v] = u.unbind(3); // each [N, heads, C/heads, H·W]
+    const [q, k, v] = u.unbind(3); // each [N, heads, C / heads, H·W]
     const a = attention(q, k, v).reshape([N, C, H, W]);
     return this.#residual(proj.forward(a), h);
   }
 }
 
-/** Softmax attention over the last axis of q, k, v [N, heads, c, L], with float32 scores: [N, heads, c, L]. */
+/**
+ * Softmax attention over the last axis of q, k, v [N, heads, c, L]: [N, heads, c, L]. libtorch's fused kernels choose how
+ * exact the scores are; without them (libtorch 1.x) the scores are float32.
+ */
 function attention(q: Tensor, k: Tensor, v: Tensor): Tensor {
   if (torch.hasOp('scaled_dot_product_attention')) {
-    // libtorch's fused kernels, which never hold the L × L scores, want the channels of a head side by side.
-    const [qt, kt, vt] = [q, k, v].map((t) => t.transpose(2, 3).contiguous());
+    // The fused kernels never hold the L × L scores; they want the channels of a head side by side.
+    const [qt, kt, vt] = [q, k, v].map((t) => t.transpose(2, 3).contiguous()); // [N, heads, L, c]
     return torch.scaledDotProductAttention(qt, kt, vt).transpose(2, 3);
   }
   const c = q.shape[2];
   const scores = torch.matmul(
     q.transpose(2, 3).to({ dtype: 'float32' }),
     k.div(Math.sqrt(c)).to({ dtype: 'float32' }),
-  );
-  const weights = scores.softmax(-1).to({ dtype: q.dtype }); // [N, heads, L, L]
+  ); // [N, heads, L, L]
+  const weights = scores.softmax(-1).to({ dtype: q.dtype });
   return torch.matmul(v, weights.transpose(2, 3));
 }

@@ -10,7 +10,8 @@ import {
   Linear,
   PositionalEmbedding,
 } from '../../src/networks/layers.js';
-import { UNetBlock, type UNetBlockOptions } from '../../src/networks/unet-block.js';
+import type { UNetBlockOptions } from '../../src/networks/levels.js';
+import { UNetBlock } from '../../src/networks/unet-block.js';
 import { describeGolden, expectClose, type Golden } from '../helpers/golden.js';
 
 interface LayerConfig {

@@ -7,7 +7,7 @@
  * to be linear in λ through the last two.
  */
 import type { ArrayMath, Sampler, SigmaRange, SolverState, SolverStep } from './array-math.js';
-import { type EdmSamplerOptions, edmNoiseLevels } from './edm.js';
+import { EDM_DEFAULTS, type EdmSamplerOptions, edmNoiseLevels } from './edm.js';
 
 export interface DpmSolverOptions
   extends Pick<EdmSamplerOptions, 'numSteps' | 'sigmaMin' | 'sigmaMax' | 'rho' | 'sNoise'> {
@@ -17,7 +17,7 @@ export interface DpmSolverOptions
 
 /** Fixes the steps of a DPM-Solver++ (2M) sampling. */
 export function planDpmSolver(options: DpmSolverOptions, range: SigmaRange): Sampler {
-  const { eta = 0, sNoise = 1 } = options;
+  const { eta = 0, sNoise = EDM_DEFAULTS.sNoise } = options;
   const sigmas = edmNoiseLevels(options, range);
   const times = Float64Array.of(...sigmas.map((sigma) => range.roundSigma(sigma)), 0);
   const logStep = (i: number) => Math.log(times[i] / times[i + 1]); // h

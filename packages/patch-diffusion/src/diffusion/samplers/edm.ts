@@ -22,6 +22,18 @@ export interface EdmSamplerOptions {
   readonly sNoise?: number;
 }
 
+/** What the options mean where they are left out. */
+export const EDM_DEFAULTS = {
+  numSteps: 18,
+  sigmaMin: 0.002,
+  sigmaMax: 80,
+  rho: 7,
+  sChurn: 0,
+  sMin: 0,
+  sMax: Number.POSITIVE_INFINITY,
+  sNoise: 1,
+} as const satisfies Required<EdmSamplerOptions>;
+
 /**
  * Noise levels σ_0 > … > σ_{n−1} (equation 5), float64. A single step starts at the highest level.
  * @param range limits of the denoiser, to which the levels are clipped
@@ -30,9 +42,10 @@ export function edmNoiseLevels(
   options: EdmSamplerOptions,
   range: Pick<SigmaRange, 'sigmaMin' | 'sigmaMax'> = { sigmaMin: 0, sigmaMax: Number.POSITIVE_INFINITY },
 ): Float64Array {
-  const { numSteps = 18, rho = 7 } = options;
-  const low = Math.max(options.sigmaMin ?? 0.002, range.sigmaMin) ** (1 / rho);
-  const high = Math.min(options.sigmaMax ?? 80, range.sigmaMax) ** (1 / rho);
+  const { numSteps = EDM_DEFAULTS.numSteps, rho = EDM_DEFAULTS.rho } = options;
+  const { sigmaMin = EDM_DEFAULTS.sigmaMin, sigmaMax = EDM_DEFAULTS.sigmaMax } = options;
+  const low = Math.max(sigmaMin, range.sigmaMin) ** (1 / rho);
+  const high = Math.min(sigmaMax, range.sigmaMax) ** (1 / rho);
   return Float64Array.from({ length: numSteps }, (_, i) => {
     const fraction = numSteps > 1 ? i / (numSteps - 1) : 0;
     return (high + fraction * (low - high)) ** rho;
@@ -41,13 +54,13 @@ export function edmNoiseLevels(
 
 /** γ: by how much step i raises its noise level (algorithm 2, line 4). */
 export function churnFactor(options: EdmSamplerOptions, numSteps: number, sigma: number): number {
-  const { sChurn = 0, sMin = 0, sMax = Number.POSITIVE_INFINITY } = options;
+  const { sChurn = EDM_DEFAULTS.sChurn, sMin = EDM_DEFAULTS.sMin, sMax = EDM_DEFAULTS.sMax } = options;
   return sigma >= sMin && sigma <= sMax ? Math.min(sChurn / numSteps, Math.SQRT2 - 1) : 0;
 }
 
 /** Fixes the steps of an EDM sampling. */
 export function planEdm(options: EdmSamplerOptions, range: SigmaRange): Sampler {
-  const { sChurn = 0, sNoise = 1 } = options;
+  const { sChurn = EDM_DEFAULTS.sChurn, sNoise = EDM_DEFAULTS.sNoise } = options;
   const sigmas = edmNoiseLevels(options, range);
   const times = Float64Array.of(...sigmas.map((sigma) => range.roundSigma(sigma)), 0);
   const numSteps = sigmas.length;

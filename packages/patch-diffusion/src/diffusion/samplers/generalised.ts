@@ -4,9 +4,9 @@
  * Written over {@link ArrayMath}, without Node or native imports.
  */
 import { UserError } from '../../common/errors.js';
-import { iddpmSigmas, vpSigma, vpSigmaInverse } from '../noise-levels.js';
+import { IDDPM, iddpmSigmas, VE, VP, vpSigma, vpSigmaInverse } from '../noise-levels.js';
 import type { ArrayMath, Sampler, SigmaRange, SolverState, SolverStep } from './array-math.js';
-import { churnFactor, type EdmSamplerOptions, edmNoiseLevels } from './edm.js';
+import { churnFactor, EDM_DEFAULTS, type EdmSamplerOptions, edmNoiseLevels } from './edm.js';
 
 export interface GeneralisedSamplerOptions extends EdmSamplerOptions {
   /** Which noise levels the steps visit. Default `edm`. */
@@ -27,9 +27,13 @@ export interface GeneralisedSamplerOptions extends EdmSamplerOptions {
   readonly M?: number;
 }
 
-/** β_d and β_min of the VP process that EDM's defaults refer to. */
-const VP_BETA_D = 19.9;
-const VP_BETA_MIN = 0.1;
+/** The noise levels that each discretization spans where the options do not say. */
+const SIGMA_RANGES = {
+  vp: (epsilonS: number) => [vpSigma(VP.betaD, VP.betaMin)(epsilonS), vpSigma(VP.betaD, VP.betaMin)(1)],
+  ve: () => [VE.sigmaMin, VE.sigmaMax],
+  iddpm: () => [0.002, 81],
+  edm: () => [EDM_DEFAULTS.sigmaMin, EDM_DEFAULTS.sigmaMax],
+};
 
 /** σ(t), s(t) and their derivatives. */
 interface Curve {
@@ -42,7 +46,8 @@ interface Curve {
 
 /** Fixes the steps of a sampling. */
 export function planGeneralised(options: GeneralisedSamplerOptions, range: SigmaRange): Sampler {
-  const { solver = 'heun', alpha = 1, sChurn = 0, sNoise = 1 } = options;
+  const { solver = 'heun', alpha = 1 } = options;
+  const { sChurn = EDM_DEFAULTS.sChurn, sNoise = EDM_DEFAULTS.sNoise } = options;
   const { sigmas, curve } = noiseLevelsAndCurve(options, range);
   const { sigma, sigmaInverse, scale } = curve;
   const numSteps = sigmas.length;
@@ -88,12 +93,7 @@ function noiseLevelsAndCurve(
   range: SigmaRange,
 ): { sigmas: Float64Array; curve: Curve } {
   const { discretization = 'edm', schedule = 'linear', scaling = 'none', epsilonS = 1e-3 } = options;
-  const [defaultMin, defaultMax] = {
-    vp: [vpSigma(VP_BETA_D, VP_BETA_MIN)(epsilonS), vpSigma(VP_BETA_D, VP_BETA_MIN)(1)],
-    ve: [0.02, 100],
-    iddpm: [0.002, 81],
-    edm: [0.002, 80],
-  }[discretization];
+  const [defaultMin, defaultMax] = SIGMA_RANGES[discretization](epsilonS);
   const sigmaMin = Math.max(options.sigmaMin ?? defaultMin, range.sigmaMin);
   const sigmaMax = Math.min(options.sigmaMax ?? defaultMax, range.sigmaMax);
 
@@ -101,50 +101,49 @@ function noiseLevelsAndCurve(
   const logVariance = (sigma: number) => Math.log(sigma ** 2 + 1);
   const betaD = (2 * (logVariance(sigmaMin) / epsilonS - logVariance(sigmaMax))) / (epsilonS - 1);
   const betaMin = logVariance(sigmaMax) - 0.5 * betaD;
+  const vp = vpSigma(betaD, betaMin);
 
-  const sigmas = noiseLevels(options, { sigmaMin, sigmaMax }, vpSigma(betaD, betaMin));
-  const process = {
+  const curve = {
     vp: {
-      sigma: vpSigma(betaD, betaMin),
-      sigmaDerivative: (t: number) => {
-        const sigma = vpSigma(betaD, betaMin)(t);
-        return 0.5 * (betaMin + betaD * t) * (sigma + 1 / sigma);
-      },
+      sigma: vp,
+      sigmaDerivative: (t: number) => 0.5 * (betaMin + betaD * t) * (vp(t) + 1 / vp(t)),
       sigmaInverse: vpSigmaInverse(betaD, betaMin),
     },
     ve: {
       sigma: Math.sqrt,
       sigmaDerivative: (t: number) => 0.5 / Math.sqrt(t),
-      sigmaInverse: (s: number) => s ** 2,
+      sigmaInverse: (sigma: number) => sigma ** 2,
     },
-    linear: { sigma: (t: number) => t, sigmaDerivative: () => 1, sigmaInverse: (s: number) => s },
+    linear: {
+      sigma: (t: number) => t,
+      sigmaDerivative: () => 1,
+      sigmaInverse: (sigma: number) => sigma,
+    },
   }[schedule];
-  const { sigma, sigmaDerivative } = process;
-  const scale = scaling === 'vp' ? (t: number) => 1 / Math.sqrt(1 + sigma(t) ** 2) : () => 1;
-  const scaleDerivative =
-    scaling === 'vp' ? (t: number) => -sigma(t) * sigmaDerivative(t) * scale(t) ** 3 : () => 0;
-  return { sigmas, curve: { ...process, scale, scaleDerivative } };
+  const scales = {
+    vp: (t: number) => 1 / Math.sqrt(1 + curve.sigma(t) ** 2),
+    none: () => 1,
+  };
+  const scaleDerivatives = {
+    vp: (t: number) => -curve.sigma(t) * curve.sigmaDerivative(t) * scales.vp(t) ** 3,
+    none: () => 0,
+  };
+  return {
+    sigmas: noiseLevels({ ...options, sigmaMin, sigmaMax }, vp),
+    curve: { ...curve, scale: scales[scaling], scaleDerivative: scaleDerivatives[scaling] },
+  };
 }
 
 function noiseLevels(
-  options: GeneralisedSamplerOptions,
-  { sigmaMin, sigmaMax }: { sigmaMin: number; sigmaMax: number },
-  impliedVp: (t: number) => number,
+  options: GeneralisedSamplerOptions & { readonly sigmaMin: number; readonly sigmaMax: number },
+  vp: (t: number) => number,
 ): Float64Array {
-  const {
-    numSteps = 18,
-    discretization = 'edm',
-    epsilonS = 1e-3,
-    C1 = 0.001,
-    C2 = 0.008,
-    M = 1000,
-  } = options;
-  const fractions = Float64Array.from({ length: numSteps }, (_, i) =>
-    numSteps > 1 ? i / (numSteps - 1) : 0,
-  );
+  const { sigmaMin, sigmaMax, discretization = 'edm', epsilonS = 1e-3 } = options;
+  const { numSteps = EDM_DEFAULTS.numSteps, C1 = IDDPM.C1, C2 = IDDPM.C2, M = IDDPM.M } = options;
+  const fractions = Float64Array.from({ length: numSteps }, (_, i) => i / Math.max(numSteps - 1, 1));
   switch (discretization) {
     case 'vp':
-      return fractions.map((f) => impliedVp(1 + f * (epsilonS - 1)));
+      return fractions.map((f) => vp(1 + f * (epsilonS - 1)));
     case 've':
       return fractions.map((f) => Math.sqrt(sigmaMax ** 2 * (sigmaMin ** 2 / sigmaMax ** 2) ** f));
     case 'iddpm': {
@@ -158,7 +157,7 @@ function noiseLevels(
       return fractions.map((f) => kept[roundHalfEven((kept.length - 1) * f)]);
     }
     case 'edm':
-      return edmNoiseLevels({ ...options, sigmaMin, sigmaMax });
+      return edmNoiseLevels(options);
   }
 }
 
