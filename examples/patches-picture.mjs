@@ -1,22 +1,21 @@
 /**
  * Draws docs/images/patches.png: what training takes from six images of the demo set. Whole images, and patches of half
  * and a quarter of the side with the batch multipliers of the paper; under each row the two coordinate channels as
- * colours (red is x, green is y, from −1, dark, to 1, bright). Uses the built packages of this repository.
+ * colours (red is x, green is y, from −1, dark, to 1, bright).
  *
  *   node examples/patches-picture.mjs [file.png]
  */
 import { writeFile } from 'node:fs/promises';
 import * as torch from '@patch-diffusion/torch';
-import { TorchRandom } from '../packages/patch-diffusion/dist/common/random-source.js';
-import { labelledSheetPng } from '../packages/patch-diffusion/dist/data/sheet.js';
-import { toUint8 } from '../packages/patch-diffusion/dist/diffusion/sample.js';
-import { pixelsToFloat } from '../packages/patch-diffusion/dist/patches/batches.js';
+import { demoImages, labelledSheetPng } from 'patch-diffusion';
 import {
   drawOffsets,
   extractPatches,
   patchPositions,
-} from '../packages/patch-diffusion/dist/patches/crops.js';
-import { demoImages } from '../packages/patch-diffusion/dist/prepare/demo-images.js';
+  pixelsToFloat,
+  TorchRandom,
+  toUint8,
+} from 'patch-diffusion/method';
 
 const SIDE_PX = 64;
 const SHOWN = [165, 236, 330, 500, 905, 1120]; // places in the demo set

@@ -5,8 +5,7 @@
 
 import type { Module, Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
-import type { Denoiser } from 'patch-diffusion';
-import { Conv2d, Linear } from '../../packages/patch-diffusion/dist/networks/layers.js';
+import { Conv2d, type Denoiser, Linear } from 'patch-diffusion/method';
 
 /** GFLOP of one image's forward and backward pass at a patch side. */
 export function stepGflopPerImage(

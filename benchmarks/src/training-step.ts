@@ -4,17 +4,21 @@
  */
 import * as torch from '@patch-diffusion/torch';
 import { Adam, type AdamPath, type Tensor } from '@patch-diffusion/torch';
-import { createDenoiser, type Denoiser, type ImageSet } from 'patch-diffusion';
-import { type RandomSource, TorchRandom } from '../../packages/patch-diffusion/dist/common/random-source.js';
-import { denoisingLoss } from '../../packages/patch-diffusion/dist/diffusion/losses.js';
-import { makePatchBatch } from '../../packages/patch-diffusion/dist/patches/batches.js';
-import type { PatchSize } from '../../packages/patch-diffusion/dist/patches/schedule.js';
-import { patchSizes, precondSpec } from '../../packages/patch-diffusion/dist/training/model.js';
+import type { ImageSet } from 'patch-diffusion';
 import {
+  createDenoiser,
+  type Denoiser,
+  denoisingLoss,
+  makePatchBatch,
+  type PatchSize,
+  patchSizes,
+  precondSpec,
+  type RandomSource,
   type StepOptions,
+  TorchRandom,
   type TrainingState,
   trainStep,
-} from '../../packages/patch-diffusion/dist/training/step.js';
+} from 'patch-diffusion/method';
 import type { BenchOptions } from './options.js';
 import { now } from './timing.js';
 

@@ -72,6 +72,7 @@ export { resolveTrainOptions, validateAgainstData } from './config/resolve.js';
 export type { TrainOptions, TrainOptionsInput } from './config/train-options.js';
 export { type LatentSet, type OpenLatentsOptions, openLatents } from './data/latents.js';
 export { type OpenImagesOptions, openImages } from './data/open-images.js';
+export { labelledSheetPng, type SheetRow } from './data/sheet.js';
 export type { DataSet, ImageSet, LatentInfo } from './data/types.js';
 export type { Guidance } from './diffusion/guidance.js';
 export { createDenoiser, Denoiser, type PrecondSpec } from './diffusion/preconditioning.js';
@@ -88,6 +89,7 @@ export {
   AutoencoderKL,
   STABLE_DIFFUSION_AUTOENCODER,
 } from './networks/autoencoder-kl.js';
+export { type DemoOptions, demoImages } from './prepare/demo-images.js';
 export type { PrepareReport } from './prepare/prepare.js';
 export { listRuns, newestSnapshot, newestState, type RunJson, readRunJson } from './run/runs.js';
 export { readSnapshotInfo, type SnapshotInfo } from './run/snapshot-info.js';

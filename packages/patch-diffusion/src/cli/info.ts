@@ -1,7 +1,6 @@
 /** What a path is: a run, a folder of runs, a tensor file, or a data set. Reads headers only, changes nothing. */
 
-import { readFile, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { stat } from 'node:fs/promises';
 import { UserError } from '../common/errors.js';
 import type { DatasetInfo } from '../data/dataset-info.js';
 import type { OfficialCheckpoint } from '../interchange/official-checkpoint.js';
@@ -13,6 +12,7 @@ import {
   type RunJson,
   readRunJson,
 } from '../run/runs.js';
+import { readStats, type Stat } from '../run/stats.js';
 
 export interface RunDescription {
   readonly kind: 'run';
@@ -94,7 +94,8 @@ export async function describePath(path: string, options: { verify?: boolean } =
 }
 
 async function describeRun({ dir, json }: RunInfo): Promise<RunDescription> {
-  const last = await lastStats(dir);
+  const last = (await readStats(dir)).at(-1);
+  const mean = (name: string): number | null => (last?.[name] as Stat | undefined)?.mean ?? null;
   const silentSec = (Date.now() - Date.parse(json.heartbeat)) / 1000;
   return {
     kind: 'run',
@@ -107,23 +108,13 @@ async function describeRun({ dir, json }: RunInfo): Promise<RunDescription> {
     totalNimg: json.totalNimg,
     startedAt: json.startedAt,
     heartbeat: json.heartbeat,
-    loss: last?.['Loss/loss']?.mean ?? null,
-    trainedSec: last?.['Timing/total_sec']?.mean ?? null,
+    loss: mean('Loss/loss'),
+    trainedSec: mean('Timing/total_sec'),
     snapshots: await listSnapshots(dir),
     state: await newestState(dir),
     error: json.error,
     config: json.config,
   };
-}
-
-async function lastStats(dir: string): Promise<Record<string, { mean: number }> | null> {
-  const text = await readFile(join(dir, 'stats.jsonl'), 'utf8').catch(() => '');
-  const line = text.slice(0, text.lastIndexOf('\n')).split('\n').at(-1) ?? '';
-  try {
-    return JSON.parse(line) as Record<string, { mean: number }>;
-  } catch {
-    return null;
-  }
 }
 
 async function describeTensorFile(path: string, bytes: number): Promise<TensorFileDescription> {

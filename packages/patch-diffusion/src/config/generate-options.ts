@@ -7,6 +7,7 @@
 import { join } from 'node:path';
 import { usageError } from '../common/errors.js';
 import { PRECISIONS } from '../diffusion/precision.js';
+import { EDM_DEFAULTS } from '../diffusion/samplers/edm.js';
 import { SAMPLERS } from '../diffusion/samplers/index.js';
 import * as f from './fields.js';
 import { defaultsOf, type OptionSources, readSources, withDefaults } from './read-values.js';
@@ -93,7 +94,7 @@ export const generateFields = {
       above: 0,
       nullWord: 'auto',
     }),
-    rho: f.number('Exponent of the noise-level schedule', { above: 0, default: 7 }),
+    rho: f.number('Exponent of the noise-level schedule', { above: 0, default: EDM_DEFAULTS.rho }),
     sChurn: f.number(
       'Stochasticity: noise added per sampling; 0 is deterministic; auto: as recorded with the network, else 0',
       { min: 0, nullWord: 'auto' },
@@ -183,8 +184,8 @@ function chooseSampler(options: GenerateOptions, given: GenerateOptionsInput): v
     );
   }
   const isEdm = (options.discretization ?? 'edm') === 'edm';
-  const sigmaMin = options.sigmaMin ?? (isEdm ? 0.002 : 0);
-  const sigmaMax = options.sigmaMax ?? (isEdm ? 80 : Number.POSITIVE_INFINITY);
+  const sigmaMin = options.sigmaMin ?? (isEdm ? EDM_DEFAULTS.sigmaMin : 0);
+  const sigmaMax = options.sigmaMax ?? (isEdm ? EDM_DEFAULTS.sigmaMax : Number.POSITIVE_INFINITY);
   if (sigmaMin >= sigmaMax) {
     throw usageError('BAD_OPTION', `--sigma-min ${sigmaMin} must be below --sigma-max ${sigmaMax}`);
   }

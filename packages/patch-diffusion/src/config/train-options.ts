@@ -4,6 +4,7 @@
  * meaning and unit (spec: published option table of Patch Diffusion, arXiv 2304.12526).
  */
 
+import { EDM_NOISE } from '../diffusion/noise-levels.js';
 import { PRECISIONS } from '../diffusion/precision.js';
 import { SCHEDULES } from '../patches/schedule.js';
 import * as f from './fields.js';
@@ -113,11 +114,11 @@ export const trainFields = {
     pMean: f.number('Mean of ln σ over the noise levels trained on (edm and pedm)', {
       min: -20,
       max: 20,
-      default: -1.2,
+      default: EDM_NOISE.pMean,
     }),
     pStd: f.number(
       'Standard deviation of ln σ; a larger one trains more on very noisy images, which decide the layout',
-      { above: 0, max: 20, default: 1.2 },
+      { above: 0, max: 20, default: EDM_NOISE.pStd },
     ),
     durationKimg: f.number('Length of the training, in thousands of images', {
       unit: 'kimg',

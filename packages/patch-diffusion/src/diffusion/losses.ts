@@ -7,6 +7,7 @@ import * as torch from '@patch-diffusion/torch';
 import type { RandomSource } from '../common/random-source.js';
 import type { Augment, PatchBatch } from '../patches/batches.js';
 import type { Extent } from '../patches/extent.js';
+import { DEFAULT_SIGMA_DATA, EDM_NOISE, VE, VP } from './noise-levels.js';
 import type { Denoiser } from './preconditioning.js';
 
 /** Where the noise levels come from and how they are weighted. */
@@ -47,15 +48,15 @@ function drawSigma(spec: LossSpec, count: number, random: RandomSource): Tensor 
     case 'edm':
       return random
         .randn('rnd_normal', shape)
-        .mul(spec.pStd ?? 1.2)
-        .add(spec.pMean ?? -1.2)
+        .mul(spec.pStd ?? EDM_NOISE.pStd)
+        .add(spec.pMean ?? EDM_NOISE.pMean)
         .exp();
     case 've': {
-      const { sigmaMin = 0.02, sigmaMax = 100 } = spec;
+      const { sigmaMin = VE.sigmaMin, sigmaMax = VE.sigmaMax } = spec;
       return torch.pow(sigmaMax / sigmaMin, random.rand('rnd_uniform', shape)).mul(sigmaMin);
     }
     case 'vp': {
-      const { betaD = 19.9, betaMin = 0.1, epsilonT = 1e-5 } = spec;
+      const { betaD = VP.betaD, betaMin = VP.betaMin, epsilonT = VP.epsilonT } = spec;
       const t = random
         .rand('rnd_uniform', shape)
         .mul(epsilonT - 1)
@@ -74,7 +75,7 @@ function drawSigma(spec: LossSpec, count: number, random: RandomSource): Tensor 
 /** λ(σ): 1 / c_out² for EDM, 1 / σ² for VP and VE. */
 function lossWeight(spec: LossSpec, sigma: Tensor): Tensor {
   if (spec.type !== 'edm') return sigma.square().reciprocal();
-  const sigmaData = spec.sigmaData ?? 0.5;
+  const sigmaData = spec.sigmaData ?? DEFAULT_SIGMA_DATA;
   return sigma
     .square()
     .add(sigmaData ** 2)

@@ -6,6 +6,9 @@
 /** Standard deviation of the data that EDM assumes where nothing else is said: that of images in [−1, 1]. */
 export const DEFAULT_SIGMA_DATA = 0.5;
 
+/** Where EDM trains: ln σ ~ N(pMean, pStd²). */
+export const EDM_NOISE = { pMean: -1.2, pStd: 1.2 } as const;
+
 /** The usual constants of the variance-preserving process; M is the number of its time steps. */
 export const VP = { betaD: 19.9, betaMin: 0.1, epsilonT: 1e-5, M: 1000 } as const;
 

@@ -5,6 +5,8 @@
  * not square is `Loss/p32x16` (width × height).
  */
 
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { type Extent, extentName } from '../patches/extent.js';
 
 export interface Stat {
@@ -90,4 +92,22 @@ const groups = ['Loss/loss', 'Loss/', 'Progress/', 'Timing/', 'Resources/'];
 function order(name: string): number {
   const index = groups.findIndex((group) => name.startsWith(group));
   return index < 0 ? groups.length : index;
+}
+
+/**
+ * The lines of a run's `stats.jsonl`, oldest first; none where there is no such file. A line that is damaged, or not
+ * yet written to its end, is left out.
+ */
+export async function readStats(runDir: string): Promise<StatsLine[]> {
+  const text = await readFile(join(runDir, 'stats.jsonl'), 'utf8').catch(() => '');
+  return text
+    .split('\n')
+    .slice(0, -1)
+    .flatMap((line) => {
+      try {
+        return [JSON.parse(line) as StatsLine];
+      } catch {
+        return [];
+      }
+    });
 }

@@ -1,0 +1,75 @@
+/**
+ * The method, part by part: patches and their schedules, networks, preconditioning, losses, augmentation, guidance, and
+ * one training update. Works on tensors of `@patch-diffusion/torch`; files and folders are the business of the other
+ * entry points.
+ */
+
+export { type RandomSource, TorchRandom } from './common/random-source.js';
+export {
+  type AugmentSpec,
+  augmentLabelDim,
+  createAugment,
+  trainingAugment,
+} from './diffusion/augmentation/index.js';
+export { prepareDenoiser, resolveDevice } from './diffusion/device.js';
+export { type Guidance, guidedDenoise } from './diffusion/guidance.js';
+export { denoisingLoss, type LossNorm, type LossSpec, lossFactor } from './diffusion/losses.js';
+export type { Precision } from './diffusion/precision.js';
+export {
+  createDenoiser,
+  Denoiser,
+  type DenoiserInputs,
+  type PrecondSpec,
+} from './diffusion/preconditioning.js';
+export { type SampleOptions, sampleImages, toUint8 } from './diffusion/sample.js';
+export {
+  ARCHITECTURES,
+  type Architecture,
+  createNetwork,
+  type NetworkSpec,
+} from './networks/index.js';
+export { Conv2d, Linear } from './networks/layers.js';
+export { type Conditioning, UNet } from './networks/unet.js';
+export {
+  type Augment,
+  type Crop,
+  makePatchBatch,
+  type PatchBatch,
+  type PatchBatchOptions,
+  type PatchSource,
+  pixelsToFloat,
+} from './patches/batches.js';
+export {
+  drawOffsets,
+  extractPatches,
+  type PatchOffsets,
+  patchPositions,
+  windowPositions,
+} from './patches/crops.js';
+export type { Extent } from './patches/extent.js';
+export { embedPositions } from './patches/position-embedding.js';
+export {
+  type Annealing,
+  customPatchSizes,
+  defaultPatchSizes,
+  meanMultiplier,
+  type PatchSchedule,
+  type PatchSize,
+  type PlannedMicroBatch,
+  planUpdate,
+  SCHEDULES,
+  type ScheduleName,
+  type UpdatePlan,
+} from './patches/schedule.js';
+export { copyWeights, type EmaOptions, emaBeta, updateEma } from './training/ema.js';
+export { type DataShape, lossSpec, patchSchedule, patchSizes, precondSpec } from './training/model.js';
+export {
+  learningRate,
+  type MicroBatch,
+  type MicroBatchLoss,
+  type StepOptions,
+  type StepResult,
+  type TrainingState,
+  trainStep,
+  type Update,
+} from './training/step.js';
