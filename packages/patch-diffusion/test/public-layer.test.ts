@@ -1,29 +1,30 @@
 /** What the entry points promise: the samplers run in a browser, and the run folder is read without libtorch. */
 import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import { runInNewContext } from 'node:vm';
 import { rolldown } from 'rolldown';
 import { describe, expect, it } from 'vitest';
 
 const root = resolve(import.meta.dirname, '../../..');
 
-/** Bundles a module for browsers. Imports that are left (of Node's modules, say) are in `imports`. */
-async function bundleForBrowser(entry: string): Promise<{ code: string; imports: string[] }> {
-  const bundle = await rolldown({ input: entry, platform: 'browser', logLevel: 'silent' });
-  const { output } = await bundle.generate({
-    format: 'iife',
-    name: 'samplers',
-    codeSplitting: false,
-    minify: true,
+/**
+ * Bundles a module with all that it imports.
+ * @returns imports: those that are left, of Node's modules, say; files: what was bundled, relative to the project
+ */
+async function bundle(entry: string, platform: 'browser' | 'node') {
+  const bundler = await rolldown({
+    ...{ input: join(root, 'packages/patch-diffusion/src', entry), platform, logLevel: 'silent' },
   });
-  await bundle.close();
-  const [{ code, imports }] = output;
-  return { code, imports };
+  const format = platform === 'browser' ? 'iife' : 'esm';
+  const { output } = await bundler.generate({ format, name: 'bundle', codeSplitting: false, minify: true });
+  await bundler.close();
+  const [{ code, imports, moduleIds }] = output;
+  return { code, imports, files: moduleIds.map((file) => relative(root, file)) };
 }
 
 describe('patch-diffusion/samplers', () => {
-  const bundled = bundleForBrowser(join(root, 'packages/patch-diffusion/src/samplers.ts'));
+  const bundled = bundle('samplers.ts', 'browser');
 
   it('bundles for a browser without imports of Node or of native code', async () => {
     const { code, imports } = await bundled;
@@ -39,10 +40,10 @@ describe('patch-diffusion/samplers', () => {
       const range = { sigmaMin: 0, sigmaMax: Infinity, roundSigma: (sigma) => sigma };
       const latents = Float64Array.of(-1.5, -0.5, 0, 0.5, 1.5);
       const draw = (sampler) => {
-        const plan = samplers.planSampler({ sampler, numSteps: 64 }, range);
+        const plan = bundle.planSampler({ sampler, numSteps: 64 }, range);
         let state = { x: latents.map((z) => z * plan.initialScale) };
         for (let i = 0; i < plan.sigmas.length; i++) {
-          state = samplers.runStep(plan.step(samplers.float64Math, i, state, null), ({ x, sigma }) =>
+          state = bundle.runStep(plan.step(bundle.float64Math, i, state, null), ({ x, sigma }) =>
             x.map((value) => (s * s * value + sigma * sigma * m) / (s * s + sigma * sigma)));
         }
         return [...state.x];
@@ -58,6 +59,13 @@ describe('patch-diffusion/samplers', () => {
 });
 
 describe('patch-diffusion/run', () => {
+  it('imports nothing that could load libtorch', async () => {
+    const { files, imports } = await bundle('run.ts', 'node');
+    expect(files).toContain('packages/torch/dist/safetensors/read-header.js');
+    expect(files.filter((file) => /^packages\/torch\/dist\/(index|native|tensor)\./.test(file))).toEqual([]);
+    expect(imports.filter((name) => !/^node:|^[a-z_/]+$/.test(name))).toEqual([]);
+  });
+
   it('reads runs where there is no libtorch', () => {
     const runs = resolve(import.meta.dirname, 'fixtures/old-run/runs');
     const script = `
