@@ -2,17 +2,9 @@
 
 import { usageError } from '../common/errors.js';
 import { programName } from '../common/program-name.js';
-import type { Transform } from '../data/transform.js';
+import { TRANSFORMS } from '../data/types.js';
 import * as f from './fields.js';
 import { type OptionSources, readSources, withDefaults } from './read-values.js';
-
-/** As a list of its own, so that help pages need not load the image library. */
-const TRANSFORMS = [
-  'center-crop',
-  'center-crop-wide',
-  'stretch',
-  'none',
-] as const satisfies readonly Transform[];
 
 /** Fields of {@link PrepareOptions}, in the order of the help page. */
 export const prepareFields = {

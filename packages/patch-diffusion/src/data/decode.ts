@@ -11,7 +11,7 @@ import { decodeStoredPng } from './png.js';
 import type { RawImage } from './resize.js';
 
 /** Images of more pixels are refused: decoded, they take 3 bytes per pixel, and a hostile file can claim any size. */
-export const MAX_PIXELS = 100_000_000;
+const MAX_PIXELS = 100_000_000;
 
 /** Larger files are refused: they are read into memory whole. */
 export const MAX_FILE_BYTES = 2 ** 29;

@@ -5,10 +5,7 @@
 import { UnusableImage } from './decode.js';
 import { type RawImage, resizeLanczos } from './resize.js';
 import { roundHalfEven } from './sampler.js';
-import type { ImageChannels, Size } from './types.js';
-
-export const TRANSFORMS = ['center-crop', 'center-crop-wide', 'stretch', 'none'] as const;
-export type Transform = (typeof TRANSFORMS)[number];
+import type { ImageChannels, Size, Transform } from './types.js';
 
 /**
  * Brings an image to `size`.

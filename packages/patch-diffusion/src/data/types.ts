@@ -83,3 +83,7 @@ export interface Size {
   readonly width: number;
   readonly height: number;
 }
+
+/** How `prepare` fits images of other proportions. */
+export const TRANSFORMS = ['center-crop', 'center-crop-wide', 'stretch', 'none'] as const;
+export type Transform = (typeof TRANSFORMS)[number];

@@ -21,7 +21,7 @@ export { Denoiser, type DenoiserInputs, type PrecondSpec } from './denoiser.js';
 export { DEFAULT_SIGMA_DATA } from './noise-levels.js';
 
 /** EDM and, with coordinate channels, Patch-EDM (Karras et al. 2022, equation 7). */
-export class EdmDenoiser extends Denoiser {
+class EdmDenoiser extends Denoiser {
   readonly sigmaMin: number;
   readonly sigmaMax: number;
   readonly sigmaData: number;
@@ -109,7 +109,7 @@ function vpSigmaFloat32(betaD: number, betaMin: number, t: number): number {
 }
 
 /** Variance exploding (Song et al. 2021; Karras et al. 2022, table 1). */
-export class VeDenoiser extends Denoiser {
+class VeDenoiser extends Denoiser {
   readonly sigmaMin: number;
   readonly sigmaMax: number;
 

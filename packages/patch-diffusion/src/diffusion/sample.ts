@@ -140,7 +140,7 @@ function disposeState({ x, denoised }: SolverState<Tensor>): void {
 }
 
 /** Class indices → one-hot float32 [N, K]. */
-export function oneHot(classes: readonly number[], labelDim: number, device: Device): Tensor {
+function oneHot(classes: readonly number[], labelDim: number, device: Device): Tensor {
   const values = new Float32Array(classes.length * labelDim);
   for (const [row, index] of classes.entries()) values[row * labelDim + index] = 1;
   return torch.tensor(values, { shape: [classes.length, labelDim], device });

@@ -8,9 +8,6 @@
 import * as torch from '@patch-diffusion/torch';
 import { Module, type Tensor } from '@patch-diffusion/torch';
 
-/** Length of a feature vector. */
-export const FEATURE_DIM = 2048;
-
 /** Side of the network's input in pixels. */
 const INPUT_SIDE = 299;
 

@@ -126,7 +126,7 @@ export function pixelsToFloat(pixels: Uint8Array, shape: number[], device: Devic
  * @param moments means and standard deviations of the codes, [2, N, C, P, P]
  * @returns [N, C, P, P]
  */
-export function sampleLatents(
+function sampleLatents(
   moments: Tensor,
   { scale, shift }: { readonly scale: number; readonly shift: number },
   random: RandomSource,

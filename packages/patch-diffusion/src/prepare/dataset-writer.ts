@@ -41,7 +41,7 @@ export async function createDatasetWriter(path: string, { force = false } = {}):
   }
 }
 
-export function isZipPath(path: string): boolean {
+function isZipPath(path: string): boolean {
   return extname(path).toLowerCase() === '.zip';
 }
 

@@ -11,7 +11,7 @@ import { setTimeout } from 'node:timers/promises';
 import { UserError } from '../common/errors.js';
 
 /** Older than this without a heartbeat, a lock of another host counts as abandoned. */
-export const STALE_AFTER_SEC = 600;
+const STALE_AFTER_SEC = 600;
 
 interface Owner {
   readonly pid: number;

@@ -15,7 +15,8 @@ import type { RawImage } from '../../src/data/resize.js';
 import { InfiniteSampler } from '../../src/data/sampler.js';
 import { type ImageSource, openSource } from '../../src/data/source.js';
 import { chooseSubset } from '../../src/data/subset.js';
-import { type Transform, toChannels, transformImage } from '../../src/data/transform.js';
+import { toChannels, transformImage } from '../../src/data/transform.js';
+import type { Transform } from '../../src/data/types.js';
 import { prepare } from '../../src/index.js';
 import { describeGolden, type Golden, goldenDir } from '../helpers/golden.js';
 

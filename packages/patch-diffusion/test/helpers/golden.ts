@@ -1,13 +1,12 @@
 /** Reading the reference vectors, and comparing tensors with the tolerances that their README states. */
 import { existsSync, readdirSync } from 'node:fs';
-import { basename, join, resolve } from 'node:path';
+import { basename, join } from 'node:path';
 import * as torch from '@patch-diffusion/torch';
 import { SafetensorsFile, type Tensor } from '@patch-diffusion/torch';
 import { describe, expect, it } from 'vitest';
 import type { RandomSource } from '../../src/common/random-source.js';
+import { sharedDir } from './shared.js';
 
-const repository = resolve(import.meta.dirname, '../../../..');
-export const sharedDir = process.env.SHARED_DIR ?? resolve(repository, '../shared');
 export const goldenDir = process.env.GOLDEN_DIR ?? join(sharedDir, 'golden');
 
 /** One file of vectors. */

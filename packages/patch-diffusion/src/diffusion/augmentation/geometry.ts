@@ -6,7 +6,7 @@ import type { Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import { columns, gated, matrices, type Op, symmetric } from './op.js';
 
-export function translation(x: Tensor, y: Tensor): Tensor {
+function translation(x: Tensor, y: Tensor): Tensor {
   return matrices(
     [
       [1, 0, x],

@@ -14,15 +14,7 @@ import type { Op, OpContext } from './op.js';
 import { AUGMENT_SHAPE_DEFAULTS, type AugmentSpec, activeOps } from './spec.js';
 import { planWarp, type WarpPlan, warpImages } from './warp.js';
 
-export {
-  type AugmentOpName,
-  type AugmentShape,
-  type AugmentSpec,
-  type AugmentStrengths,
-  activeOps,
-  augmentLabelDim,
-  trainingAugment,
-} from './spec.js';
+export { type AugmentSpec, activeOps, augmentLabelDim, trainingAugment } from './spec.js';
 
 /** What went on inside, for tests. */
 export interface AugmentTrace {

@@ -7,7 +7,7 @@ import { readLegacy } from './legacy.js';
 import { readTorchZip } from './zip.js';
 
 export { ModuleRecord } from './globals.js';
-export { StorageRef, TensorRef } from './tensors.js';
+export { TensorRef } from './tensors.js';
 
 /** The length of a pickled magic number: PROTO, LONG1 and ten bytes. */
 const LEGACY_START = Buffer.from('80028a0a6cfc9c46f9206aa85019', 'hex');
