@@ -21,6 +21,10 @@ import type { TrainContext, TrainResult } from './training/loop.js';
  * @param options any options of the `train` command, camelCase; `preset` gives the rest
  * @param context a signal that stops the run with its state saved, and a listener
  * @throws {UserError} for what the user can mend; the state on disk stays usable
+ * @example
+ * ```ts
+ * const { runDir } = await train({ data: 'photos.zip', preset: 'tiny', durationKimg: 0.1, out: 'runs' });
+ * ```
  */
 export async function train(
   options: TrainOptionsInput & ({ readonly data: string } | { readonly resume: string }),
@@ -36,6 +40,10 @@ export async function train(
  *
  * @param options any options of the `generate` command, camelCase
  * @throws {UserError} for what the user can mend
+ * @example
+ * ```ts
+ * const { files } = await generate({ run: 'runs/00000-photos', count: 4, steps: 4, out: 'generated' });
+ * ```
  */
 export async function generate(
   options: GenerateOptionsInput,
@@ -50,6 +58,10 @@ export async function generate(
  *
  * @param options any options of the `prepare` command, camelCase
  * @throws {UserError} for what the user can mend; nothing is left behind then
+ * @example
+ * ```ts
+ * const { used } = await prepare({ source: 'photos', out: 'photos-64.zip', resolution: 64 });
+ * ```
  */
 export async function prepare(
   options: PrepareOptionsInput,

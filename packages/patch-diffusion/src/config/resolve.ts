@@ -24,6 +24,11 @@ export interface TrainSources extends OptionSources {
  *
  * @returns every option with its value; resolving the result again gives the same
  * @throws {UserError} (exit code 2) naming the option, its value and what is allowed
+ * @example
+ * ```ts
+ * const options = resolveTrainOptions({ call: { data: 'photos.zip', preset: 'small' } });
+ * console.log(options.modelChannels, options.realP);
+ * ```
  */
 export function resolveTrainOptions({ base, ...sources }: TrainSources): TrainOptions {
   const given = readSources(trainFields, sources);
@@ -187,6 +192,13 @@ function checkSides(o: TrainOptions, height: number, width: number): void {
  * Checks options against the images: sides against the network's levels, labels against `cond`.
  *
  * @throws {UserError} (exit code 2) with the remedy
+ * @example
+ * ```ts
+ * const options = resolveTrainOptions({ call: { data: 'photos.zip', preset: 'tiny' } });
+ * const photos = await openImages('photos.zip');
+ * validateAgainstData(options, photos);
+ * await photos.close();
+ * ```
  */
 export function validateAgainstData(
   options: TrainOptions,

@@ -231,6 +231,13 @@ const HALF_VALUES = Float32Array.from({ length: 65536 }, (_, bits) => {
  * Opens a file of latents that `prepare --latents` made.
  *
  * @throws UserError when it is damaged or something else, or lacks labels or mirrored copies that are asked for
+ * @example
+ * ```ts
+ * await prepare({ source: 'photos', out: 'latents.safetensors', latents: true, autoencoder: 'vae' });
+ * const latents = await openLatents('latents.safetensors');
+ * console.log(latents.length, latents.channels, latents.height);
+ * await latents.close();
+ * ```
  */
 export async function openLatents(path: string, options: OpenLatentsOptions = {}): Promise<LatentSet> {
   const file = await openTensorFile(path);

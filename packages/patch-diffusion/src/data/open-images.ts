@@ -53,6 +53,13 @@ export interface OpenImagesOptions {
  * Opens a folder, a zip or an idx file as training images.
  *
  * @throws UserError if there are no usable images, sizes are mixed without a `resolution`, or labels are wrong
+ * @example
+ * ```ts
+ * const photos = await openImages('photos', { resolution: 32 });
+ * await photos.ready([0, 1]);
+ * const corners = photos.gather([0, 1], { size: 8, rows: [0, 0], cols: [0, 0] }); // uint8 [2, 3, 8, 8]
+ * await photos.close();
+ * ```
  */
 export async function openImages(path: string, options: OpenImagesOptions = {}): Promise<ImageSet> {
   const source = await openSource(path);

@@ -48,6 +48,12 @@ export interface SheetRow {
  * Labelled rows of images under each other.
  * @param scale whole-number enlargement of each image
  * @returns PNG bytes
+ * @example
+ * ```ts
+ * const grey = new Uint8Array(2 * 3 * 16 * 16).fill(128);
+ * const png = await labelledSheetPng([{ label: 'two grey images', pixels: grey, shape: [2, 3, 16, 16] }]);
+ * await writeFile('sheet.png', png);
+ * ```
  */
 export async function labelledSheetPng(rows: readonly SheetRow[], scale = 2): Promise<Buffer> {
   const blocks = await Promise.all(

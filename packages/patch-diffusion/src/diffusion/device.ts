@@ -9,6 +9,10 @@ import type { Denoiser } from './preconditioning.js';
 /**
  * `auto` is the first CUDA device where libtorch has one, else the CPU.
  * @throws UserError when the device named is not there
+ * @example
+ * ```ts
+ * const device = resolveDevice('auto'); // 'cuda' or 'cpu'
+ * ```
  */
 export function resolveDevice(name: string): Device {
   if (name === 'auto') return torch.cudaIsAvailable() ? 'cuda' : 'cpu';
@@ -51,6 +55,12 @@ export function placement(
  * Moves a denoiser to its device and lets it compute in that precision; its weights stay float32.
  * TF32 is a switch of the whole library: the last call counts.
  * @throws UserError when the device cannot do it well
+ * @example
+ * ```ts
+ * const { denoiser } = await loadSnapshot(await newestSnapshot('runs/00000-photos') ?? '');
+ * prepareDenoiser(denoiser, resolveDevice('auto'), 'fp32');
+ * denoiser.dispose();
+ * ```
  */
 export function prepareDenoiser<D extends Denoiser>(denoiser: D, device: Device, precision: Precision): D {
   checkPrecision(precision, device);

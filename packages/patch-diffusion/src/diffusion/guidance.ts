@@ -21,6 +21,14 @@ export interface Guidance {
  * unconditional network then has nothing to be guided by.
  * @param x noisy images, [N, C, H, W]
  * @returns the estimate in x's dtype, [N, C, H, W]
+ * @example
+ * ```ts
+ * const { denoiser } = await loadSnapshot(await newestSnapshot('runs/00000-photos') ?? '');
+ * const noisy = torch.randn([2, 3, 16, 16]).mul(5);
+ * const inputs = { positions: windowPositions({ height: 16, width: 16 }, denoiser.imageExtent) };
+ * const clean = guidedDenoise(denoiser, noisy, 5, inputs, { scale: 1.5, guide: denoiser }); // [2, 3, 16, 16]
+ * denoiser.dispose();
+ * ```
  */
 export function guidedDenoise(
   denoiser: Denoiser,

@@ -16,7 +16,19 @@ export type LossSpec =
   | { readonly type: 've'; readonly sigmaMin?: number; readonly sigmaMax?: number }
   | { readonly type: 'vp'; readonly betaD?: number; readonly betaMin?: number; readonly epsilonT?: number };
 
-/** The loss of one batch, unreduced: [N, C, H, W]. */
+/**
+ * The loss of one batch, unreduced: [N, C, H, W].
+ * @example
+ * ```ts
+ * const denoiser = createDenoiser({
+ *   type: 'edm',
+ *   network: { type: 'SongUNet', imgResolution: 16, inChannels: 3, outChannels: 3, modelChannels: 8 },
+ * });
+ * const batch = { images: torch.rand([4, 3, 16, 16]).mul(2).sub(1) };
+ * const loss = denoisingLoss(denoiser, batch, new TorchRandom()); // [4, 3, 16, 16]
+ * loss.mean().backward();
+ * ```
+ */
 export function denoisingLoss(
   denoiser: Denoiser,
   batch: PatchBatch,
@@ -88,7 +100,14 @@ function lossWeight(spec: LossSpec, sigma: Tensor): Tensor {
  */
 export type LossNorm = 'sum' | 'mean';
 
-/** Factor on the summed loss of `count` patches: a mean over patches, normalised by patch size. */
+/**
+ * Factor on the summed loss of `count` patches: a mean over patches, normalised by patch size.
+ * @example
+ * ```ts
+ * const patch = { height: 16, width: 16 };
+ * const factor = lossFactor('mean', patch, { height: 64, width: 64 }, 32); // (64² / 16²) / 32
+ * ```
+ */
 export function lossFactor(norm: LossNorm, patch: Extent, image: Extent, count: number): number {
   const perPatch = norm === 'mean' ? (image.height * image.width) / (patch.height * patch.width) : 1;
   return perPatch / count;

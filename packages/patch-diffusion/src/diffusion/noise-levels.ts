@@ -18,12 +18,25 @@ export const VE = { sigmaMin: 0.02, sigmaMax: 100 } as const;
 /** The usual constants of iDDPM's noise levels. */
 export const IDDPM = { C1: 0.001, C2: 0.008, M: 1000 } as const;
 
-/** σ(t) of the variance-preserving process with the given rates. */
+/**
+ * σ(t) of the variance-preserving process with the given rates.
+ * @example
+ * ```ts
+ * const sigma = vpSigma(19.9, 0.1);
+ * console.log(sigma(1)); // the largest noise level, about 152
+ * ```
+ */
 export function vpSigma(betaD: number, betaMin: number): (t: number) => number {
   return (t) => Math.sqrt(Math.exp(0.5 * betaD * t ** 2 + betaMin * t) - 1);
 }
 
-/** The inverse of {@link vpSigma}. */
+/**
+ * The inverse of {@link vpSigma}.
+ * @example
+ * ```ts
+ * const t = vpSigmaInverse(19.9, 0.1)(1); // the time at which σ is 1
+ * ```
+ */
 export function vpSigmaInverse(betaD: number, betaMin: number): (sigma: number) => number {
   return (sigma) => (Math.sqrt(betaMin ** 2 + 2 * betaD * Math.log(sigma ** 2 + 1)) - betaMin) / betaD;
 }
@@ -38,6 +51,10 @@ export function iddpmAlphaBar(j: number, M: number, C2: number): number {
  * iDDPM's noise levels u[0 … M], descending to u[M] = 0. The recurrence is ill-conditioned for small levels, so the
  * precision is the caller's choice.
  * @param round rounds each intermediate result: `Math.fround` for the preconditioner's table, identity for the sampler's
+ * @example
+ * ```ts
+ * const u = iddpmSigmas(1000, 0.001, 0.008, Math.fround); // u[0] > … > u[1000] = 0
+ * ```
  */
 export function iddpmSigmas(M: number, C1: number, C2: number, round: (x: number) => number): Float64Array {
   const u = new Float64Array(M + 1);

@@ -191,7 +191,16 @@ export class IddpmDenoiser extends Denoiser {
   }
 }
 
-/** Builds a freshly initialised denoiser from its description. */
+/**
+ * Builds a freshly initialised denoiser from its description.
+ * @example
+ * ```ts
+ * const denoiser = createDenoiser({
+ *   type: 'pedm',
+ *   network: { type: 'SongUNet', imgResolution: 32, inChannels: 5, outChannels: 3, modelChannels: 16 },
+ * });
+ * ```
+ */
 export function createDenoiser(spec: PrecondSpec): Denoiser {
   switch (spec.type) {
     case 'vp':

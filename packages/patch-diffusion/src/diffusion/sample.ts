@@ -75,6 +75,13 @@ export interface SampleOptions extends SamplerOptions {
 /**
  * Draws images from a denoiser, by default with the EDM sampler.
  * @returns float images, roughly in [−1, 1], [N, C, H, W]; the caller disposes them
+ * @example
+ * ```ts
+ * const { denoiser } = await loadSnapshot(await newestSnapshot('runs/00000-photos') ?? '');
+ * const images = await sampleImages(denoiser, { seeds: [0, 1, 2], numSteps: 4 }); // [3, 3, 16, 16]
+ * images.dispose();
+ * denoiser.dispose();
+ * ```
  */
 export async function sampleImages(denoiser: Denoiser, options: SampleOptions): Promise<Tensor> {
   const { seeds, device = 'cpu' } = options;
@@ -146,7 +153,14 @@ function oneHot(classes: readonly number[], labelDim: number, device: Device): T
   return torch.tensor(values, { shape: [classes.length, labelDim], device });
 }
 
-/** [−1, 1] floats [N, C, H, W] → 8 bits: x·127.5 + 128, clipped, truncated (which inverts x/127.5 − 1 exactly). */
+/**
+ * [−1, 1] floats [N, C, H, W] → 8 bits: x·127.5 + 128, clipped, truncated (which inverts x/127.5 − 1 exactly).
+ * @example
+ * ```ts
+ * const images = torch.rand([2, 3, 16, 16]).mul(2).sub(1);
+ * const bytes = toUint8(images); // 2 · 3 · 16 · 16 values, 0 … 255
+ * ```
+ */
 export function toUint8(images: Tensor): Uint8Array {
   return torch.scope(() => {
     const scaled = images.mul(127.5).add(128).clamp(0, 255);

@@ -32,6 +32,10 @@ export interface ExportResult {
  * file beside it. `safetensors`: the same tensors, arguments in the metadata under `config`.
  *
  * @throws UserError when the snapshot is missing or unreadable
+ * @example
+ * ```ts
+ * const { files } = await exportSnapshot({ run: 'runs/00000-photos', format: 'torch', out: 'photos.pt' });
+ * ```
  */
 export async function exportSnapshot(options: ExportOptions): Promise<ExportResult> {
   const network = await chooseSnapshot({ run: options.run ?? null, network: options.network ?? null });

@@ -37,6 +37,10 @@ export interface ImportResult {
 /**
  * Converts a checkpoint of the official programs.
  * @throws UserError when the file is damaged, unsafe, of an unknown network, or a state without its snapshot
+ * @example
+ * ```ts
+ * const { file, nimg } = await importCheckpoint('network-snapshot-000012.pkl');
+ * ```
  */
 export async function importCheckpoint(file: string, options: ImportOptions = {}): Promise<ImportResult> {
   const out = options.out ?? join(dirname(file), basename(file).replace(/(\.pkl|\.pth?)?$/, '.safetensors'));

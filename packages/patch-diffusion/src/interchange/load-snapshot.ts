@@ -33,6 +33,13 @@ export interface LoadedSnapshot {
  * @param from a snapshot (`.safetensors`), an official `network-snapshot-*.pkl`, an exported state dict (`.pt` with its
  *   `.json`), an `http(s)://` address of one, or `hf:owner/repo/path[@revision]` on the Hugging Face Hub
  * @throws UserError when it cannot be fetched, is damaged, unsafe, or something else
+ * @example
+ * ```ts
+ * const { files } = await exportSnapshot({ run: 'runs/00000-photos', format: 'torch', out: 'exported.pt' });
+ * const { denoiser, info } = await loadAnySnapshot('exported.pt');
+ * console.log(info.precond.type, denoiser.imageExtent);
+ * denoiser.dispose();
+ * ```
  */
 export async function loadAnySnapshot(from: string, options: LoadOptions = {}): Promise<LoadedSnapshot> {
   const file = isRemote(from) ? (await fetchToCache(parseLocator(from), options)).file : from;

@@ -24,6 +24,13 @@ export async function writeSnapshot(
 /**
  * Loads a snapshot for sampling: in evaluation mode, without gradients. The caller disposes the denoiser.
  * @throws UserError when the file is truncated, is something else, or lacks tensors
+ * @example
+ * ```ts
+ * const file = await newestSnapshot('runs/00000-photos');
+ * const { denoiser, info } = await loadSnapshot(file ?? '');
+ * console.log(`${info.nimg} images`);
+ * denoiser.dispose();
+ * ```
  */
 export async function loadSnapshot(
   file: string,

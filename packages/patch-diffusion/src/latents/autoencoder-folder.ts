@@ -44,6 +44,12 @@ const configSchema = z.looseObject({
  * Loads an autoencoder for inference. The caller disposes it.
  * @param folder with `config.json` and the weights; as downloaded from a model page, or its `vae/` folder
  * @throws UserError when a file is missing or damaged, or the weights do not fit the configuration
+ * @example
+ * ```ts
+ * const autoencoder = await loadAutoencoder('vae');
+ * const { mean } = autoencoder.encode(torch.zeros([1, 3, 64, 64])); // [1, 4, 16, 16]
+ * autoencoder.dispose();
+ * ```
  */
 export async function loadAutoencoder(folder: string, device: Device = 'cpu'): Promise<AutoencoderKL> {
   const config = await readConfig(folder);
@@ -61,7 +67,18 @@ export async function loadAutoencoder(folder: string, device: Device = 'cpu'): P
   }
 }
 
-/** Writes an autoencoder in the same layout; the folder is made if need be. */
+/**
+ * Writes an autoencoder in the same layout; the folder is made if need be.
+ * @example
+ * ```ts
+ * const autoencoder = new AutoencoderKL({
+ *   ...STABLE_DIFFUSION_AUTOENCODER,
+ *   ...{ blockOutChannels: [8, 16], normNumGroups: 4 },
+ * });
+ * await saveAutoencoder('small-vae', autoencoder);
+ * autoencoder.dispose();
+ * ```
+ */
 export async function saveAutoencoder(folder: string, model: AutoencoderKL): Promise<void> {
   const { config } = model;
   const levels = config.blockOutChannels.length;

@@ -6,7 +6,17 @@ import type { UNet } from './unet.js';
 
 export { ARCHITECTURES, type Architecture, type NetworkSpec } from './architectures.js';
 
-/** Builds a freshly initialised network from its description. */
+/**
+ * Builds a freshly initialised network from its description.
+ * @example
+ * ```ts
+ * const network = createNetwork({
+ *   ...{ ...ARCHITECTURES.ddpmpp, modelChannels: 16 },
+ *   ...{ imgResolution: 32, inChannels: 3, outChannels: 3 },
+ * });
+ * const output = network.forward(torch.randn([1, 3, 32, 32]), torch.zeros([1])); // [1, 3, 32, 32]
+ * ```
+ */
 export function createNetwork(spec: NetworkSpec): UNet {
   switch (spec.type) {
     case 'SongUNet':

@@ -61,6 +61,15 @@ export interface PatchBatchOptions {
  * Cuts a patch out of each image and adds the coordinate channels. Pixels become [−1, 1]; latents are drawn from their
  * distributions, for the patch only.
  * @param indices images in `source`, one patch each
+ * @example
+ * ```ts
+ * const photos = await openImages('photos.zip');
+ * await photos.ready([0, 1, 2]);
+ * const patch = { height: 8, width: 8 };
+ * const batch = makePatchBatch(photos, [0, 1, 2], patch, { random: new TorchRandom() });
+ * console.log(batch.images.shape, batch.positions?.shape); // [3, 3, 8, 8] and [3, 2, 8, 8]
+ * await photos.close();
+ * ```
  */
 export function makePatchBatch(
   source: PatchSource,
@@ -114,7 +123,14 @@ function gatherImages(
   return sampleLatents(torch.tensor(values, { shape: [2, ...shape], device }), source.latents!, random);
 }
 
-/** 8-bit pixels → float32 in [−1, 1]. */
+/**
+ * 8-bit pixels → float32 in [−1, 1].
+ * @example
+ * ```ts
+ * const pixels = Uint8Array.of(0, 128, 255);
+ * const values = pixelsToFloat(pixels, [1, 3, 1, 1]); // −1, 0.004, 1
+ * ```
+ */
 export function pixelsToFloat(pixels: Uint8Array, shape: number[], device: Device = 'cpu'): Tensor {
   return torch.scope(() =>
     torch.tensor(pixels, { shape, device }).to({ dtype: 'float32' }).div(127.5).sub(1),

@@ -16,7 +16,14 @@ export interface PatchOffsets {
   readonly cols: Tensor;
 }
 
-/** Draws a uniform position per sample; a patch as large as the image stays at the origin without a draw. */
+/**
+ * Draws a uniform position per sample; a patch as large as the image stays at the origin without a draw.
+ * @example
+ * ```ts
+ * const [patch, image] = [{ height: 16, width: 16 }, { height: 64, width: 64 }];
+ * const { rows, cols } = drawOffsets(8, patch, image, new TorchRandom()); // each [8], 0 … 48
+ * ```
+ */
 export function drawOffsets(count: number, patch: Extent, image: Extent, random: RandomSource): PatchOffsets {
   if (patch.height === image.height && patch.width === image.width) {
     const zeros = torch.zeros([count], { dtype: 'int64' });
@@ -31,6 +38,12 @@ export function drawOffsets(count: number, patch: Extent, image: Extent, random:
  * Cuts one patch out of each image.
  * @param images [N, C, H, W]
  * @returns [N, C, P, P]
+ * @example
+ * ```ts
+ * const [patch, image] = [{ height: 16, width: 16 }, { height: 64, width: 64 }];
+ * const offsets = drawOffsets(8, patch, image, new TorchRandom());
+ * const patches = extractPatches(torch.rand([8, 3, 64, 64]), patch, offsets); // [8, 3, 16, 16]
+ * ```
  */
 export function extractPatches(images: Tensor, patch: Extent, { rows, cols }: PatchOffsets): Tensor {
   return torch.scope(() => {
@@ -47,6 +60,12 @@ export function extractPatches(images: Tensor, patch: Extent, { rows, cols }: Pa
  * The coordinate channels of patches: channel 0 is x (grows with the column), channel 1 is y (grows with the row),
  * each scaled so that the whole image spans [−1, 1].
  * @returns float32 [N, 2, P, P]
+ * @example
+ * ```ts
+ * const [patch, image] = [{ height: 16, width: 16 }, { height: 64, width: 64 }];
+ * const offsets = drawOffsets(8, patch, image, new TorchRandom());
+ * const positions = patchPositions(patch, image, offsets); // [8, 2, 16, 16]
+ * ```
  */
 export function patchPositions(
   patch: Extent,
@@ -63,7 +82,14 @@ export function patchPositions(
   });
 }
 
-/** The coordinate channels of a window of the image plane, shared by all samples: float32 [1, 2, H, W]. */
+/**
+ * The coordinate channels of a window of the image plane, shared by all samples: float32 [1, 2, H, W].
+ * @example
+ * ```ts
+ * const image = { height: 64, width: 64 };
+ * const whole = windowPositions(image, image); // [1, 2, 64, 64], from −1 to 1
+ * ```
+ */
 export function windowPositions(
   window: Extent & { xStart?: number; yStart?: number },
   image: Extent,

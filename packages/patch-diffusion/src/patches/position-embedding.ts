@@ -9,6 +9,11 @@ import * as torch from '@patch-diffusion/torch';
  * @param numFrequencies F, at least 1
  * @param spacing of the frequencies: `octaves` doubles them, `linear` spaces them evenly over the same range
  * @returns float32 [N, 4·F, H, W]
+ * @example
+ * ```ts
+ * const image = { height: 64, width: 64 };
+ * const waves = embedPositions(windowPositions(image, image), 4); // [1, 16, 64, 64]
+ * ```
  */
 export function embedPositions(
   positions: Tensor,

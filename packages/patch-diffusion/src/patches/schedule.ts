@@ -59,6 +59,10 @@ export interface UpdatePlan {
  * (latents: half and whole, 1 − p and p). Sides are rounded up to what the network can halve.
  * @param realP p, the share of whole images, 0 … 1
  * @param factor both sides of every patch must be multiples of this
+ * @example
+ * ```ts
+ * const sizes = defaultPatchSizes({ height: 64, width: 64 }, 0.5, 8); // 16, 32 and 64 px with 0.2, 0.3 and 0.5
+ * ```
  */
 export function defaultPatchSizes(
   image: Extent,
@@ -90,6 +94,11 @@ export function defaultPatchSizes(
 /**
  * Square sizes given by the user, such as `16:0.2,32:0.3,64:0.5`. A side at least as large as the image's longer one
  * means the whole image; the multiplier of a P-pixel patch is (image side / P), as for the paper's sizes.
+ * @example
+ * ```ts
+ * const image = { height: 64, width: 64 };
+ * const sizes = customPatchSizes(image, new Map([[16, 0.2], [32, 0.3], [64, 0.5]]));
+ * ```
  */
 export function customPatchSizes(image: Extent, sides: ReadonlyMap<number, number>): PatchSize[] {
   const longest = Math.max(image.height, image.width);
@@ -116,7 +125,14 @@ function mergeEqual(sizes: PatchSize[]): PatchSize[] {
   return merged;
 }
 
-/** Expected multiplier a = Σ probability · multiplier; an optimiser step counts as ⌊batch · a⌋ images. */
+/**
+ * Expected multiplier a = Σ probability · multiplier; an optimiser step counts as ⌊batch · a⌋ images.
+ * @example
+ * ```ts
+ * const sizes = defaultPatchSizes({ height: 64, width: 64 }, 0.5, 8);
+ * const a = meanMultiplier(sizes); // 0.2 · 4 + 0.3 · 2 + 0.5 · 1
+ * ```
+ */
 export function meanMultiplier(sizes: readonly PatchSize[]): number {
   return sizes.reduce((sum, size) => sum + size.probability * size.multiplier, 0);
 }
@@ -127,6 +143,12 @@ export function meanMultiplier(sizes: readonly PatchSize[]): number {
  * @param batchGpu images per micro-batch, at full size; divides `batch`
  * @param progress share of the run that is done, 0 … 1
  * @param uniform draws from [0, 1)
+ * @example
+ * ```ts
+ * const sizes = defaultPatchSizes({ height: 64, width: 64 }, 0.5, 8);
+ * const plan = planUpdate({ name: 'stochastic', sizes }, { batch: 64, batchGpu: 16 }, 0, Math.random);
+ * for (const { patch, count } of plan.microBatches) console.log(`${count} patches of ${patch.width} px`);
+ * ```
  */
 export function planUpdate(
   schedule: PatchSchedule,

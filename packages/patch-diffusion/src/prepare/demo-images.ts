@@ -39,7 +39,15 @@ interface IconData {
   height?: number;
 }
 
-/** The demo images in memory; classes are the emoji categories. Takes some seconds. */
+/**
+ * The demo images in memory; classes are the emoji categories. Takes some seconds.
+ * @example
+ * ```ts
+ * const images = await demoImages({ resolution: 16 });
+ * console.log(images.length, images.classNames);
+ * await images.close();
+ * ```
+ */
 export async function demoImages(options: DemoOptions & { xflip?: boolean } = {}): Promise<ImageSet> {
   const { resolution = 32, xflip = false, onProgress, signal } = options;
   const { icons, categories } = loadIcons();

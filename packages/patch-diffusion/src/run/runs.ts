@@ -33,7 +33,15 @@ export function notARun(dir: string): UserError {
   return new UserError('NOT_A_RUN', `${dir} is not a run folder (it has no run.json); check the path`);
 }
 
-/** `run.json` of a folder, or null when there is none. @throws {UserError} when it is damaged */
+/**
+ * `run.json` of a folder, or null when there is none. @throws {UserError} when it is damaged
+ * @example
+ * ```ts
+ * const run = await readRunJson('runs/00000-photos');
+ * if (run === null) throw new Error('not a run folder');
+ * console.log(run.status, `${run.nimg} of ${run.totalNimg} images`);
+ * ```
+ */
 export async function readRunJson(dir: string): Promise<RunJson | null> {
   const file = join(dir, 'run.json');
   let text: string;
@@ -58,7 +66,13 @@ export interface RunInfo {
   readonly json: RunJson;
 }
 
-/** All runs below a folder (or the folder itself, when it is one), oldest id first. */
+/**
+ * All runs below a folder (or the folder itself, when it is one), oldest id first.
+ * @example
+ * ```ts
+ * for (const { dir, json } of await listRuns('runs')) console.log(dir, json.status, json.nimg);
+ * ```
+ */
 export async function listRuns(out: string): Promise<RunInfo[]> {
   const own = await readRunJson(out);
   if (own !== null) return [{ dir: out, json: own }];
@@ -87,27 +101,57 @@ async function numbered(dir: string, extension: RegExp): Promise<string[]> {
 /** The last number in a file's name, in kimg for what a run writes; -1 where there is none. */
 export const numberIn = (file: string): number => Number(/(\d+)\D*$/.exec(file)?.[1] ?? -1);
 
-/** All training states of a run, oldest first. */
+/**
+ * All training states of a run, oldest first.
+ * @example
+ * ```ts
+ * const states = await listStates('runs/00000-photos'); // …/state/training-state-000001.safetensors, …
+ * ```
+ */
 export function listStates(runDir: string): Promise<string[]> {
   return numbered(join(runDir, 'state'), /\.safetensors$/);
 }
 
-/** Newest complete training state of a run, or null. */
+/**
+ * Newest complete training state of a run, or null.
+ * @example
+ * ```ts
+ * const state = await newestState('runs/00000-photos'); // null before the first one
+ * ```
+ */
 export async function newestState(runDir: string): Promise<string | null> {
   return (await listStates(runDir)).at(-1) ?? null;
 }
 
-/** Newest network snapshot of a run, or null. */
+/**
+ * Newest network snapshot of a run, or null.
+ * @example
+ * ```ts
+ * const snapshot = await newestSnapshot('runs/00000-photos'); // null before the first one
+ * ```
+ */
 export async function newestSnapshot(runDir: string): Promise<string | null> {
   return (await listSnapshots(runDir)).at(-1) ?? null;
 }
 
-/** All snapshots of a run, oldest first. */
+/**
+ * All snapshots of a run, oldest first.
+ * @example
+ * ```ts
+ * const snapshots = await listSnapshots('runs/00000-photos'); // …/snapshots/network-snapshot-000001.safetensors, …
+ * ```
+ */
 export function listSnapshots(runDir: string): Promise<string[]> {
   return numbered(join(runDir, 'snapshots'), /\.safetensors$/);
 }
 
-/** All sample sheets of a run, oldest first. */
+/**
+ * All sample sheets of a run, oldest first.
+ * @example
+ * ```ts
+ * const sheets = await listSheets('runs/00000-photos'); // …/samples/fakes-000001.png, …
+ * ```
+ */
 export function listSheets(runDir: string): Promise<string[]> {
   return numbered(join(runDir, 'samples'), /\.png$/);
 }

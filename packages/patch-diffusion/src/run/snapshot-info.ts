@@ -40,6 +40,12 @@ const schema = z.looseObject({
 /**
  * Reads the description of a snapshot without its weights.
  * @throws UserError when the file is truncated, or is something else
+ * @example
+ * ```ts
+ * const snapshot = await newestSnapshot('runs/00000-photos');
+ * const { precond, dataset } = await readSnapshotInfo(snapshot ?? '');
+ * console.log(dataset.name, precond.network.imgResolution);
+ * ```
  */
 export async function readSnapshotInfo(file: string): Promise<SnapshotInfo> {
   return snapshotInfo(readTensorHeader(file), file);

@@ -97,6 +97,11 @@ function order(name: string): number {
 /**
  * The lines of a run's `stats.jsonl`, oldest first; none where there is no such file. A line that is damaged, or not
  * yet written to its end, is left out.
+ * @example
+ * ```ts
+ * const lines = await readStats('runs/00000-photos');
+ * const kimg = lines.map((line) => (line['Progress/kimg'] as Stat).mean);
+ * ```
  */
 export async function readStats(runDir: string): Promise<StatsLine[]> {
   const text = await readFile(join(runDir, 'stats.jsonl'), 'utf8').catch(() => '');

@@ -15,6 +15,10 @@ export interface EmaOptions {
  * The decay of one update.
  * @param nimg images seen before the update
  * @param batchImages images that the update counts as
+ * @example
+ * ```ts
+ * const beta = emaBeta({ emaHalflifeKimg: 500, emaRampupRatio: 0.05 }, 100_000, 512);
+ * ```
  */
 export function emaBeta(
   { emaHalflifeKimg, emaRampupRatio }: EmaOptions,
@@ -28,7 +32,14 @@ export function emaBeta(
   return 0.5 ** (batchImages / Math.max(halflife, 1e-8));
 }
 
-/** average ← beta·average + (1 − beta)·source, for every parameter. Buffers are constants in these networks. */
+/**
+ * average ← beta·average + (1 − beta)·source, for every parameter. Buffers are constants in these networks.
+ * @example
+ * ```ts
+ * const [network, average] = [new Linear(4, 2), new Linear(4, 2)];
+ * updateEma(average, network, 0.999);
+ * ```
+ */
 export function updateEma(average: Module, source: Module, beta: number): void {
   const targets = average.parameters();
   const values = source.parameters();
@@ -38,7 +49,14 @@ export function updateEma(average: Module, source: Module, beta: number): void {
   });
 }
 
-/** Copies all parameters and buffers. */
+/**
+ * Copies all parameters and buffers.
+ * @example
+ * ```ts
+ * const [network, average] = [new Linear(4, 2), new Linear(4, 2)];
+ * copyWeights(average, network);
+ * ```
+ */
 export function copyWeights(target: Module, source: Module): void {
   target.loadStateDict(source.stateDict() as ReadonlyMap<string, Tensor>);
 }

@@ -29,7 +29,16 @@ export interface DataShape extends Extent {
 /** Coordinate channels: x and y. */
 const POSITION_CHANNELS = 2;
 
-/** The denoiser of a run. */
+/**
+ * The denoiser of a run.
+ * @example
+ * ```ts
+ * const options = resolveTrainOptions({ call: { data: 'photos.zip', preset: 'tiny' } });
+ * const photos = await openImages('photos.zip');
+ * const denoiser = createDenoiser(precondSpec(options, photos));
+ * await photos.close();
+ * ```
+ */
 export function precondSpec(options: TrainOptions, data: DataShape): PrecondSpec {
   const augment = augmentSpec(options);
   const network = {
@@ -63,7 +72,16 @@ function sigmaDataSpec(options: TrainOptions, { std }: DataShape): { readonly si
   return applies && sigmaData !== DEFAULT_SIGMA_DATA ? { sigmaData } : {};
 }
 
-/** The loss that belongs to the preconditioning. */
+/**
+ * The loss that belongs to the preconditioning.
+ * @example
+ * ```ts
+ * const options = resolveTrainOptions({ call: { data: 'photos.zip', preset: 'tiny' } });
+ * const photos = await openImages('photos.zip');
+ * const loss = lossSpec(options, photos);
+ * await photos.close();
+ * ```
+ */
 export function lossSpec(options: TrainOptions, data: DataShape): LossSpec {
   const { precond } = options;
   if (precond === 'vp' || precond === 've') return { type: precond };
@@ -75,7 +93,14 @@ export function augmentSpec({ augment }: TrainOptions): AugmentSpec | null {
   return augment > 0 ? trainingAugment(augment) : null;
 }
 
-/** The patch sizes of a run with their probabilities and batch multipliers. */
+/**
+ * The patch sizes of a run with their probabilities and batch multipliers.
+ * @example
+ * ```ts
+ * const options = resolveTrainOptions({ call: { data: 'photos.zip', preset: 'tiny' } });
+ * const sizes = patchSizes(options, { height: 32, width: 32, latents: null });
+ * ```
+ */
 export function patchSizes(options: TrainOptions, image: Extent & Pick<DataShape, 'latents'>): PatchSize[] {
   const factor = 2 ** (options.channelMult.length - 1);
   if (!options.patchSizes) return defaultPatchSizes(image, options.realP, factor, image.latents !== null);
@@ -99,7 +124,15 @@ function withProbabilities(patchSizes: readonly PatchSide[], realP: number): Map
   );
 }
 
-/** The patch schedule of a run. */
+/**
+ * The patch schedule of a run.
+ * @example
+ * ```ts
+ * const options = resolveTrainOptions({ call: { data: 'photos.zip', preset: 'tiny' } });
+ * const sizes = defaultPatchSizes({ height: 32, width: 32 }, options.realP, 4);
+ * const { name } = patchSchedule(options, sizes);
+ * ```
+ */
 export function patchSchedule(options: TrainOptions, sizes: readonly PatchSize[]): PatchSchedule {
   const { schedule: name, realPFrom: from, realPTo: to, annealing: shape } = options;
   return name === 'annealed' ? { name, sizes, annealing: { from, to, shape } } : { name, sizes };

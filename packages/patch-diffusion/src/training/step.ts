@@ -87,7 +87,13 @@ export interface StepResult {
   readonly skipped: boolean;
 }
 
-/** Learning rate at a point of the run: a linear ramp from 0. */
+/**
+ * Learning rate at a point of the run: a linear ramp from 0.
+ * @example
+ * ```ts
+ * const lr = learningRate({ lr: 2e-4, lrRampupKimg: 10_000 }, 5_000_000); // 1e-4
+ * ```
+ */
 export function learningRate(
   { lr, lrRampupKimg }: Pick<StepOptions, 'lr' | 'lrRampupKimg'>,
   nimg: number,
@@ -98,6 +104,26 @@ export function learningRate(
 /**
  * Makes one update. The counters of `state` move on; no tensor outlives the call. Heartbeats and signals are handled
  * between micro-batches.
+ * @example
+ * ```ts
+ * const photos = await openImages('photos.zip');
+ * const indices = [0, 1, 2, 3];
+ * await photos.ready(indices);
+ * const make = () => createDenoiser({
+ *   type: 'pedm',
+ *   network: { type: 'SongUNet', imgResolution: 16, inChannels: 5, outChannels: 3, modelChannels: 8 },
+ * });
+ * const [denoiser, ema] = [make().train(), make().requiresGrad(false)];
+ * const optimizer = new torch.Adam(denoiser.namedParameters(), { lr: 1e-3 });
+ * const state = { denoiser, ema, optimizer, nimg: 0, step: 0 };
+ * const patch = { height: 8, width: 8 };
+ * const update = { microBatches: [{ patch, indices, weight: 1, random: new TorchRandom() }], nimg: 4 };
+ * const { losses } = await trainStep(state, update, {
+ *   ...{ source: photos, device: 'cpu', lr: 1e-3, lrRampupKimg: 0, emaHalflifeKimg: 500, emaRampupRatio: 0.05 },
+ *   ...{ lossScaling: 1, lossNorm: 'mean', loss: { type: 'edm' }, augment: null, augmentAt: 'patch' },
+ * });
+ * await photos.close();
+ * ```
  */
 export async function trainStep(
   state: TrainingState,

@@ -21,7 +21,14 @@ export interface AugmentTrace {
   warp?: WarpPlan;
 }
 
-/** Builds the pipeline; no gradient flows through it. */
+/**
+ * Builds the pipeline; no gradient flows through it.
+ * @example
+ * ```ts
+ * const augment = createAugment(trainingAugment(0.12));
+ * const { images, labels } = augment(torch.rand([4, 3, 16, 16]), new TorchRandom()); // labels: [4, 9]
+ * ```
+ */
 export function createAugment(spec: AugmentSpec, trace?: AugmentTrace): Augment {
   return (images, random) => torch.noGrad(() => torch.scope(() => augment(images, random, spec, trace)));
 }

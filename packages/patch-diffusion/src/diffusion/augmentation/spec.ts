@@ -72,6 +72,10 @@ export const AUGMENT_SHAPE_DEFAULTS: AugmentShape = {
  * The published training configuration: flips and geometry, 9 label columns. The strength of `xflip` opens its gate
  * always, which makes it a plain mirroring of half the samples.
  * @param p augmentation probability, 0 … 1
+ * @example
+ * ```ts
+ * const spec = trainingAugment(0.12); // flips and geometry, each for about 12 % of the images
+ * ```
  */
 export function trainingAugment(p: number): AugmentSpec {
   return { p, xflip: 1e8, yflip: 1, scale: 1, rotateFrac: 1, aniso: 1, translateFrac: 1 };
@@ -82,7 +86,13 @@ export function activeOps(spec: AugmentSpec): AugmentOpName[] {
   return (Object.keys(AUGMENT_COLUMNS) as AugmentOpName[]).filter((name) => (spec[name] ?? 0) > 0);
 }
 
-/** Length of the label vectors, the network's `augmentDim`. */
+/**
+ * Length of the label vectors, the network's `augmentDim`.
+ * @example
+ * ```ts
+ * const augmentDim = augmentLabelDim(trainingAugment(0.12)); // 9
+ * ```
+ */
 export function augmentLabelDim(spec: AugmentSpec): number {
   return activeOps(spec).reduce((sum, name) => sum + AUGMENT_COLUMNS[name], 0);
 }

@@ -48,7 +48,19 @@ export interface SigmaRange {
   roundSigma(sigma: number): number;
 }
 
-/** Runs a step with a denoiser that answers at once. */
+/**
+ * Runs a step with a denoiser that answers at once.
+ * @example
+ * ```ts
+ * // Data that is 0.3 everywhere: the denoised estimate is known.
+ * const plan = planSampler({ numSteps: 8 }, { sigmaMin: 0, sigmaMax: 80, roundSigma: (sigma) => sigma });
+ * let state: SolverState<Float64Array> = { x: Float64Array.of(1, -1).map((z) => z * plan.initialScale) };
+ * for (let i = 0; i < plan.sigmas.length; i++) {
+ *   state = runStep(plan.step(float64Math, i, state, null), ({ x }) => x.map(() => 0.3));
+ * }
+ * console.log(state.x); // 0.3, 0.3
+ * ```
+ */
 export function runStep<T>(step: SolverStep<T>, denoise: (query: Query<T>) => T): SolverState<T> {
   let next = step.next();
   while (!next.done) next = step.next(denoise(next.value));

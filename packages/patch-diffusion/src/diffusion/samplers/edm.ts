@@ -37,6 +37,10 @@ export const EDM_DEFAULTS = {
 /**
  * Noise levels σ_0 > … > σ_{n−1} (equation 5), float64. A single step starts at the highest level.
  * @param range limits of the denoiser, to which the levels are clipped
+ * @example
+ * ```ts
+ * const sigmas = edmNoiseLevels({ numSteps: 18 }); // 80 … 0.002
+ * ```
  */
 export function edmNoiseLevels(
   options: EdmSamplerOptions,

@@ -18,7 +18,15 @@ export interface SamplerOptions extends GeneralisedSamplerOptions {
   readonly sampler?: SamplerName;
 }
 
-/** Fixes the steps of a sampling for a denoiser's noise levels. */
+/**
+ * Fixes the steps of a sampling for a denoiser's noise levels.
+ * @example
+ * ```ts
+ * const range = { sigmaMin: 0, sigmaMax: Number.POSITIVE_INFINITY, roundSigma: (sigma: number) => sigma };
+ * const plan = planSampler({ sampler: 'dpmpp-2m', numSteps: 20 }, range);
+ * console.log(plan.sigmas.length, plan.initialScale); // 20 and 80
+ * ```
+ */
 export function planSampler(options: SamplerOptions, range: SigmaRange): Sampler {
   switch (options.sampler ?? 'edm') {
     case 'edm':
