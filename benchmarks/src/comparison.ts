@@ -77,7 +77,7 @@ export async function compareSteps(bench: BenchOptions, log: (line: string) => v
     const sizes: SizeResult[] = [];
     for (const [i, patch] of ours.sizes.entries()) {
       log(`patch ${patch.height}…`);
-      sizes.push(await compareSize(bench, ours, patch, peers, differences[i]!, file));
+      sizes.push(await compareSize(bench, ours, patch, peers, differences[i], file));
     }
     const [peer] = peers;
     const peerCallUs = peer ? median(await repeat(5, async () => (await peer.calls(5000)).call_us)) : null;
@@ -141,7 +141,7 @@ async function compareSize(
     for (const [k, peer] of peers.entries()) {
       const times = await peer.steps(file, 1);
       for (const key of ['total', 'forward', 'backward', 'update', 'cpu'] as const)
-        peerSteps[k]![key].push(...times[key]);
+        peerSteps[k][key].push(...times[key]);
     }
   }
 
@@ -153,7 +153,7 @@ async function compareSize(
   ) as unknown as StepTimes;
   const gflopPerImage = stepGflopPerImage(ours.denoiser, patch, bench.device);
   const results = peers.map(({ layout }, k): PeerResult => {
-    const { total, forward, backward, update, cpu } = peerSteps[k]!;
+    const { total, forward, backward, update, cpu } = peerSteps[k];
     return {
       layout,
       imagesPerSec: images / median(total),
@@ -164,9 +164,9 @@ async function compareSize(
         update: median(update),
         cpu: median(cpu),
       },
-      ratio: spread(total.map((theirs, i) => theirs / steps[i]!.total)),
-      cpuRatio: spread(cpu.map((theirs, i) => theirs / steps[i]!.cpu)),
-      ...differences[k]!,
+      ratio: spread(total.map((theirs, i) => theirs / steps[i].total)),
+      cpuRatio: spread(cpu.map((theirs, i) => theirs / steps[i].cpu)),
+      ...differences[k],
     };
   });
   return {
@@ -221,11 +221,11 @@ async function writeStepBatch(
     torch.rand([images, 2, height, width]).mul(2).sub(1),
   ]);
   await writeSafetensors(file, [
-    ['images', pixels!],
-    ['coords', coords!],
+    ['images', pixels],
+    ['coords', coords],
   ]);
-  pixels!.dispose();
-  coords!.dispose();
+  pixels.dispose();
+  coords.dispose();
 }
 
 async function repeat<T>(times: number, fn: () => Promise<T>): Promise<T[]> {

@@ -43,7 +43,7 @@ export function stepGflopPerImage(
 
 function fanIn(layer: Conv2d | Linear): number {
   if (layer.weight === null) return 0;
-  return layer.weight.numel / layer.weight.shape[0]!;
+  return layer.weight.numel / layer.weight.shape[0];
 }
 
 /** Puts a listener on one instance's `forward`. */

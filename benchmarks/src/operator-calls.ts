@@ -45,7 +45,7 @@ export function measureCalls(rounds: number): CallCost[] {
       const a = Array.from({ length: CALLS }, () => torch.zeros([1]));
       const b = Array.from({ length: CALLS }, () => torch.ones([1]));
       const each = (fn: (x: Tensor, y: Tensor) => Tensor) => () => {
-        for (let i = 0; i < CALLS; i++) fn(a[i]!, b[i]!);
+        for (let i = 0; i < CALLS; i++) fn(a[i], b[i]);
       };
       const conversionUs = measureConversionUs(a, b);
       return [

@@ -76,13 +76,21 @@ function sameText(a: string, b: string): boolean {
 }
 
 export class Peer {
+  readonly #process: ChildProcessWithoutNullStreams;
+  readonly #lines: AsyncIterator<string>;
+  readonly #errors: string[];
+
   private constructor(
-    private readonly process: ChildProcessWithoutNullStreams,
-    private readonly lines: AsyncIterator<string>,
-    private readonly errors: string[],
+    process: ChildProcessWithoutNullStreams,
+    lines: AsyncIterator<string>,
+    errors: string[],
     /** Memory order of its weights and inputs. */
     readonly layout: Layout,
-  ) {}
+  ) {
+    this.#process = process;
+    this.#lines = lines;
+    this.#errors = errors;
+  }
 
   /** Parameters of the peer's network, as it counts them. */
   parameters = 0;
@@ -98,7 +106,7 @@ export class Peer {
     const layout = setup.channels_last ? 'channels-last' : 'contiguous';
     const peer = new Peer(child, lines, errors, layout);
     try {
-      const hello = await peer.ask<{ parameters: number }>(setup);
+      const hello = await peer.#ask<{ parameters: number }>(setup);
       peer.parameters = hello.parameters;
       return peer;
     } catch {
@@ -111,25 +119,25 @@ export class Peer {
 
   /** Summed loss and gradient norm of stored inputs. */
   loss(batch: string): Promise<{ loss: number; grad_norm: number }> {
-    return this.ask({ op: 'loss', batch });
+    return this.#ask({ op: 'loss', batch });
   }
 
   steps(batch: string, count: number): Promise<PeerTimes> {
-    return this.ask({ op: 'steps', batch, count });
+    return this.#ask({ op: 'steps', batch, count });
   }
 
   calls(count: number): Promise<{ call_us: number }> {
-    return this.ask({ op: 'calls', count });
+    return this.#ask({ op: 'calls', count });
   }
 
   close(): void {
-    this.process.stdin.end();
+    this.#process.stdin.end();
   }
 
-  private async ask<T>(message: object): Promise<T> {
-    this.process.stdin.write(`${JSON.stringify(message)}\n`);
-    const answer = await this.lines.next();
-    if (answer.done) throw new Error(`the PyTorch peer stopped:\n${this.errors.join('').trim()}`);
+  async #ask<T>(message: object): Promise<T> {
+    this.#process.stdin.write(`${JSON.stringify(message)}\n`);
+    const answer = await this.#lines.next();
+    if (answer.done) throw new Error(`the PyTorch peer stopped:\n${this.#errors.join('').trim()}`);
     return JSON.parse(answer.value) as T;
   }
 }

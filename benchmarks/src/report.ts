@@ -101,8 +101,8 @@ function fixed(value: number): string {
 
 function table(head: string[], rows: string[][]): string {
   const all = [head, ...rows];
-  const widths = head.map((_, column) => Math.max(...all.map((row) => row[column]!.length)));
+  const widths = head.map((_, column) => Math.max(...all.map((row) => row[column].length)));
   return all
-    .map((row) => `  ${row.map((cell, column) => cell.padStart(widths[column]!)).join('  ')}`)
+    .map((row) => `  ${row.map((cell, column) => cell.padStart(widths[column])).join('  ')}`)
     .join('\n');
 }

@@ -46,12 +46,14 @@ export interface ProbeBatch {
 export class TrainingStep {
   readonly denoiser: Denoiser;
   readonly sizes: readonly PatchSize[];
+  readonly #bench: BenchOptions;
   readonly #optimizer: Adam;
   readonly #state: TrainingState;
   readonly #images: ImageSet;
   readonly #options: StepOptions;
 
-  constructor(private readonly bench: BenchOptions) {
+  constructor(bench: BenchOptions) {
+    this.#bench = bench;
     torch.manualSeed(0);
     const { resolution } = bench.train;
     const side = typeof resolution === 'number' ? resolution : 64;
@@ -85,12 +87,12 @@ export class TrainingStep {
 
   /** Images of one step at a patch size. */
   count(patch: PatchSize): number {
-    return this.bench.batch * patch.multiplier;
+    return this.#bench.batch * patch.multiplier;
   }
 
   /** One whole training step. */
   async run(patch: PatchSize): Promise<StepTimes> {
-    const { device } = this.bench;
+    const { device } = this.#bench;
     const indices = Array.from({ length: this.count(patch) }, (_, i) => i % this.#images.length);
     const random = new TorchRandom(device);
     let batchEnd = 0;
@@ -124,7 +126,7 @@ export class TrainingStep {
 
   /** Inputs for {@link loss} at a patch size; the caller disposes them. */
   probe(patch: PatchSize): ProbeBatch {
-    const { device } = this.bench;
+    const { device } = this.#bench;
     return torch.scope(() => {
       const indices = Array.from({ length: 4 }, (_, i) => i);
       const random = new TorchRandom(device);
@@ -137,12 +139,12 @@ export class TrainingStep {
   /** The summed loss of given inputs and draws, in evaluation mode, and the norm of the gradient of its mean. */
   loss({ images, coords, normal, noise }: ProbeBatch): { loss: number; gradNorm: number } {
     const draws: Record<string, Tensor> = { rnd_normal: normal, noise };
-    const given = (name: string): Tensor => draws[name]!;
+    const given = (name: string): Tensor => draws[name];
     const random: RandomSource = { rand: given, randn: given, randint: given };
     this.denoiser.eval().zeroGrad();
     return torch.scope(() => {
       const loss = denoisingLoss(this.denoiser, { images, positions: coords }, random).sum();
-      loss.div(images.shape[0]!).backward();
+      loss.div(images.shape[0]).backward();
       const norms = this.denoiser.parameters().map(({ grad }) => grad!.norm());
       const result = { loss: loss.item(), gradNorm: torch.stack(norms).norm().item() };
       this.denoiser.zeroGrad();
@@ -200,7 +202,7 @@ function randomImages(image: { height: number; width: number }, length: number):
       for (let n = 0; n < indices.length; n++) {
         for (let c = 0; c < channels; c++) {
           for (let y = 0; y < height; y++, at += width) {
-            const from = (indices[n]! * channels + c) * plane + (rows[n]! + y) * image.width + cols[n]!;
+            const from = (indices[n] * channels + c) * plane + (rows[n] + y) * image.width + cols[n];
             result.set(pixels.subarray(from, from + width), at);
           }
         }

@@ -1,4 +1,3 @@
-import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import * as torch from '@patch-diffusion/torch';
 import { describe, expect, it } from 'vitest';
@@ -7,7 +6,7 @@ import { activationDtype, PRECISIONS } from '../../src/diffusion/precision.js';
 import { networkFromOfficial } from '../../src/interchange/official-config.js';
 import { createNetwork } from '../../src/networks/index.js';
 import type { Formula } from '../helpers/formula.js';
-import { difference, goldenDir, openGolden, replay } from '../helpers/golden.js';
+import { describeAbsent, difference, goldenDir, goldenFiles, openGolden, replay } from '../helpers/golden.js';
 import { tinyDenoiser } from '../helpers/tiny-denoiser.js';
 
 /** Largest |difference| from float32 / largest |value|: a few roundings (2⁻⁹ and 2⁻¹²) on top of each other. */
@@ -21,8 +20,7 @@ interface NetworkConfig {
 
 const dir = join(goldenDir, 'networks');
 // Weights that a formula gives belong to full-size networks, too slow in float16 on a CPU.
-const files = (existsSync(dir) ? readdirSync(dir) : []).filter((name) => {
-  if (!name.endsWith('.safetensors')) return false;
+const files = goldenFiles('networks').filter((name) => {
   const { config, file } = openGolden<NetworkConfig>(join(dir, name));
   file.close();
   return !config.formula;
@@ -43,34 +41,36 @@ function convolves(dtype: torch.DType): boolean {
 
 const half = { bfloat16: true, float16: convolves('float16') };
 
-describe.each(['bfloat16', 'float16'] as const)('golden networks in %s', (dtype) => {
-  it.skipIf(!half[dtype] || files.length === 0).each(files)('%s', (name) => {
-    const golden = openGolden<NetworkConfig>(join(dir, name));
-    const { config, tensor, has, group } = golden;
-    const net = createNetwork(networkFromOfficial(config.net.class, config.net.kwargs)).eval();
-    net.loadStateDict(group('param.'));
-    const tag = config.inputs[0]!;
-    const at = (kind: string, what: string) => `${kind}.${tag ? `${tag}.` : ''}${what}`;
-    const optional = (what: string) => (has(at('in', what)) ? tensor(at('in', what)) : null);
-    torch.noGrad(() =>
-      torch.scope(() => {
-        const run = (dtype: torch.DType) =>
-          net.forward(tensor(at('in', 'x')).to({ dtype }), tensor(at('in', 'noise_labels')), {
-            classLabels: optional('class_labels'),
-            augmentLabels: optional('augment_labels'),
-            random: replay(group(at('in', 'draw.'))),
-          });
-        const actual = run(dtype);
-        expect(actual.dtype).toBe(dtype);
-        const { max, scale } = difference(actual, run('float32'));
-        expect(max / scale).toBeLessThan(TOLERANCE[dtype]);
-        expect(max, 'differs at all').toBeGreaterThan(0);
-      }),
-    );
-    net.dispose();
-    golden.file.close();
+if (files.length === 0) describeAbsent('networks');
+else
+  describe.each(['bfloat16', 'float16'] as const)('golden networks in %s', (dtype) => {
+    it.skipIf(!half[dtype]).each(files)('%s', (name) => {
+      const golden = openGolden<NetworkConfig>(join(dir, name));
+      const { config, tensor, has, group } = golden;
+      const net = createNetwork(networkFromOfficial(config.net.class, config.net.kwargs)).eval();
+      net.loadStateDict(group('param.'));
+      const tag = config.inputs[0]!;
+      const at = (kind: string, what: string) => `${kind}.${tag ? `${tag}.` : ''}${what}`;
+      const optional = (what: string) => (has(at('in', what)) ? tensor(at('in', what)) : null);
+      torch.noGrad(() =>
+        torch.scope(() => {
+          const run = (dtype: torch.DType) =>
+            net.forward(tensor(at('in', 'x')).to({ dtype }), tensor(at('in', 'noise_labels')), {
+              classLabels: optional('class_labels'),
+              augmentLabels: optional('augment_labels'),
+              random: replay(group(at('in', 'draw.'))),
+            });
+          const actual = run(dtype);
+          expect(actual.dtype).toBe(dtype);
+          const { max, scale } = difference(actual, run('float32'));
+          expect(max / scale).toBeLessThan(TOLERANCE[dtype]);
+          expect(max, 'differs at all').toBeGreaterThan(0);
+        }),
+      );
+      net.dispose();
+      golden.file.close();
+    });
   });
-});
 
 describe('a denoiser', () => {
   it.each(PRECISIONS.filter((precision) => half.float16 || precision !== 'fp16'))(
