@@ -15,12 +15,8 @@ export { prepareDenoiser, resolveDevice } from './diffusion/device.js';
 export { type Guidance, guidedDenoise } from './diffusion/guidance.js';
 export { denoisingLoss, type LossNorm, type LossSpec, lossFactor } from './diffusion/losses.js';
 export type { Precision } from './diffusion/precision.js';
-export {
-  createDenoiser,
-  Denoiser,
-  type DenoiserInputs,
-  type PrecondSpec,
-} from './diffusion/preconditioning.js';
+export type { PrecondSpec } from './diffusion/precond-spec.js';
+export { createDenoiser, Denoiser, type DenoiserInputs } from './diffusion/preconditioning.js';
 export { type SampleOptions, sampleImages, toUint8 } from './diffusion/sample.js';
 export {
   ARCHITECTURES,

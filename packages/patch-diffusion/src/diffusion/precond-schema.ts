@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { UserError } from '../common/errors.js';
-import type { PrecondSpec } from './preconditioning.js';
+import type { PrecondSpec } from './precond-spec.js';
 
 const count = (max: number, min = 0) => z.int().min(min).max(max);
 const real = z.number();

@@ -1,7 +1,7 @@
 /** What is known of networks that other programs trained, in the terms of our snapshots. */
 import { basename } from 'node:path';
 import { datasetName } from '../data/names.js';
-import type { PrecondSpec } from '../diffusion/preconditioning.js';
+import type { PrecondSpec } from '../diffusion/precond-spec.js';
 import { SNAPSHOT_VERSION, type SnapshotInfo } from '../run/snapshot-info.js';
 import type { OfficialSnapshot } from './official-checkpoint.js';
 

@@ -7,7 +7,7 @@ import { basename, dirname, join } from 'node:path';
 import * as torch from '@patch-diffusion/torch';
 import { type Tensor, writeSafetensors } from '@patch-diffusion/torch';
 import { UserError } from '../common/errors.js';
-import type { PrecondSpec } from '../diffusion/preconditioning.js';
+import type { PrecondSpec } from '../diffusion/precond-spec.js';
 import { METADATA_KEY } from '../formats/file-description.js';
 import { foreignInfo, nimgOf } from './foreign-info.js';
 import {

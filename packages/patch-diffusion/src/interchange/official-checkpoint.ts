@@ -5,7 +5,7 @@
 import { UserError } from '../common/errors.js';
 import type { LossSpec } from '../diffusion/losses.js';
 import { checkPrecondSpec, checkSpecAgainstTensors } from '../diffusion/precond-schema.js';
-import type { PrecondSpec } from '../diffusion/preconditioning.js';
+import type { PrecondSpec } from '../diffusion/precond-spec.js';
 import { type ByteSource, FileSource } from '../formats/pickle/byte-source.js';
 import { ModuleRecord, readTorchFile, TensorRef } from '../formats/torch-file/index.js';
 import { lossFromOfficial, precondFromOfficial, splitArguments } from './official-config.js';

@@ -2,7 +2,7 @@
 import { UserError } from '../common/errors.js';
 import type { LossSpec } from '../diffusion/losses.js';
 import { checkPrecondSpec } from '../diffusion/precond-schema.js';
-import type { PrecondSpec } from '../diffusion/preconditioning.js';
+import type { PrecondSpec } from '../diffusion/precond-spec.js';
 import type { NetworkSpec } from '../networks/index.js';
 
 /** Keyword arguments in the official spelling. */

@@ -4,7 +4,8 @@ import * as torch from '@patch-diffusion/torch';
 import { UserError } from '../common/errors.js';
 import { placement } from '../diffusion/device.js';
 import { checkSpecAgainstTensors } from '../diffusion/precond-schema.js';
-import { createDenoiser, type Denoiser, type PrecondSpec } from '../diffusion/preconditioning.js';
+import type { PrecondSpec } from '../diffusion/precond-spec.js';
+import { createDenoiser, type Denoiser } from '../diffusion/preconditioning.js';
 import { asUserError } from '../formats/file-description.js';
 import { type NamedTensor, shapesOf } from './official-module.js';
 

@@ -4,7 +4,7 @@ import { UserError } from '../common/errors.js';
 import type { TrainOptions } from '../config/train-options.js';
 import type { LatentInfo } from '../data/types.js';
 import type { LossSpec } from '../diffusion/losses.js';
-import type { PrecondSpec } from '../diffusion/preconditioning.js';
+import type { PrecondSpec } from '../diffusion/precond-spec.js';
 import { checkFormatVersion, readMetadata, readTensorHeader } from '../formats/file-description.js';
 
 /** Version of the layout of {@link SnapshotInfo}. */

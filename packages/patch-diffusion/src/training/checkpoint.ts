@@ -9,7 +9,7 @@ import { z } from 'zod';
 import { UserError } from '../common/errors.js';
 import type { Mt19937 } from '../common/mt19937.js';
 import type { InfiniteSampler } from '../data/sampler.js';
-import type { PrecondSpec } from '../diffusion/preconditioning.js';
+import type { PrecondSpec } from '../diffusion/precond-spec.js';
 import { checkFormatVersion, METADATA_KEY, readMetadata } from '../formats/file-description.js';
 import { openTensorFile, tensorsUnder } from '../formats/tensor-file.js';
 import type { TrainingState } from './step.js';

@@ -4,7 +4,8 @@ import type { TrainOptions } from '../config/train-options.js';
 import type { LatentInfo } from '../data/types.js';
 import { type AugmentSpec, augmentLabelDim, trainingAugment } from '../diffusion/augmentation/spec.js';
 import type { LossSpec } from '../diffusion/losses.js';
-import { DEFAULT_SIGMA_DATA, type PrecondSpec } from '../diffusion/preconditioning.js';
+import { DEFAULT_SIGMA_DATA } from '../diffusion/noise-levels.js';
+import type { PrecondSpec } from '../diffusion/precond-spec.js';
 import { ARCHITECTURES, type NetworkSpec } from '../networks/index.js';
 import type { Extent } from '../patches/extent.js';
 import {

@@ -1,6 +1,7 @@
 /** Small networks with random weights, for tests that need some denoiser. */
 import * as torch from '@patch-diffusion/torch';
-import { createDenoiser, type Denoiser, type PrecondSpec } from '../../src/diffusion/preconditioning.js';
+import type { PrecondSpec } from '../../src/diffusion/precond-spec.js';
+import { createDenoiser, type Denoiser } from '../../src/diffusion/preconditioning.js';
 
 /** @param labelDim classes; 0 is unconditional */
 export function tinyDenoiser(

@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as torch from '@patch-diffusion/torch';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createDenoiser, type PrecondSpec } from '../../src/diffusion/preconditioning.js';
+import type { PrecondSpec } from '../../src/diffusion/precond-spec.js';
+import { createDenoiser } from '../../src/diffusion/preconditioning.js';
 import { loadAnySnapshot } from '../../src/interchange/load-snapshot.js';
 import { writeSnapshot } from '../../src/interchange/snapshot.js';
 

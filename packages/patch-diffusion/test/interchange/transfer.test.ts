@@ -1,7 +1,8 @@
 /** Starting from other weights: a network for whole images becomes one for patches without changing what it does. */
 import * as torch from '@patch-diffusion/torch';
 import { describe, expect, it } from 'vitest';
-import { createDenoiser, type PrecondSpec } from '../../src/diffusion/preconditioning.js';
+import type { PrecondSpec } from '../../src/diffusion/precond-spec.js';
+import { createDenoiser } from '../../src/diffusion/preconditioning.js';
 import { transferDetails, transferSummary, transferTensors } from '../../src/interchange/transfer.js';
 import type { NetworkSpec } from '../../src/networks/index.js';
 import { expectClose } from '../helpers/golden.js';
