@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { usageError } from '../common/errors.js';
 import { PRECISIONS } from '../diffusion/precision.js';
 import { EDM_DEFAULTS } from '../diffusion/samplers/edm.js';
-import { SAMPLERS } from '../diffusion/samplers/index.js';
+import { SAMPLERS, takesChurn } from '../diffusion/samplers/index.js';
 import * as f from './fields.js';
 import { defaultsOf, type OptionSources, readSources, withDefaults } from './read-values.js';
 
@@ -177,7 +177,7 @@ function chooseSampler(options: GenerateOptions, given: GenerateOptionsInput): v
       `--${special} belongs to --sampler generalised, not ${options.sampler}; leave one of them out`,
     );
   }
-  if (options.sChurn !== null && options.sChurn > 0 && options.sampler.startsWith('dpmpp')) {
+  if (options.sChurn !== null && options.sChurn > 0 && !takesChurn(options.sampler)) {
     throw usageError(
       'BAD_OPTION',
       `--s-churn belongs to the edm and generalised samplers; leave it out, or use --sampler dpmpp-2m-sde for fresh noise`,

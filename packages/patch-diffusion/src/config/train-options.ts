@@ -6,6 +6,7 @@
 
 import { EDM_NOISE } from '../diffusion/noise-levels.js';
 import { PRECISIONS } from '../diffusion/precision.js';
+import { ARCHITECTURES, type Architecture } from '../networks/architectures.js';
 import { SCHEDULES } from '../patches/schedule.js';
 import * as f from './fields.js';
 
@@ -51,7 +52,9 @@ export const trainFields = {
       placeholder: 'name',
       default: DEFAULT_PRESET,
     }),
-    arch: f.choice('Network architecture', ['ddpmpp', 'ncsnpp', 'adm'], { default: 'ddpmpp' }),
+    arch: f.choice('Network architecture', Object.keys(ARCHITECTURES) as Architecture[], {
+      default: 'ddpmpp',
+    }),
     precond: f.choice('Preconditioning and loss', ['pedm', 'edm', 'vp', 've'], { default: 'pedm' }),
     modelChannels: f.int('Base width of the network', {
       unit: 'channels',

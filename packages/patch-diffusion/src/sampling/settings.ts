@@ -7,14 +7,12 @@ import type { GenerateOptions } from '../config/generate-options.js';
 import { prepareDenoiser } from '../diffusion/device.js';
 import type { Guidance } from '../diffusion/guidance.js';
 import type { Denoiser } from '../diffusion/preconditioning.js';
-import type { SamplerOptions } from '../diffusion/samplers/index.js';
+import { EDM_DEFAULTS } from '../diffusion/samplers/edm.js';
+import { type SamplerOptions, takesChurn } from '../diffusion/samplers/index.js';
 import { loadSnapshot } from '../interchange/snapshot.js';
 import { LatentDecoder } from '../latents/latents.js';
 import { extentName } from '../patches/extent.js';
 import type { SnapshotInfo } from '../run/snapshot-info.js';
-
-/** Sampler steps for networks that do not say how they were sampled in training (Karras et al. 2022). */
-const DEFAULT_STEPS = 18;
 
 /** @throws UserError (exit code 2) for a class, a window or a switch that the network does not have */
 export function checkAgainstNetwork(
@@ -68,12 +66,12 @@ export function samplerSettings(
 ): SamplerOptions & { readonly numSteps: number } {
   const { sampler, sigmaMin, sigmaMax, rho, sMin, sMax, sNoise } = options;
   const { solver, discretization, schedule, scaling, alpha } = options;
-  const recordedChurn = sampler.startsWith('dpmpp') ? 0 : (train?.sampleChurn ?? 0);
+  const recordedChurn = takesChurn(sampler) ? (train?.sampleChurn ?? 0) : 0;
   return {
     ...{ sampler, rho, sMin, sNoise },
     ...given({ sigmaMin, sigmaMax, sMax, solver, discretization, schedule, scaling, alpha }),
     sChurn: options.sChurn ?? recordedChurn,
-    numSteps: options.steps ?? train?.sampleSteps ?? DEFAULT_STEPS,
+    numSteps: options.steps ?? train?.sampleSteps ?? EDM_DEFAULTS.numSteps,
   };
 }
 
