@@ -26,7 +26,7 @@ try {
   const { sheet } = await generate({ run: runDir, count: 16, grid: join(out, 'sheet.png') });
   console.log(sheet);
 } catch (error) {
-  // What a person can mend: no images, a wrong option, a full disk.
+  // What a person can fix: no images, a wrong option, a full disk.
   if (!(error instanceof UserError)) throw error;
   console.error(error.message);
   process.exitCode = 1;

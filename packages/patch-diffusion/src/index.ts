@@ -1,5 +1,5 @@
 /**
- * The library: train, sample, prepare. Options are checked as on the command line; errors that a person can mend
+ * The library: train, sample, prepare. Options are checked as on the command line; errors that a person can fix
  * are {@link UserError}s.
  *
  *     import { generate, train } from 'patch-diffusion';
@@ -20,7 +20,7 @@ import type { TrainContext, TrainResult } from './training/loop.js';
  *
  * @param options any options of the `train` command, camelCase; `preset` gives the rest
  * @param context a signal that stops the run with its state saved, and a listener
- * @throws {UserError} for what the user can mend; the state on disk stays usable
+ * @throws {UserError} for what the user can fix; the state on disk stays usable
  * @example
  * ```ts
  * const { runDir } = await train({ data: 'photos.zip', preset: 'tiny', durationKimg: 0.1, out: 'runs' });
@@ -39,7 +39,7 @@ export async function train(
  * Draws images from a run or snapshot and writes them as PNG files and/or one sheet.
  *
  * @param options any options of the `generate` command, camelCase
- * @throws {UserError} for what the user can mend
+ * @throws {UserError} for what the user can fix
  * @example
  * ```ts
  * const { files } = await generate({ run: 'runs/00000-photos', count: 4, steps: 4, out: 'generated' });
@@ -57,7 +57,7 @@ export async function generate(
  * Turns images into training images of one size, or into latents.
  *
  * @param options any options of the `prepare` command, camelCase
- * @throws {UserError} for what the user can mend; nothing is left behind then
+ * @throws {UserError} for what the user can fix; nothing is left behind then
  * @example
  * ```ts
  * const { used } = await prepare({ source: 'photos', out: 'photos-64.zip', resolution: 64 });
