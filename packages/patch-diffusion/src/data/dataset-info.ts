@@ -1,10 +1,11 @@
 /** What is in a dataset, for `patch-diffusion info`: counts, sizes, labels, and files that cannot be used. */
 import { DECODE_CONCURRENCY, forEachConcurrently } from './concurrency.js';
 import { type ImageHeader, UnusableImage } from './decode.js';
+import type { ImageSource } from './image-source.js';
 import { type LabelTable, resolveLabels } from './labels.js';
 import { datasetName, sortSkipped } from './names.js';
 import { firstHeader, isUniform, scanHeaders } from './open-images.js';
-import { type ImageSource, nothingUsable, openSource } from './source.js';
+import { nothingUsable, openSource } from './source.js';
 import type { ImageChannels, Progress, SkippedFile } from './types.js';
 
 export interface DatasetInfo {

@@ -9,10 +9,11 @@ import { UserError } from '../common/errors.js';
 import { CachedImages } from './cached-images.js';
 import { DECODE_CONCURRENCY, forEachConcurrently } from './concurrency.js';
 import { type ImageHeader, UnusableImage } from './decode.js';
+import type { ImageSource } from './image-source.js';
 import { resolveLabels } from './labels.js';
 import { datasetName, PREPARED_NAME, sortSkipped } from './names.js';
 import type { RawImage } from './resize.js';
-import { type ImageSource, nothingUsable, openSource, strictError } from './source.js';
+import { nothingUsable, openSource, strictError } from './source.js';
 import { chooseSubset } from './subset.js';
 import { hasSize, toChannels, transformImage } from './transform.js';
 import type {

@@ -7,9 +7,9 @@ import { open, readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { UserError } from '../common/errors.js';
 import { decodeImage, type ImageHeader, MAX_FILE_BYTES, readImageHeader, UnusableImage } from './decode.js';
+import type { ImageSource } from './image-source.js';
 import { classifyName, compareNames, sortSkipped } from './names.js';
 import type { RawImage } from './resize.js';
-import type { ImageSource } from './source.js';
 import type { SkippedFile } from './types.js';
 
 /**

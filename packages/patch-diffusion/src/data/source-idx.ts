@@ -9,8 +9,8 @@ import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 import { UserError } from '../common/errors.js';
 import type { ImageHeader } from './decode.js';
+import type { ImageSource } from './image-source.js';
 import type { RawImage } from './resize.js';
-import type { ImageSource } from './source.js';
 
 const IMAGES_MAGIC = 0x00000803;
 const LABELS_MAGIC = 0x00000801;

@@ -8,9 +8,9 @@ import { crc32, inflateRaw } from 'node:zlib';
 import yauzl, { type Entry } from 'yauzl';
 import { UserError } from '../common/errors.js';
 import { decodeImage, type ImageHeader, MAX_FILE_BYTES, readImageHeader, UnusableImage } from './decode.js';
+import type { ImageSource } from './image-source.js';
 import { classifyName, compareNames } from './names.js';
 import type { RawImage } from './resize.js';
-import type { ImageSource } from './source.js';
 import type { SkippedFile } from './types.js';
 
 const inflate = promisify(inflateRaw);

@@ -4,38 +4,11 @@
 import { stat } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
 import { UserError } from '../common/errors.js';
-import type { ImageHeader } from './decode.js';
-import type { RawImage } from './resize.js';
+import type { ImageSource } from './image-source.js';
 import { openFolder } from './source-folder.js';
 import { isIdxName, openIdx } from './source-idx.js';
 import { openZip } from './source-zip.js';
 import type { SkippedFile } from './types.js';
-
-/** A list of image files that can be read one by one, in any order and side by side. */
-export interface ImageSource {
-  readonly kind: 'folder' | 'zip' | 'idx';
-  readonly path: string;
-  /** Names of the images, relative, with forward slashes, in Python's string order. */
-  readonly names: readonly string[];
-  /** Files that look like images but are of a format that is not read, or could not be looked at. */
-  readonly skipped: readonly SkippedFile[];
-  /** Size of the source in bytes: the archive, or all its image files. */
-  readonly bytes: number;
-  /** Contents of `dataset.json` in the root, or null when there is none. */
-  readonly datasetJson: string | null;
-  /** Class of each image where the format has its own labels (idx), else null. */
-  readonly classes: ArrayLike<number> | null;
-  /** Size of an image without decoding it. @throws UnusableImage */
-  header(index: number): Promise<ImageHeader>;
-  /**
-   * Pixels [H, W, C] of an image, C = 1 for grey ones, else 3, with transparency laid over white.
-   *
-   * @param alpha keeps transparency as a fourth channel (images without it may have fewer)
-   * @throws UnusableImage
-   */
-  decode(index: number, alpha?: boolean): Promise<RawImage>;
-  close(): Promise<void>;
-}
 
 export interface SourceOptions {
   /** A file or folder inside a folder source that is left out, such as an earlier result. */

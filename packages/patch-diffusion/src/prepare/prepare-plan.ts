@@ -7,11 +7,12 @@ import { UserError } from '../common/errors.js';
 import type { PrepareOptions } from '../config/prepare-options.js';
 import { DECODE_CONCURRENCY } from '../data/concurrency.js';
 import { type ImageHeader, UnusableImage } from '../data/decode.js';
+import type { ImageSource } from '../data/image-source.js';
 import { type LabelTable, resolveLabels } from '../data/labels.js';
 import { comparePaths } from '../data/names.js';
 import { checkOneSize, firstHeader, isUniform, scanHeaders, toSize } from '../data/open-images.js';
 import type { RawImage } from '../data/resize.js';
-import { type ImageSource, nothingUsable, strictError } from '../data/source.js';
+import { nothingUsable, strictError } from '../data/source.js';
 import { hasSize, toChannels, transformImage } from '../data/transform.js';
 import type { ImageChannels, Progress, Size, SkippedFile } from '../data/types.js';
 

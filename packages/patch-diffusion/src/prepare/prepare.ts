@@ -9,10 +9,11 @@
 import { resolve, sep } from 'node:path';
 import { UserError } from '../common/errors.js';
 import type { PrepareOptions } from '../config/prepare-options.js';
+import type { ImageSource } from '../data/image-source.js';
 import type { Label, LabelTable } from '../data/labels.js';
 import { preparedName, sortSkipped } from '../data/names.js';
 import { encodePng } from '../data/png.js';
-import { type ImageSource, openSource } from '../data/source.js';
+import { openSource } from '../data/source.js';
 import { transformedSize } from '../data/transform.js';
 import type { Progress, SkippedFile } from '../data/types.js';
 import { checkLatentTarget, checkTarget, createDatasetWriter, type DatasetWriter } from './dataset-writer.js';
