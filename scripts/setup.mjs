@@ -4,7 +4,7 @@
  *
  *   node scripts/setup.mjs            what is missing
  *   node scripts/setup.mjs --fetch    also get the newest libtorch into .libtorch/ where another one is found
- *   node scripts/setup.mjs --no-torch without libtorch and addon: for the doctor, who says what they lack
+ *   node scripts/setup.mjs --no-torch without libtorch and addon: for the doctor, which reports what they lack
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -17,7 +17,7 @@ const stampFile = join(root, 'node_modules', '.patch-diffusion-build');
 const log = (line) => console.log(line);
 
 process.on('uncaughtException', (error) => {
-  // The file system's errors (no access, a full disk) say all in their message; a trace helps nobody.
+  // Messages of the file system (no access, a full disk) are complete; a stack trace would add nothing.
   fail(error.syscall ? `The set-up stopped: ${error.message}` : error.stack);
 });
 checkNode();
@@ -47,7 +47,7 @@ function run(what, program, args) {
   return status === 0;
 }
 
-/** npm's own record of what it installed is compared with the lock file; times of files say nothing after a checkout. */
+/** npm's own record of what it installed is compared with the lock file; file times mean nothing after a checkout. */
 function installPackages() {
   const missing = missingPackages();
   if (missing.length === 0) return;

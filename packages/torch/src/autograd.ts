@@ -52,14 +52,14 @@ export function inferenceMode<T>(fn: () => T): T {
   }
 }
 
-/** Modes and scopes end when `fn` returns; a promise would go on outside of them, so it is an error. */
+/** Modes and scopes end when `fn` returns; a promise would continue outside of them, so it is an error. */
 export function synchronous<T>(name: string, result: T): T {
   if (
     result !== null &&
     typeof result === 'object' &&
     typeof (result as { then?: unknown }).then === 'function'
   ) {
-    // What the promise does later no longer matters to anyone: only this error is to be seen.
+    // Only the error below matters: the promise's own rejection must not end the process.
     Promise.resolve(result).catch(() => {});
     throw new TorchError(
       'ERR_TORCH_SCOPE',

@@ -22,7 +22,7 @@ export {
   typedView,
 } from './dtype.js';
 export { type ArgumentShape, TorchError, type TorchErrorCode } from './errors.js';
-export { hasOp, isLoaded } from './native.js';
+export { hasOp } from './native.js';
 export * from './nn/index.js';
 export * from './ops/index.js';
 export * from './optim/index.js';

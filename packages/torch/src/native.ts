@@ -29,7 +29,7 @@ export interface NativeVersion {
 }
 
 /** What native/*.cc exports. */
-export interface NativeAddon {
+interface NativeAddon {
   setErrorClass(errorClass: typeof TorchError): void;
   // tensors
   shape(handle: number): number[];
@@ -106,16 +106,11 @@ let addon: NativeAddon | undefined;
 /**
  * The addon, loaded at the first call.
  *
- * @throws SetupError when there is no libtorch or the addon is not built: it says which command mends it.
+ * @throws SetupError when there is no libtorch or the addon is not built: its message names the command that fixes it.
  * @throws TorchError `ERR_TORCH_LOAD` when the file is there but the system cannot load it.
  */
 export function native(): NativeAddon {
   return addon ?? load();
-}
-
-/** True once the addon is in memory. */
-export function isLoaded(): boolean {
-  return addon !== undefined;
 }
 
 function load(): NativeAddon {
@@ -164,6 +159,6 @@ export function hasOp(name: string, device?: string): boolean {
 }
 
 /** `groupNorm` → `group_norm`, `_fusedAdam_` → `_fused_adam_`. */
-export function snakeCase(name: string): string {
+function snakeCase(name: string): string {
   return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 }

@@ -41,7 +41,7 @@ export class Generator {
     return native().generatorSeed(this._g);
   }
 
-  /** Starts the stream that belongs to this seed. */
+  /** Restarts the stream from this seed. */
   manualSeed(seed: number | bigint): this {
     native().seedGenerator(this._g, seed);
     return this;

@@ -1,5 +1,5 @@
 /**
- * The library under the tensors: its version, threads, devices and numeric switches.
+ * The loaded libtorch: its version, threads, devices and numeric switches.
  */
 import type { Device } from './dtype.js';
 import { type NativeVersion, native } from './native.js';

@@ -1,10 +1,10 @@
 /**
- * Who frees native memory, and when.
+ * When native memory is freed.
  *
- * JavaScript's collector does not feel native memory, so tensors live in scopes: `scope(fn)` frees everything
- * that was made inside, but what `fn` returns or what was kept. A tensor made outside of any scope, or kept,
- * belongs to the collector: it is freed after its wrapper is unreachable, at the latest (a long synchronous
- * loop never lets the collector's callbacks run, so use a scope there).
+ * The garbage collector does not see how large native tensors are, so tensors live in scopes: `scope(fn)` frees
+ * every tensor made inside, except those that `fn` returns or keeps. A tensor made outside of any scope, or kept,
+ * is freed by the collector once nothing refers to it (a long synchronous loop never lets the collector's
+ * callbacks run, so use a scope there).
  */
 import { synchronous } from './autograd.js';
 import { native } from './native.js';
@@ -154,5 +154,3 @@ function collect(value: unknown, found: Set<Handle>, seen: Set<object>): void {
     for (const entry of Object.values(value)) collect(entry, found, seen);
   }
 }
-
-export { inferenceMode, noGrad } from './autograd.js';

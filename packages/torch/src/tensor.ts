@@ -4,21 +4,11 @@
  * Operators are added as methods by `ops/generated.ts`; here is only what is not an operator: properties,
  * gradients, and the way to and from typed arrays.
  */
-import {
-  type Device,
-  type DType,
-  isFloatingPoint,
-  type MemoryFormat,
-  newTypedArray,
-  type TypedArray,
-} from './dtype.js';
+import { type Device, type DType, type MemoryFormat, newTypedArray, type TypedArray } from './dtype.js';
 import { TorchError } from './errors.js';
 import { native } from './native.js';
 import { op } from './ops/bind.js';
 import { Handle } from './scope.js';
-
-export type { Device, DType, MemoryFormat, Reduction, Scalar, TypedArray } from './dtype.js';
-export { keep } from './scope.js';
 
 /** Numbers in rows, rows in matrices, … all of one length. */
 export type NestedNumbers = readonly (number | NestedNumbers)[];
@@ -317,9 +307,4 @@ function make(
   } finally {
     addon.release(raw);
   }
-}
-
-/** Whether a tensor's element type is a floating-point one. */
-export function isFloatingPointTensor(x: Tensor): boolean {
-  return isFloatingPoint(x.dtype);
 }

@@ -15,8 +15,8 @@ function numericGradient(f: (x: torch.Tensor) => torch.Tensor, x: torch.Tensor):
     );
   for (let i = 0; i < data.length; i++) {
     const [up, down] = [data.slice(), data.slice()];
-    up[i]! += step;
-    down[i]! -= step;
+    up[i] += step;
+    down[i] -= step;
     gradient[i] = (value(up) - value(down)) / (2 * step);
   }
   return torch.tensor(gradient, { shape: x.shape });

@@ -82,7 +82,7 @@ describe('TorchError', () => {
   it('says so of one freed tensor in a long list', () => {
     torch.scope(() => {
       const list = Array.from({ length: 100 }, () => torch.zeros([1]));
-      list[80]!.dispose();
+      list[80].dispose();
       expect(() => torch.cat(list)).toThrow(expect.objectContaining({ code: 'ERR_TORCH_DISPOSED' }));
     });
   });

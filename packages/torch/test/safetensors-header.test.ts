@@ -178,7 +178,7 @@ describe('encodeHeader and parseHeader', () => {
             const { entries } = parseHeader(bytes, 64, 'f');
             // What is accepted is JSON, and means the same to any JSON parser.
             const value = JSON.parse(new TextDecoder().decode(bytes)) as Record<string, { shape: number[] }>;
-            for (const { name, shape } of entries.values()) expect(value[name]!.shape).toEqual(shape);
+            for (const { name, shape } of entries.values()) expect(value[name].shape).toEqual(shape);
           } catch (error) {
             expect(error).toBeInstanceOf(SafetensorsError);
             expect((error as Error).message).toMatch(/^f: .{10}/);

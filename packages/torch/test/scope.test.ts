@@ -130,7 +130,7 @@ describe('scope', () => {
           const start = torch.liveTensors();
           const nest = (depth: number): torch.Tensor[] =>
             torch.scope(() => {
-              const [returned, dropped] = levels[depth]!;
+              const [returned, dropped] = levels[depth];
               for (let i = 0; i < dropped; i++) torch.zeros([1]);
               const mine = Array.from({ length: returned }, () => torch.zeros([1]));
               const below = depth + 1 < levels.length ? nest(depth + 1) : [];

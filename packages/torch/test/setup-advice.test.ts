@@ -28,7 +28,7 @@ describe('advise', () => {
     ).toEqual([]);
   });
 
-  it('thinks nothing of an old processor beside several GPUs', () => {
+  it('ignores an old processor where there are GPUs', () => {
     const old = { ...machine, gpus: [gpu, gpu], cpu: { ...machine.cpu, vector: ['AVX'] } };
     expect(codes([old, { version: '2.13.0', cuda: true }, { threads: 4, cudaDevices: 2 }])).toEqual([]);
   });

@@ -56,8 +56,8 @@ describe('buildAddon', () => {
     // What a killed build left: a process number that none can have.
     const objects = join(host.packageDir, 'build/objects');
     const kept = () =>
-      readdirSync(join(objects, readdirSync(objects)[0]!)).filter((name) => name !== 'libtorch');
-    put(join(objects, readdirSync(objects)[0]!, 'main-0.o.999999999'));
+      readdirSync(join(objects, readdirSync(objects)[0])).filter((name) => name !== 'libtorch');
+    put(join(objects, readdirSync(objects)[0], 'main-0.o.999999999'));
     put(join(host.packageDir, 'native/main.cc'), ADDON(2));
     expect(findBuild(host, makeRecipe(host, libtorch))).toBeUndefined();
     const compiled: string[] = [];
@@ -121,7 +121,7 @@ describe('setup', () => {
     expect(module.exports.number).toBe(3);
   });
 
-  it('tells of a fault of the file system in a line with a remedy and the command', async () => {
+  it('reports a file system error in one line with a remedy and the command', async () => {
     put(join(host.packageDir, 'native/main.cc'), ADDON(4));
     put(join(host.packageDir, 'build/objects'));
     await expect(setup({ host })).rejects.toMatchObject({
@@ -160,7 +160,7 @@ describe('findCompiler', () => {
     expect(() => findCompiler(bare)).toThrow(/sudo apt-get install g\+\+/);
   });
 
-  it('CXX is taken at its word', () => {
+  it('uses CXX, and reports one that is no program', () => {
     expect(() => findCompiler(fakeHost(root, { CXX: 'no-such-compiler' }))).toThrow(
       /CXX is set to 'no-such-compiler'/,
     );

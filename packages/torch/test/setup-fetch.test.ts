@@ -79,7 +79,7 @@ describe.skipIf(!python)('fetchByPip (skipped where python3 has no pip)', () => 
     expect(error).toMatchObject({ name: 'SetupError', code: 'LIBTORCH_NOT_FOUND' });
     expect(error?.message).toMatch(/getting one: pip: it finds no torch/);
     expect(error?.message).toMatch(/getting one: the distribution's package: no apt-get on this system/);
-    expect(error?.message).toMatch(/To mend it, run one of:\n.*npm run setup/);
+    expect(error?.message).toMatch(/To fix this, run one of:\n.*npm run setup/);
     expect(existsSync(join(root, 'project/.libtorch/torch'))).toBe(false);
   });
 
@@ -110,7 +110,7 @@ describe('setup({ fetch: true })', () => {
 
   it("goes for a download past the system's libtorch", async () => {
     fakeLibtorch(join(root, 'system/usr'), '2.1.0', 'debian');
-    expect(await said()).toMatch(/pip: no python3 in PATH; going on with what is there/);
+    expect(await said()).toMatch(/pip: no python3 in PATH; continuing with what is there/);
   });
 
   it('downloads nothing where a variable or an environment would be taken before it, and says so', async () => {

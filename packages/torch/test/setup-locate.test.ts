@@ -64,7 +64,7 @@ describe('locateLibtorch', () => {
     ]);
   });
 
-  it('takes a variable at its word: a wrong LIBTORCH is not passed over', () => {
+  it('a wrong LIBTORCH is an error, and nothing else is tried', () => {
     fakeLibtorch(join(root, 'system/usr'), '2.1.0', 'debian');
     const search = locateLibtorch(fakeHost(root, { LIBTORCH: join(root, 'nowhere') }));
     expect(search.libtorch).toBeUndefined();
@@ -74,7 +74,7 @@ describe('locateLibtorch', () => {
     ]);
   });
 
-  it('takes LIBTORCH_USE_PYTORCH=1 at its word, and ignores other values', () => {
+  it('LIBTORCH_USE_PYTORCH=1 without a torch is an error; other values are ignored', () => {
     fakeLibtorch(join(root, 'system/usr'), '2.1.0', 'debian');
     const noTorch: AskPython = () => ({ result: 'python3 has no torch' });
     const asked = locateLibtorch(fakeHost(root, { LIBTORCH_USE_PYTORCH: '1' }), noTorch);
@@ -84,7 +84,7 @@ describe('locateLibtorch', () => {
     );
   });
 
-  it("finds the torch of PATH's python3 by its place: a virtual environment's, or what a link leads to", () => {
+  it("finds the torch of PATH's python3 by its path: a virtual environment's, or that of the link's target", () => {
     put(join(root, 'opt/bin/python3.12'));
     fakeLibtorch(join(root, 'opt/lib64/python3.12/site-packages/torch'), '2.4.0');
     mkdirSync(join(root, 'bin'));

@@ -156,14 +156,11 @@ export abstract class Module {
     noGrad(() =>
       scope(() => {
         for (const tensor of this.stateDict().values()) {
-          const floating = isFloatingPoint(tensor.dtype);
           tensor.setData(
             tensor.detach().to({
-              ...(options.device !== undefined ? { device: options.device } : {}),
-              ...(options.dtype !== undefined && floating ? { dtype: options.dtype } : {}),
-              ...(options.memoryFormat !== undefined && tensor.ndim === 4
-                ? { memoryFormat: options.memoryFormat }
-                : {}),
+              device: options.device,
+              dtype: isFloatingPoint(tensor.dtype) ? options.dtype : undefined,
+              memoryFormat: tensor.ndim === 4 ? options.memoryFormat : undefined,
             }),
           );
         }

@@ -5,11 +5,11 @@ import type { Tensor } from '../tensor.js';
 export interface LoadStateDictOptions {
   /** Throw unless names and shapes fit exactly (default true); else copy what fits. */
   readonly strict?: boolean;
-  /** Consider only the dict's names that begin so (for example `ema.`), and drop that beginning. */
+  /** Read only the dict's names that begin with this (for example `ema.`); it is removed from them. */
   readonly prefix?: string;
 }
 
-/** What fitted; names without the prefix, each list in the order of its source. */
+/** How the names matched; without the prefix, each list in the order of its source. */
 export interface LoadReport {
   matched: string[];
   /** In the module, not in the dict. */

@@ -1,6 +1,13 @@
 /** The table that `Module.summary` prints. */
 import type { Tensor } from '../tensor.js';
-import type { Module } from './module.js';
+
+/** What the table needs of a module. */
+interface ModuleTree {
+  children(): Iterable<[string, ModuleTree]>;
+  stateDict(): ReadonlyMap<string, Tensor>;
+  namedParameters(): Iterable<[string, Tensor]>;
+  namedBuffers(): Iterable<[string, Tensor]>;
+}
 
 interface Row {
   readonly name: string;
@@ -16,7 +23,7 @@ const HEAD: Row = { name: 'Module', type: 'Type', params: 'Parameters', buffers:
  * One row per module down to `depth`; a module at that depth, or without children, counts all below it.
  * Tensors that a module with children registers itself have a row `(own)`.
  */
-export function summaryTable(root: Module, depth: number): string {
+export function summaryTable(root: ModuleTree, depth: number): string {
   const rows: Row[] = [];
   walk(root, '', 0);
   const total: Row = { name: 'total', type: root.constructor.name, ...counts(root, all), shape: '' };
@@ -35,7 +42,7 @@ export function summaryTable(root: Module, depth: number): string {
   const rule = '-'.repeat(Math.max(...lines.map(({ length }) => length)));
   return [lines[0], rule, ...lines.slice(1, -1), rule, lines.at(-1)].join('\n');
 
-  function walk(module: Module, path: string, level: number): void {
+  function walk(module: ModuleTree, path: string, level: number): void {
     const type = module.constructor.name;
     const children = [...module.children()];
     if (level === depth || children.length === 0) {
@@ -52,7 +59,7 @@ export function summaryTable(root: Module, depth: number): string {
 const all = (): boolean => true;
 const own = (name: string): boolean => !name.includes('.');
 
-function counts(module: Module, select: (name: string) => boolean): { params: string; buffers: string } {
+function counts(module: ModuleTree, select: (name: string) => boolean): { params: string; buffers: string } {
   const sum = (tensors: Iterable<[string, Tensor]>): string => {
     let elements = 0;
     for (const [name, { numel }] of tensors) if (select(name)) elements += numel;
@@ -62,7 +69,7 @@ function counts(module: Module, select: (name: string) => boolean): { params: st
 }
 
 /** The weight's shape where the module has one of its own. */
-function shapeOf(module: Module): string {
+function shapeOf(module: ModuleTree): string {
   for (const [name, { shape }] of module.namedParameters())
     if (name === 'weight') return `[${shape.join(', ')}]`;
   return '';

@@ -1,5 +1,5 @@
 /**
- * What the generated operators are made of: binding an operator at its first call, and turning tensors into
+ * Helpers of the generated operators: binding an operator at its first call, and turning tensors into
  * handles and back. Nothing here is public.
  */
 import { TorchError } from '../errors.js';
@@ -42,7 +42,7 @@ export function op(name: string, overload: string, argumentNames: string): Op {
   return self;
 }
 
-/** Passed for what is not what it should be: the addon names the argument in its error. */
+/** Passed instead of a value of the wrong type: the addon names the argument in its error. */
 const WRONG = false;
 
 /** Handle of a tensor. */

@@ -185,10 +185,10 @@ abstract class AdamBase {
     const steps = params.map(() => this.#step);
     // The kernel walks the memory of all four side by side.
     params.forEach((param, i) => {
-      grads[i] = likeLaidOut(grads[i]!, param);
+      grads[i] = likeLaidOut(grads[i], param);
       for (const moments of [expAvgs, expAvgSqs]) {
-        const laidOut = likeLaidOut(moments[i]!, param);
-        if (laidOut !== moments[i]) moments[i]!.setData(laidOut);
+        const laidOut = likeLaidOut(moments[i], param);
+        if (laidOut !== moments[i]) moments[i].setData(laidOut);
       }
     });
     fused(params, grads, expAvgs, expAvgSqs, [], steps, {
@@ -223,8 +223,8 @@ abstract class AdamBase {
     params.forEach((param, i) => {
       // A scope of its own: temporaries of one parameter at a time.
       scope(() => {
-        const [expAvg, expAvgSq] = [expAvgs[i]!, expAvgSqs[i]!];
-        let grad = grads[i]!;
+        const [expAvg, expAvgSq] = [expAvgs[i], expAvgSqs[i]];
+        let grad = grads[i];
         if (this.#weightDecay !== 0) {
           if (this.#decoupled) param.mul_(1 - lr * this.#weightDecay);
           else grad = grad.add(param, { alpha: this.#weightDecay });

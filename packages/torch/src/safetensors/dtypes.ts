@@ -1,6 +1,6 @@
 /** Element types of files and of tensors, and the one way from raw bytes to a tensor. */
-import { typedView } from '../dtype.js';
-import { type Device, type DType, type Tensor, tensor } from '../tensor.js';
+import { type Device, type DType, typedView } from '../dtype.js';
+import { type Tensor, tensor } from '../tensor.js';
 import { SafetensorsError } from './error.js';
 import type { SafetensorsDType, TensorEntry } from './header.js';
 
@@ -57,5 +57,5 @@ export function tensorFromBytes(
   device?: Device,
 ): Tensor {
   const dtype = torchDType(entry, file);
-  return tensor(typedView(bytes, dtype), { shape: [...entry.shape], dtype, ...(device ? { device } : {}) });
+  return tensor(typedView(bytes, dtype), { shape: [...entry.shape], dtype, device });
 }

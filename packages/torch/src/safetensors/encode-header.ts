@@ -22,12 +22,12 @@ export function encodeHeader(
   metadata: Readonly<Record<string, string>>,
   file: string,
 ): { bytes: Uint8Array; order: number[] } {
-  const itemBytes = (index: number): number => ITEM_BYTES.get(tensors[index]!.dtype)!;
+  const itemBytes = (index: number): number => ITEM_BYTES.get(tensors[index].dtype)!;
   const order = tensors.map((_, index) => index).sort((a, b) => itemBytes(b) - itemBytes(a) || a - b);
   const offsets: [number, number][] = [];
   let at = 0;
   for (const index of order) {
-    const bytes = tensors[index]!.shape.reduce((product, dim) => product * dim, itemBytes(index));
+    const bytes = tensors[index].shape.reduce((product, dim) => product * dim, itemBytes(index));
     offsets[index] = [at, at + bytes];
     at += bytes;
   }

@@ -150,49 +150,51 @@ function checkLayout(entries: TensorEntry[], dataBytes: number, file: string): v
 
 /** Recursive descent over exactly what a header may hold; depth is fixed by the grammar. */
 class HeaderParser {
-  private at = 0;
+  readonly #text: string;
+  readonly #file: string;
+  #at = 0;
 
-  constructor(
-    private readonly text: string,
-    private readonly file: string,
-  ) {}
+  constructor(text: string, file: string) {
+    this.#text = text;
+    this.#file = file;
+  }
 
   parse(): SafetensorsHeader {
     const entries = new Map<string, TensorEntry>();
     const metadata = new Map<string, string>();
-    if (this.text[0] !== '{') this.fail('expected "{" first');
-    this.object((key) => {
+    if (this.#text[0] !== '{') this.#fail('expected "{" first');
+    this.#object((key) => {
       if (key === '__metadata__') {
-        this.object((name) => metadata.set(name, this.string()));
+        this.#object((name) => metadata.set(name, this.#string()));
       } else {
-        entries.set(key, this.entry(key));
+        entries.set(key, this.#entry(key));
       }
     });
-    this.space();
-    if (this.at < this.text.length) this.fail('unexpected text after the closing "}"');
+    this.#space();
+    if (this.#at < this.#text.length) this.#fail('unexpected text after the closing "}"');
     // fromEntries defines own properties, so that a key `__proto__` is data and nothing else.
     return { entries, metadata: Object.fromEntries(metadata) };
   }
 
-  private entry(name: string): TensorEntry {
+  #entry(name: string): TensorEntry {
     let dtype: string | undefined;
     let shape: number[] | undefined;
     let offsets: number[] | undefined;
-    this.object((key) => {
-      if (key === 'dtype') dtype = this.string();
-      else if (key === 'shape') shape = this.integers();
-      else if (key === 'data_offsets') offsets = this.integers();
-      else this.fail(`tensor ${show(name)} has an unknown field ${show(key)}`);
+    this.#object((key) => {
+      if (key === 'dtype') dtype = this.#string();
+      else if (key === 'shape') shape = this.#integers();
+      else if (key === 'data_offsets') offsets = this.#integers();
+      else this.#fail(`tensor ${show(name)} has an unknown field ${show(key)}`);
     });
     if (dtype === undefined || shape === undefined || offsets === undefined) {
-      return this.fail(`tensor ${show(name)} needs dtype, shape and data_offsets`);
+      return this.#fail(`tensor ${show(name)} needs dtype, shape and data_offsets`);
     }
     const itemBytes = ITEM_BYTES.get(dtype);
     if (itemBytes === undefined)
-      return this.fail(`tensor ${show(name)} has the unknown dtype ${show(dtype)}`);
+      return this.#fail(`tensor ${show(name)} has the unknown dtype ${show(dtype)}`);
     const [begin, end] = offsets;
     if (begin === undefined || end === undefined || offsets.length !== 2 || end < begin) {
-      return this.fail(
+      return this.#fail(
         `tensor ${show(name)} has data_offsets [${offsets.slice(0, 4)}]; expected [begin, end]`,
       );
     }
@@ -200,7 +202,7 @@ class HeaderParser {
     const extent = shape.reduce((product, dim) => product * Math.max(dim, 1), itemBytes);
     const bytes = shape.reduce((product, dim) => product * dim, itemBytes);
     if (!Number.isSafeInteger(extent) || bytes !== end - begin) {
-      return this.fail(
+      return this.#fail(
         `tensor ${show(name)}, ${dtype} of shape [${shape}], needs ${bytes} bytes, its data_offsets span ${end - begin}`,
       );
     }
@@ -208,88 +210,88 @@ class HeaderParser {
   }
 
   /** `{ "key": <value read by member>, … }` with every key once. */
-  private object(member: (key: string) => void): void {
+  #object(member: (key: string) => void): void {
     const seen = new Set<string>();
-    this.expect('{');
-    if (this.take('}')) return;
+    this.#expect('{');
+    if (this.#take('}')) return;
     do {
-      this.space();
-      const key = this.string();
-      if (seen.has(key)) this.fail(`the name ${show(key)} occurs twice`);
+      this.#space();
+      const key = this.#string();
+      if (seen.has(key)) this.#fail(`the name ${show(key)} occurs twice`);
       seen.add(key);
-      this.expect(':');
+      this.#expect(':');
       member(key);
-    } while (this.take(','));
-    this.expect('}');
+    } while (this.#take(','));
+    this.#expect('}');
   }
 
-  private integers(): number[] {
+  #integers(): number[] {
     const values: number[] = [];
-    this.expect('[');
-    if (this.take(']')) return values;
+    this.#expect('[');
+    if (this.#take(']')) return values;
     do {
-      this.space();
-      const digits = this.match(/(?:0|[1-9][0-9]{0,15})(?![0-9.eE])/y);
+      this.#space();
+      const digits = this.#match(/(?:0|[1-9][0-9]{0,15})(?![0-9.eE])/y);
       const value = Number(digits);
       if (digits === undefined || !Number.isSafeInteger(value))
-        this.fail('expected a whole number below 2^53');
-      if (values.push(value) > MAX_DIMS) this.fail(`a list of more than ${MAX_DIMS} numbers`);
-    } while (this.take(','));
-    this.expect(']');
+        this.#fail('expected a whole number below 2^53');
+      if (values.push(value) > MAX_DIMS) this.#fail(`a list of more than ${MAX_DIMS} numbers`);
+    } while (this.#take(','));
+    this.#expect(']');
     return values;
   }
 
-  private string(): string {
-    this.space();
-    if (this.text[this.at] !== '"') return this.fail('expected a string');
-    let end = this.at;
+  #string(): string {
+    this.#space();
+    if (this.#text[this.#at] !== '"') return this.#fail('expected a string');
+    let end = this.#at;
     let backslashes: number;
     do {
-      end = this.text.indexOf('"', end + 1);
-      if (end < 0) return this.fail('a string without its closing quote');
+      end = this.#text.indexOf('"', end + 1);
+      if (end < 0) return this.#fail('a string without its closing quote');
       backslashes = 0;
-      while (this.text[end - 1 - backslashes] === '\\') backslashes++;
+      while (this.#text[end - 1 - backslashes] === '\\') backslashes++;
     } while (backslashes % 2 === 1); // an escaped quote is not the closing one
     let value: string;
     try {
-      value = JSON.parse(this.text.slice(this.at, end + 1)) as string;
+      value = JSON.parse(this.#text.slice(this.#at, end + 1)) as string;
     } catch {
-      return this.fail('malformed string');
+      return this.#fail('malformed string');
     }
-    this.at = end + 1;
-    if (/\p{Surrogate}/u.test(value)) this.fail('a string holds half a surrogate pair');
+    this.#at = end + 1;
+    if (/\p{Surrogate}/u.test(value)) this.#fail('a string holds half a surrogate pair');
     return value;
   }
 
-  private match(pattern: RegExp): string | undefined {
-    pattern.lastIndex = this.at;
-    const found = pattern.exec(this.text)?.[0];
-    this.at += found?.length ?? 0;
+  #match(pattern: RegExp): string | undefined {
+    pattern.lastIndex = this.#at;
+    const found = pattern.exec(this.#text)?.[0];
+    this.#at += found?.length ?? 0;
     return found;
   }
 
-  private space(): void {
-    this.match(/[ \t\n\r]*/y);
+  #space(): void {
+    this.#match(/[ \t\n\r]*/y);
   }
 
-  private take(char: string): boolean {
-    this.space();
-    if (this.text[this.at] !== char) return false;
-    this.at++;
+  #take(char: string): boolean {
+    this.#space();
+    if (this.#text[this.#at] !== char) return false;
+    this.#at++;
     return true;
   }
 
-  private expect(char: string): void {
-    if (!this.take(char)) this.fail(`expected ${show(char)}`);
+  #expect(char: string): void {
+    if (!this.#take(char)) this.#fail(`expected ${show(char)}`);
   }
 
-  private fail(what: string): never {
-    const where = `at character ${this.at} of its header`;
-    throw new SafetensorsError(this.file, 'bad-header', `${what} (${where})`);
+  #fail(what: string): never {
+    const where = `at character ${this.#at} of its header`;
+    throw new SafetensorsError(this.#file, 'bad-header', `${what} (${where})`);
   }
 }
 
-/** Quotes untrusted text for a message: no control characters, no novel-length names. */
+/** Quotes untrusted text for a message: no control characters, at most 80 characters. */
 export function show(text: string): string {
   return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}…` : text);
 }

@@ -5,7 +5,8 @@
  */
 import { close, closeSync, read } from 'node:fs';
 import { promisify } from 'node:util';
-import type { Device, DType, Tensor } from '../tensor.js';
+import type { Device, DType } from '../dtype.js';
+import type { Tensor } from '../tensor.js';
 import { tensorFromBytes, torchDType } from './dtypes.js';
 import { SafetensorsError } from './error.js';
 import type { SafetensorsHeader, TensorEntry } from './header.js';
@@ -23,16 +24,16 @@ export interface TensorInfo {
 /** An open safetensors file. Close it, or declare it with `using`. */
 export class SafetensorsFile {
   readonly path: string;
-  private readonly header: SafetensorsHeader;
-  private readonly dataStart: number;
-  private fd: number;
+  readonly #header: SafetensorsHeader;
+  readonly #dataStart: number;
+  #fd: number;
 
   private constructor(path: string) {
     const { fd, header, dataStart } = openWithHeader(path);
     this.path = path;
-    this.fd = fd;
-    this.header = header;
-    this.dataStart = dataStart;
+    this.#fd = fd;
+    this.#header = header;
+    this.#dataStart = dataStart;
   }
 
   /**
@@ -51,16 +52,16 @@ export class SafetensorsFile {
 
   /** The file's free-form strings; a plain object with own properties only. */
   get metadata(): Record<string, string> {
-    return this.header.metadata;
+    return this.#header.metadata;
   }
 
   /** Tensor names in the order of the header. */
   get names(): string[] {
-    return [...this.header.entries.keys()];
+    return [...this.#header.entries.keys()];
   }
 
   has(name: string): boolean {
-    return this.header.entries.has(name);
+    return this.#header.entries.has(name);
   }
 
   /**
@@ -69,7 +70,7 @@ export class SafetensorsFile {
    * @throws SafetensorsError if there is no such tensor or its element type has no counterpart here.
    */
   info(name: string): TensorInfo {
-    const entry = this.entry(name);
+    const entry = this.#entry(name);
     return { dtype: torchDType(entry, this.path), shape: [...entry.shape] };
   }
 
@@ -79,27 +80,27 @@ export class SafetensorsFile {
    * @throws SafetensorsError if there is no such tensor, its element type is not supported, or reading fails.
    */
   tensor(name: string, { device }: { device?: Device } = {}): Tensor {
-    const entry = this.entry(name);
+    const entry = this.#entry(name);
     torchDType(entry, this.path); // before reading what could be gigabytes
-    const bytes = this.allocate(entry);
-    this.readInto(bytes, this.dataStart + entry.begin);
+    const bytes = this.#allocate(entry);
+    this.#readInto(bytes, this.#dataStart + entry.begin);
     return tensorFromBytes(bytes, entry, this.path, device);
   }
 
   /** {@link SafetensorsFile.tensor}, reading off the event loop. */
   async readTensor(name: string, { device }: { device?: Device } = {}): Promise<Tensor> {
-    const entry = this.entry(name);
+    const entry = this.#entry(name);
     torchDType(entry, this.path);
-    const bytes = this.allocate(entry);
-    await this.readIntoAsync(bytes, this.dataStart + entry.begin);
+    const bytes = this.#allocate(entry);
+    await this.#readIntoAsync(bytes, this.#dataStart + entry.begin);
     return tensorFromBytes(bytes, entry, this.path, device);
   }
 
   /** The raw little-endian bytes of one tensor, for element types that libtorch lacks. */
   bytes(name: string): Uint8Array {
-    const entry = this.entry(name);
-    const bytes = this.allocate(entry);
-    this.readInto(bytes, this.dataStart + entry.begin);
+    const entry = this.#entry(name);
+    const bytes = this.#allocate(entry);
+    this.#readInto(bytes, this.#dataStart + entry.begin);
     return bytes;
   }
 
@@ -110,28 +111,28 @@ export class SafetensorsFile {
    * @throws SafetensorsError as {@link bytes}; RangeError if the part reaches beyond the tensor.
    */
   bytesInto(name: string, offset: number, target: Uint8Array): void {
-    this.readInto(target, this.partPosition(name, offset, target));
+    this.#readInto(target, this.#partPosition(name, offset, target));
   }
 
   /** {@link SafetensorsFile.bytesInto}, reading off the event loop. */
   async readBytesInto(name: string, offset: number, target: Uint8Array): Promise<void> {
-    await this.readIntoAsync(target, this.partPosition(name, offset, target));
+    await this.#readIntoAsync(target, this.#partPosition(name, offset, target));
   }
 
   async close(): Promise<void> {
-    const fd = this.fd;
-    this.fd = -1;
+    const fd = this.#fd;
+    this.#fd = -1;
     if (fd >= 0) await closeAsync(fd);
   }
 
   [Symbol.dispose](): void {
-    const fd = this.fd;
-    this.fd = -1;
+    const fd = this.#fd;
+    this.#fd = -1;
     if (fd >= 0) closeSync(fd);
   }
 
-  private entry(name: string): TensorEntry {
-    const entry = this.header.entries.get(name);
+  #entry(name: string): TensorEntry {
+    const entry = this.#header.entries.get(name);
     if (entry === undefined) {
       const names = this.names;
       const some = names.slice(0, 5).join(', ') + (names.length > 5 ? ', …' : '');
@@ -141,17 +142,17 @@ export class SafetensorsFile {
     return entry;
   }
 
-  private partPosition(name: string, offset: number, { length }: Uint8Array): number {
-    const { begin, end } = this.entry(name);
+  #partPosition(name: string, offset: number, { length }: Uint8Array): number {
+    const { begin, end } = this.#entry(name);
     if (!(offset >= 0 && offset + length <= end - begin)) {
       throw new RangeError(
         `internal: bytes ${offset} to ${offset + length} of ${name}, which has ${end - begin}`,
       );
     }
-    return this.dataStart + begin + offset;
+    return this.#dataStart + begin + offset;
   }
 
-  private allocate({ name, begin, end }: TensorEntry): Uint8Array {
+  #allocate({ name, begin, end }: TensorEntry): Uint8Array {
     try {
       return new Uint8Array(end - begin);
     } catch (error) {
@@ -160,17 +161,17 @@ export class SafetensorsFile {
     }
   }
 
-  private readInto(target: Uint8Array, position: number): void {
-    this.assertOpen();
-    readFully(this.fd, target, position, this.path);
+  #readInto(target: Uint8Array, position: number): void {
+    this.#assertOpen();
+    readFully(this.#fd, target, position, this.path);
   }
 
-  private async readIntoAsync(target: Uint8Array, position: number): Promise<void> {
-    this.assertOpen();
+  async #readIntoAsync(target: Uint8Array, position: number): Promise<void> {
+    this.#assertOpen();
     try {
       for (let at = 0; at < target.length; ) {
         const length = Math.min(CHUNK_BYTES, target.length - at);
-        const { bytesRead } = await readAsync(this.fd, target, at, length, position + at);
+        const { bytesRead } = await readAsync(this.#fd, target, at, length, position + at);
         at += checkProgress(bytesRead, this.path);
       }
     } catch (error) {
@@ -178,8 +179,8 @@ export class SafetensorsFile {
     }
   }
 
-  private assertOpen(): void {
-    if (this.fd < 0) throw new SafetensorsError(this.path, 'unreadable', 'the file was already closed');
+  #assertOpen(): void {
+    if (this.#fd < 0) throw new SafetensorsError(this.path, 'unreadable', 'the file was already closed');
   }
 }
 

@@ -33,7 +33,7 @@ export async function writeSafetensors(
   async function* parts(): AsyncGenerator<Uint8Array> {
     yield bytes;
     for (const index of order) {
-      const { buffer, byteOffset, byteLength } = await list[index]![1].readback();
+      const { buffer, byteOffset, byteLength } = await list[index][1].readback();
       yield new Uint8Array(buffer, byteOffset, byteLength);
     }
   }

@@ -36,7 +36,7 @@ export function findBuild(host: Host, recipe: Recipe): string | undefined {
 /**
  * The addon to load.
  *
- * @throws SetupError saying what was tried for libtorch and which command mends it: `LIBTORCH_NOT_FOUND`,
+ * @throws SetupError saying what was tried for libtorch and which command fixes it: `LIBTORCH_NOT_FOUND`,
  * `LIBTORCH_TOO_OLD`, `ADDON_NOT_BUILT`.
  */
 export function locateAddon(host: Host = thisHost()): LocatedAddon {

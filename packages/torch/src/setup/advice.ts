@@ -9,7 +9,7 @@ export interface RuntimeFacts {
   readonly threads: number;
   /** Devices that libtorch can compute on through CUDA. */
   readonly cudaDevices: number;
-  /** Why there are none, as far as libtorch tells. */
+  /** Why there are none, as far as libtorch reports. */
   readonly noCudaReason?: string | null;
 }
 
@@ -21,7 +21,7 @@ export interface Advice {
 
 const GIB = 2 ** 30;
 
-/** Judges the facts; an empty list means that nothing better is known. */
+/** Advice from the facts; empty when there is nothing to improve. */
 export function advise(
   machine: MachineFacts,
   libtorch: Pick<Libtorch, 'version' | 'cuda'>,
@@ -47,7 +47,7 @@ export function advise(
   } else if (name && runtime && runtime.cudaDevices === 0) {
     say(
       'GPU_UNUSED',
-      `A GPU is present (${name}, driver ${gpus[0]!.driver}), but libtorch cannot use it: ${runtime.noCudaReason ?? 'the driver may be too old for it'}. Update the driver, or take a libtorch that fits it.`,
+      `A GPU is present (${name}, driver ${gpus[0].driver}), but libtorch cannot use it: ${runtime.noCudaReason ?? 'the driver may be too old for it'}. Update the driver, or take a libtorch that fits it.`,
     );
   }
   if (runtime && runtime.threads < cpu.cores) {
@@ -65,7 +65,7 @@ export function advise(
   if (memory.totalBytes < 4 * GIB) {
     say(
       'LITTLE_MEMORY',
-      `${(memory.totalBytes / GIB).toFixed(1)} GiB of memory is little: use --batch-gpu to train in smaller pieces.`,
+      `${(memory.totalBytes / GIB).toFixed(1)} GiB of memory in all: use --batch-gpu to train in smaller pieces.`,
     );
   }
   if (!cpu.vector.some((set) => set !== 'AVX') && !runtime?.cudaDevices) {

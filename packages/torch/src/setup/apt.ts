@@ -1,10 +1,9 @@
 /** Debian's and Ubuntu's `libtorch-dev`: which version apt would install, and installing it. */
 import { spawnSync } from 'node:child_process';
 import { getuid } from 'node:process';
-import type { FetchOutcome } from './fetch.js';
 import { findProgram, type Host } from './host.js';
 import { compareVersions, OLDEST_LIBTORCH } from './libtorch.js';
-import { collect, lastError } from './processes.js';
+import { collect, type FetchOutcome, lastError } from './processes.js';
 
 const inEnglish = (host: Host) => ({ ...host.env, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C' });
 
@@ -31,13 +30,13 @@ export async function installByApt(host: Host, log: (line: string) => void): Pro
     return { ok: false, report: "the distribution's package: no apt-get on this system" };
   }
   if (getuid?.() !== 0) return { ok: false, report: "the distribution's package: apt-get needs root" };
-  const patience = ['-o', 'Acquire::Retries=0', '-o', 'Acquire::http::Timeout=10'];
+  const limits = ['-o', 'Acquire::Retries=0', '-o', 'Acquire::http::Timeout=10'];
   const env = inEnglish(host);
-  const install = ['install', '--no-install-recommends', ...patience, 'libtorch-dev'];
+  const install = ['install', '--no-install-recommends', ...limits, 'libtorch-dev'];
   let version = aptCandidate(host);
   if (!version) {
     log("  Updating the distribution's package lists …");
-    await collect('apt-get', ['update', ...patience], env);
+    await collect('apt-get', ['update', ...limits], env);
     version = aptCandidate(host);
   }
   if (!version) return { ok: false, report: "the distribution's package: apt-get knows no libtorch-dev" };

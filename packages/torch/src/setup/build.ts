@@ -2,7 +2,7 @@
  * Compiles the addon: one compiler process per C++ file, side by side, then one link. No CMake needed.
  *
  * Objects are kept under the hash of what went into them, so that after a change only the changed file is
- * compiled. A finished build appears whole (built beside, then renamed).
+ * compiled. A finished build appears whole (written to a temporary folder, then renamed).
  */
 import { spawn, spawnSync } from 'node:child_process';
 import {
@@ -150,7 +150,7 @@ async function compileAll(
   return targets.map(({ object }) => object);
 }
 
-/** Runs the compiler; what it prints goes to the log file, the gist of a failure into the error. */
+/** Runs the compiler; what it prints goes to the log file, a summary of a failure into the error. */
 function run(
   program: string,
   args: string[],
@@ -159,7 +159,7 @@ function run(
   signal?: AbortSignal,
 ): Promise<void> {
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], ...(signal ? { signal } : {}) });
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], signal });
     let output = '';
     const take = (chunk: Buffer) => {
       output += chunk.toString();
@@ -176,13 +176,15 @@ function run(
         return reject(error);
       }
       if (code === 0) return resolve();
-      reject(new SetupError('COMPILE_FAILED', `${what} failed:\n${gist(output)}\nThe whole log: ${logFile}`));
+      reject(
+        new SetupError('COMPILE_FAILED', `${what} failed:\n${summary(output)}\nThe whole log: ${logFile}`),
+      );
     });
   });
 }
 
 /** The first lines that name an error, or the last ones where none does. */
-function gist(output: string): string {
+function summary(output: string): string {
   const lines = output.trimEnd().split('\n');
   const errors = lines.filter((line) => /error|undefined reference|cannot find/i.test(line));
   return (errors.length ? errors.slice(0, 8) : lines.slice(-8))
@@ -224,7 +226,7 @@ function removeStale(
       const about = JSON.parse(readFileSync(join(dir, name, 'build.json'), 'utf8')) as { libtorch?: string };
       if (about.libtorch === libtorch.root) rmSync(join(dir, name), { recursive: true, force: true });
     } catch {
-      // not a finished build of ours: another process may be at it
+      // not a finished build: another process may be writing it
     }
   }
   const used = new Set(made.map((path) => basename(path)));

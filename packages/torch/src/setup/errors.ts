@@ -1,4 +1,4 @@
-/** Errors of the set-up: for people, each ending with the command that mends it. */
+/** Errors of the set-up; each message ends with the command that fixes it. */
 
 /** Stable codes of {@link SetupError}. */
 export type SetupErrorCode =
@@ -42,6 +42,6 @@ const FILE_REMEDIES: Record<string, string> = {
 export function explainFileError(error: unknown, command: string): unknown {
   if (!(error instanceof Error && 'syscall' in error)) return error;
   const { code = '', message } = error as NodeJS.ErrnoException;
-  const remedy = FILE_REMEDIES[code] ?? 'Mend that';
+  const remedy = FILE_REMEDIES[code] ?? 'Fix that';
   return new SetupError('FILE_SYSTEM', `${message}. ${remedy}. Then run: ${command}`, { cause: error });
 }

@@ -1,5 +1,5 @@
 /**
- * Facts on the machine for the doctor: processor, memory, GPUs. Read from the system's own files; only GPUs
+ * Facts about the machine for the doctor: processor, memory, GPUs. Read from the system's own files; only GPUs
  * and macOS are asked through their tools (`nvidia-smi`, `sysctl`).
  */
 import { spawnSync } from 'node:child_process';
@@ -16,9 +16,9 @@ export interface MachineFacts {
     readonly model: string;
     /** Hardware threads that this process may use. */
     readonly threads: number;
-    /** Physical cores, as far as the system tells. */
+    /** Physical cores, as far as the system reports them. */
     readonly cores: number;
-    /** The vector instructions that libtorch's kernels care for, the widest last. */
+    /** The vector instructions that libtorch's kernels use, the widest last. */
     readonly vector: readonly string[];
   };
   readonly memory: { readonly totalBytes: number; readonly freeBytes: number };

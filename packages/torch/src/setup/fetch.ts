@@ -3,25 +3,18 @@
  *
  * Of the wheel only libraries, headers and CMake files are unpacked, into `.libtorch/torch`, which appears
  * whole or not at all. With an NVIDIA GPU the CUDA libraries are needed too, so pip installs torch with its
- * dependencies into `.libtorch/`. Where pip reaches no index this shows within seconds: no retries, short
- * time-outs, and only a download that had begun is tried again patiently.
+ * dependencies into `.libtorch/`. An index that cannot be reached is noticed within seconds: no retries and short
+ * time-outs. Only a download that had begun is tried again, with longer ones.
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { installByApt } from './apt.js';
 import { findProgram, firstWritable, type Host, hasNvidiaGpu, removeAbandoned, storeDirs } from './host.js';
-import { collect, lastError } from './processes.js';
+import { collect, type FetchOutcome, lastError } from './processes.js';
 
 /** The CPU build that is asked for by name; an index or a links folder that has it is preferred (it is smallest). */
 const CPU_WHEEL = 'torch==2.13.0+cpu';
-
-/** What one way of getting libtorch came to. */
-export interface FetchOutcome {
-  readonly ok: boolean;
-  /** What was done or why it failed, in a line. */
-  readonly report: string;
-}
 
 /** Unpacks what a build and a run need of a wheel. Arguments: wheel, folder. */
 const UNPACK = `
@@ -35,11 +28,11 @@ with zipfile.ZipFile(sys.argv[1]) as wheel:
             wheel.extract(name, sys.argv[2])
 `;
 
-/** Tries pip, then the distribution; every failure is told in `report`. */
+/** Tries pip, then the distribution; `report` says what failed. */
 export async function fetchLibtorch(host: Host, log: (line: string) => void): Promise<FetchOutcome[]> {
   const outcomes = [await fetchByPip(host, log)];
-  if (!outcomes[0]!.ok) {
-    log(`  ${outcomes[0]!.report}`);
+  if (!outcomes[0].ok) {
+    log(`  ${outcomes[0].report}`);
     outcomes.push(await installByApt(host, log));
   }
   return outcomes;
@@ -80,7 +73,7 @@ export async function fetchByPip(host: Host, log: (line: string) => void): Promi
       const download = ['-m', 'pip', 'download', '--no-deps', '--only-binary=:all:', '-d', temporary];
       let result = await pip(host, python, [...download, '--retries', '0', '--timeout', '10', requirement]);
       if (result.code !== 0 && /^\s*Downloading .*torch/m.test(result.output)) {
-        log('  The download broke off; trying again, with more patience …');
+        log('  The download broke off; trying again with longer time-outs …');
         result = await pip(host, python, [...download, '--retries', '5', '--timeout', '60', requirement]);
       }
       if (result.code === 0) return await unpack(host, python, store, temporary, log);

@@ -1,5 +1,5 @@
 /**
- * What the set-up knows of the machine and of where it stands: environment, folders, distribution, GPU.
+ * What the set-up knows about the machine: environment, folders, distribution, GPU.
  *
  * Everything that looks for files takes a {@link Host}, so that a test can hand in a made-up machine.
  * Nothing here starts a process.
@@ -27,7 +27,7 @@ export interface Host {
 }
 
 /** The nearest folder at or above `from` that holds a `package.json`. */
-export function nearestPackage(from: string): string {
+function nearestPackage(from: string): string {
   let dir = from;
   while (!existsSync(join(dir, 'package.json'))) {
     const up = dirname(dir);
@@ -82,7 +82,7 @@ export function distribution(host: Pick<Host, 'systemRoot'>): string[] {
   for (const path of ['etc/os-release', 'usr/lib/os-release']) {
     try {
       const text = readFileSync(join(host.systemRoot, path), 'utf8');
-      return [...text.matchAll(/^(?:ID|ID_LIKE)="?([^"\n]*)"?$/gm)].flatMap((match) => match[1]!.split(' '));
+      return [...text.matchAll(/^(?:ID|ID_LIKE)="?([^"\n]*)"?$/gm)].flatMap((match) => match[1].split(' '));
     } catch {
       // the next place
     }
@@ -108,7 +108,7 @@ export function firstWritable(dirs: readonly string[]): string | undefined {
   });
 }
 
-/** The command that (re)does the set-up from where the user stands, or that also fetches the newest libtorch. */
+/** The command that runs the set-up; with `fetch`, one that also downloads the newest libtorch. */
 export function setupCommand(
   host: Pick<Host, 'installed' | 'projectDir'>,
   { fetch = false }: { fetch?: boolean } = {},

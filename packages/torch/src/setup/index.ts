@@ -35,8 +35,8 @@ export interface SetupOptions {
   /** Gets a line for each thing that is done; nothing when all is there already. */
   log?: (line: string) => void;
   /**
-   * Get the newest torch wheel into `.libtorch/` even where the system has a libtorch; not where one is there, or
-   * where a variable or an active environment would be taken before it.
+   * Download the newest torch wheel into `.libtorch/` even where the system has a libtorch; not where one is there
+   * already, or where a variable or an active environment takes precedence.
    */
   fetch?: boolean;
   /** The machine; this one when absent. */
@@ -47,7 +47,7 @@ export interface SetupOptions {
  * Makes sure that there is a libtorch and an addon built for it; a no-op, in less than a second,
  * where both are there and the addon loads.
  *
- * @throws SetupError naming what was tried and the command that mends it.
+ * @throws SetupError naming what was tried and the command that fixes it.
  */
 export async function setup(options: SetupOptions = {}): Promise<LocatedAddon> {
   const { log = () => undefined, host = thisHost() } = options;
@@ -80,7 +80,7 @@ async function findOrFetch(host: Host, fetch: boolean, log: (line: string) => vo
     if (reason) log(`Nothing is downloaded: ${reason}.`);
     else {
       const { ok, report } = await fetchByPip(host, log);
-      if (!ok) log(`  ${report}; going on with what is there.`);
+      if (!ok) log(`  ${report}; continuing with what is there.`);
       search = locateLibtorch(host);
     }
   }
@@ -97,7 +97,7 @@ async function findOrFetch(host: Host, fetch: boolean, log: (line: string) => vo
   return search.libtorch;
 }
 
-/** Why a download would be no use: there is one already, or something else would be taken before it. */
+/** Why a download would not be used: there is one already, or something else takes precedence. */
 function reasonNotToFetch({ libtorch, wrongVariable }: Search): string | undefined {
   if (wrongVariable) return `${wrongVariable} is set and comes first`;
   if (!libtorch) return undefined;

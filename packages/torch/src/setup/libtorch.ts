@@ -25,7 +25,7 @@ export interface Libtorch {
 }
 
 /** Why a folder is no usable libtorch, in a few words. */
-export interface NotLibtorch {
+interface NotLibtorch {
   readonly problem: string;
   readonly tooOld?: string;
 }

@@ -2,8 +2,8 @@
  * Finds libtorch, in the order that users of tch-rs know: `LIBTORCH`, Python's torch, the project's own copy,
  * the system's.
  *
- * A variable that is set and leads nowhere is an error, never passed over. Only `LIBTORCH_USE_PYTORCH=1`
- * starts a process (python3, which does not import torch: it is only asked where it lies).
+ * A variable that is set but names no usable libtorch is an error. Only `LIBTORCH_USE_PYTORCH=1`
+ * starts a process (python3, which looks up where torch is installed without importing it).
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, realpathSync } from 'node:fs';
@@ -38,13 +38,13 @@ export interface Attempt {
 export interface Search {
   readonly libtorch?: FoundLibtorch;
   readonly tried: readonly Attempt[];
-  /** The variable that the user set and that leads nowhere: nothing else was tried. */
+  /** The variable that is set but names no usable libtorch: nothing else was tried. */
   readonly wrongVariable?: 'LIBTORCH' | 'LIBTORCH_USE_PYTORCH';
   /** Versions that were found but are too old. */
   readonly tooOld: readonly string[];
 }
 
-/** Asks Python where its `torch` lies; the default of {@link locateLibtorch}. */
+/** Asks Python where its `torch` is installed; the default of {@link locateLibtorch}. */
 export type AskPython = (host: Host) => { path?: string; result: string };
 
 /** Looks for libtorch; never throws for what it finds or does not. */
@@ -82,7 +82,7 @@ export function locateLibtorch(host: Host, askPython: AskPython = askPythonForTo
   return { tried, tooOld };
 }
 
-/** The places that need no variable set for us; what is known to be absent goes straight to `tried`. */
+/** The places to look at when no variable of ours is set; those known to be absent are added to `tried`. */
 function* candidates(host: Host, tried: Attempt[]): Generator<[Origin, string, string]> {
   for (const [origin, variable] of [
     ['virtual environment', 'VIRTUAL_ENV'],
@@ -113,7 +113,7 @@ function storeFolder(store: string): string {
   return existsSync(inner) || !existsSync(join(store, 'lib')) ? inner : store;
 }
 
-/** Where PATH's python3 may keep its packages, told by its place: a virtual environment's link, and what it leads to. */
+/** Prefixes of PATH's python3: of the file found there (a virtual environment's link), and of what that links to. */
 function pythonPrefixes(host: Host): string[] {
   const python = findProgram(host, 'python3');
   return python ? [python, realpathSync(python)].map((path) => dirname(dirname(path))) : [];

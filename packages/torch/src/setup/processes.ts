@@ -1,6 +1,13 @@
-/** Programs that fetch something: their output gathered, and the gist of a failure. */
+/** Running programs that download something: their output, and one line about a failure. */
 import { spawn } from 'node:child_process';
 import type { Host } from './host.js';
+
+/** What one way of getting libtorch came to. */
+export interface FetchOutcome {
+  readonly ok: boolean;
+  /** What was done or why it failed, in one line. */
+  readonly report: string;
+}
 
 /** Runs a program; never throws: a program that cannot be started has the code -1. */
 export function collect(
@@ -23,13 +30,13 @@ export function collect(
   });
 }
 
-/** The last line that tells of an error, else the last line. */
+/** The last line that reports an error, else the last line. */
 export function lastError(output: string): string {
-  // pip does not tell one from the other here.
+  // pip prints the same for an unreachable index and for a missing package.
   if (/No matching distribution found/.test(output)) {
     return 'it finds no torch (its index cannot be reached, or has none for this system and Python)';
   }
   const lines = output.trim().split(/\r?\n/);
   const errors = lines.filter((line) => /^(ERROR|E):/.test(line));
-  return (errors.at(-1) ?? lines.at(-1) ?? 'failed without a word').replace(/^(ERROR|E):\s*/, '');
+  return (errors.at(-1) ?? lines.at(-1) ?? 'failed without any output').replace(/^(ERROR|E):\s*/, '');
 }

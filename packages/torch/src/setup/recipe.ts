@@ -1,5 +1,5 @@
 /**
- * What an addon build is made of: sources, flags, and the key that names the finished build.
+ * The inputs of an addon build: sources, flags, and the key that names the finished build.
  *
  * The key is a hash over the libtorch (path, version), the sources and the flags, so builds for several
  * libtorchs live side by side, and the loader knows without starting a process which one it needs.

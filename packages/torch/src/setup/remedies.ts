@@ -1,4 +1,4 @@
-/** The commands that mend a missing libtorch or compiler, for the system at hand. */
+/** The commands that install a missing libtorch or compiler on this system. */
 import { aptCandidate, isTooOld } from './apt.js';
 import { distribution, type Host, setupCommand, storeDirs } from './host.js';
 
@@ -20,7 +20,7 @@ const PACKAGE_OF: Record<Exclude<Family, 'other'>, string> = {
   arch: 'sudo pacman -S python-pytorch',
 };
 
-/** What to run where no libtorch could be found or fetched: each line holds for all commands after it. */
+/** What to run where no libtorch could be found or downloaded. */
 export function libtorchRemedies(host: Host): string {
   const again = setupCommand(host);
   const family = familyOf(host);
@@ -30,7 +30,7 @@ export function libtorchRemedies(host: Host): string {
   ];
   const packaged = family !== 'other' && !(family === 'debian' && isTooOld(aptCandidate(host)));
   if (packaged) ways.unshift(`${PACKAGE_OF[family]} && ${again}`);
-  return `To mend it, run one of:\n${ways.map((line) => `  ${line}`).join('\n')}`;
+  return `To fix this, run one of:\n${ways.map((line) => `  ${line}`).join('\n')}`;
 }
 
 /** What to run where there is no C++ compiler. */
