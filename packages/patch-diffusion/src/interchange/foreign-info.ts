@@ -2,6 +2,7 @@
 import { basename } from 'node:path';
 import { datasetName } from '../data/names.js';
 import type { PrecondSpec } from '../diffusion/precond-spec.js';
+import { nimgInName } from '../run/file-names.js';
 import { SNAPSHOT_VERSION, type SnapshotInfo } from '../run/snapshot-info.js';
 import type { OfficialSnapshot } from './official-checkpoint.js';
 
@@ -26,6 +27,5 @@ export function foreignInfo(
 
 /** `network-snapshot-012345.pkl` → 12 345 000, as the official `--resume` counts. */
 export function nimgOf(file: string): number {
-  const digits = /-(\d{4,9})\.[a-z]+$/.exec(basename(file))?.[1];
-  return digits === undefined ? 0 : Number(digits) * 1000;
+  return /-(\d{4,9}|\d{6,}-\d{3})\.[a-z]+$/.test(basename(file)) ? nimgInName(file) : 0;
 }

@@ -194,13 +194,6 @@ export class RunFolder {
     });
   }
 
-  /** Writes a file inside the folder, whole or not at all. */
-  async writeFile(folder: (typeof FOLDERS)[number], name: string, data: Uint8Array): Promise<string> {
-    const file = this.file(folder, name);
-    await guarded(`write ${file}`, () => writeFileAtomic(file, data));
-    return file;
-  }
-
   /** Records the final status and releases the lock. Safe to call twice; the first call counts. */
   async close(status: Exclude<RunStatus, 'running'>, error?: string): Promise<void> {
     if (this.#stats === null) return;

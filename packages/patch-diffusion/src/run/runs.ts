@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { UserError } from '../common/errors.js';
 import { fileError } from '../common/file-error.js';
 import type { TrainOptions } from '../config/train-options.js';
+import { nimgInName } from './file-names.js';
 
 export type RunStatus = 'running' | 'done' | 'interrupted' | 'failed';
 
@@ -89,17 +90,14 @@ export async function listRuns(out: string): Promise<RunInfo[]> {
   return runs;
 }
 
-/** Files of a folder with an extension, in the order of the number in their names. */
+/** Files of a folder with an extension, in the order of the images in their names. */
 async function numbered(dir: string, extension: RegExp): Promise<string[]> {
   const names = await readdir(dir).catch((): string[] => []);
   return names
     .filter((name) => !name.startsWith('.') && extension.test(name))
-    .sort((a, b) => numberIn(a) - numberIn(b))
+    .sort((a, b) => nimgInName(a) - nimgInName(b))
     .map((name) => join(dir, name));
 }
-
-/** The last number in a file's name, in kimg for what a run writes; -1 where there is none. */
-export const numberIn = (file: string): number => Number(/(\d+)\D*$/.exec(file)?.[1] ?? -1);
 
 /**
  * All training states of a run, oldest first.

@@ -5,7 +5,8 @@
 import { appendFile, mkdir, readdir, readFile, rename } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { writeFileAtomic } from '@patch-diffusion/torch/atomic-file';
-import { listSheets, listSnapshots, listStates, numberIn } from './runs.js';
+import { nimgInName } from './file-names.js';
+import { listSheets, listSnapshots, listStates } from './runs.js';
 import type { Stat } from './stats.js';
 
 /**
@@ -14,7 +15,7 @@ import type { Stat } from './stats.js';
  */
 export async function setAside(runDir: string, nimg: number): Promise<string | null> {
   const lists = await Promise.all([listStates(runDir), listSnapshots(runDir), listSheets(runDir)]);
-  const newer = lists.flat().filter((file) => numberIn(basename(file)) > Math.floor(nimg / 1000));
+  const newer = lists.flat().filter((file) => nimgInName(file) > nimg);
   const { kept, later } = splitStats(
     await readFile(join(runDir, 'stats.jsonl'), 'utf8').catch(() => ''),
     nimg,
@@ -23,7 +24,7 @@ export async function setAside(runDir: string, nimg: number): Promise<string | n
 
   const all = join(runDir, 'superseded');
   await mkdir(all, { recursive: true });
-  const last = Math.max(-1, ...(await readdir(all)).map(numberIn));
+  const last = Math.max(-1, ...(await readdir(all)).map((name) => Number(/\d+/.exec(name)?.[0] ?? -1)));
   const target = join(all, String(last + 1).padStart(5, '0'));
   await mkdir(target);
   for (const file of newer) {

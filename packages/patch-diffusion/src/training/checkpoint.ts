@@ -34,6 +34,10 @@ export interface Resumable {
   readonly device: Device;
 }
 
+/** What is written after the state at the same tick. */
+export const LATER_OUTPUTS = ['snapshot', 'sample sheet'] as const;
+export type LaterOutput = (typeof LATER_OUTPUTS)[number];
+
 const infoSchema = z.looseObject({
   kind: z.literal('training-state'),
   formatVersion: z.number(),
@@ -46,14 +50,24 @@ const infoSchema = z.looseObject({
   orderPosition: z.number(),
   orderRngPosition: z.number(),
   patchRngPosition: z.number(),
+  /**
+   * Whether weights and averages are finite and so were all gradients since the state before; absent in files of earlier
+   * versions, as is the next.
+   */
+  isGood: z.boolean().optional(),
+  due: z.array(z.enum(LATER_OUTPUTS)).readonly().optional(),
   /** Absent without dynamic loss scaling. */
   lossScale: z.object({ scale: z.number().positive(), goodSteps: z.number() }).optional(),
 });
+
+/** What a state says of itself. */
+export type StateInfo = Readonly<Pick<z.infer<typeof infoSchema>, 'nimg' | 'step' | 'isGood' | 'due'>>;
 
 /** Writes the state; the file appears whole or not at all. */
 export async function writeTrainingState(
   file: string,
   { state, counters, order, patchRandom, device }: Resumable,
+  { isGood, due }: Pick<StateInfo, 'isGood' | 'due'> = {},
 ): Promise<void> {
   const orderState = order.state;
   const patchState = patchRandom.state;
@@ -65,6 +79,8 @@ export async function writeTrainingState(
     nimg: state.nimg,
     step: state.step,
     counters,
+    isGood,
+    due,
     orderMode: orderState.mode,
     orderPosition: orderState.position,
     orderRngPosition: orderState.rng.position,
@@ -94,7 +110,7 @@ export async function writeTrainingState(
 }
 
 /** Reads what a state says of itself, without its tensors. @throws UserError when the file is no training state */
-export async function readStateInfo(file: string): Promise<{ readonly nimg: number; readonly step: number }> {
+export async function readStateInfo(file: string): Promise<StateInfo> {
   const reader = await openTensorFile(file);
   try {
     return parseInfo(reader, file);

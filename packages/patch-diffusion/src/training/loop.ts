@@ -8,11 +8,12 @@ import { withMemoryGuard } from '../common/memory.js';
 import type { TrainOptions } from '../config/train-options.js';
 import { openTrainingData } from './data.js';
 import type { EndEvent, TrainEvent, TrainEventListener } from './events.js';
-import { finishFiles, runMaintenance } from './maintenance.js';
+import { runMaintenance, writeMissing } from './maintenance.js';
 import { nextUpdate } from './next-update.js';
 import { openSession } from './open-session.js';
 import { claimEarlierRun } from './resume.js';
 import type { Session } from './session.js';
+import { lastGoodState } from './state-files.js';
 import { type StepResult, trainStep } from './step.js';
 
 export interface TrainContext {
@@ -88,12 +89,9 @@ async function trainUntilDone(
   signal: AbortSignal | undefined,
 ): Promise<EndEvent['reason']> {
   const { state } = session;
-  const { updates, step } = session.parts;
-  if (session.isDone()) {
-    // An earlier process ended between the last update and the last file.
-    await finishFiles(session, emit);
-    return 'duration';
-  }
+  const { folder, updates, step } = session.parts;
+  await writeMissing(session, emit, signal);
+  if (session.isDone()) return 'duration';
   let badSteps = 0;
   for (;;) {
     const begin = performance.now();
@@ -105,8 +103,9 @@ async function trainUntilDone(
     // Dynamic loss scaling finds its factor by overflows; those at the smallest factor have another cause.
     const isBad = !Number.isFinite(result.gradNorm) && (!result.skipped || state.lossScale!.isLowest);
     badSteps = isBad ? badSteps + 1 : 0;
+    if (isBad) session.gradientsAreGood = false;
     if (isBad) emit({ type: 'warning', code: 'NON_FINITE_GRADIENT', message: nonFiniteMessage(state.step) });
-    if (badSteps >= MAX_BAD_STEPS) throw diverged(badSteps);
+    if (badSteps >= MAX_BAD_STEPS) throw diverged(badSteps, await lastGoodState(folder.dir));
     emit(stepEvent(session, result));
 
     // Signals, heartbeats and decoders are handled here.
@@ -144,9 +143,11 @@ function nonFiniteMessage(step: number): string {
   return `step ${step}: the gradient has NaN or infinite values, which were replaced; if this goes on, lower --lr`;
 }
 
-function diverged(steps: number): UserError {
+/** @param good the last good state, or null */
+function diverged(steps: number, good: string | null): UserError {
+  const remedy = good === null ? 'start again' : `continue from the last good state with --resume ${good}`;
   return new UserError(
     'DIVERGED',
-    `the gradient was not finite for ${steps} updates in a row; lower --lr (or --loss-scaling) and continue from an earlier state with --resume FILE`,
+    `the gradient was not finite for ${steps} updates in a row; lower --lr (or --loss-scaling) and ${remedy}`,
   );
 }

@@ -2,24 +2,27 @@
  * What happens between updates: statistics once per tick, states, snapshots, sample sheets. A file that cannot be written
  * does not end the run: it is tried again at the next tick.
  */
-import { rm, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
+import type { Tensor } from '@patch-diffusion/torch';
+import * as torch from '@patch-diffusion/torch';
+import { writeFileAtomic } from '@patch-diffusion/torch/atomic-file';
+import { guarded } from '../common/file-error.js';
 import { explainMemory } from '../common/memory.js';
 import { gridPng, type SheetShape } from '../data/sheet.js';
 import { sampleImages } from '../diffusion/sample.js';
 import { writeSnapshot } from '../interchange/snapshot.js';
 import { toPixels } from '../latents/latents.js';
-import { listStates } from '../run/runs.js';
-import { writeTrainingState } from './checkpoint.js';
+import { fileStamp } from '../run/file-names.js';
+import { newestSnapshot } from '../run/runs.js';
+import { LATER_OUTPUTS, type LaterOutput, writeTrainingState } from './checkpoint.js';
 import type { EndEvent, TrainEventListener } from './events.js';
 import { reportTick } from './report.js';
 import type { Output, Session } from './session.js';
-
-/** A state is large; the newest ones are kept. */
-const STATES_KEPT = 2;
+import { removeOldStates } from './state-files.js';
 
 const SHEET_MEMORY_REMEDY = 'lower --batch-gpu or --samples';
 
-type Job = readonly [Output, () => Promise<void>];
+type FileOutput = Exclude<Output, 'statistics'>;
 
 /**
  * Does what is due.
@@ -46,41 +49,67 @@ export async function runMaintenance(
   if (isTick) Object.assign(counters, { tick: tick + 1, tickStartNimg: state.nimg });
   const isSheetDue =
     ending !== 'interrupted' && (isEnd || isSheetTime || due('sample sheet', options.sampleTicks));
-  const isDue: Record<Output, boolean> = {
-    statistics: isTick,
-    state: isEnd || due('state', options.stateTicks),
-    snapshot: isEnd || due('snapshot', options.snapshotTicks),
-    'sample sheet': isSheetDue,
-  };
-  const jobs: Job[] = [
-    [
-      'statistics',
-      () => reportTick(session, emit, { tick, tickStartNimg, heldOut: ending !== 'interrupted' }),
-    ],
-    // The last sheet belongs to a finished run; a signal does not stop it.
-    ...fileJobs(session, emit, isEnd ? undefined : signal),
-  ];
-  await runJobs(
-    jobs.filter(([output]) => isDue[output]),
-    session,
-    emit,
-    isEnd,
-  );
+  const files: FileOutput[] = [];
+  if (isEnd || due('state', options.stateTicks)) files.push('state');
+  if (isEnd || due('snapshot', options.snapshotTicks)) files.push('snapshot');
+  if (isSheetDue) files.push('sample sheet');
+  const heldOut = ending !== 'interrupted';
+  const jobs: Job[] = isTick
+    ? [['statistics', () => reportTick(session, emit, { tick, tickStartNimg, heldOut })]]
+    : [];
+  // The last sheet belongs to a finished run; a signal does not stop it.
+  jobs.push(...fileJobs(files, session, emit, isEnd ? undefined : signal));
+  await runJobs(jobs, session, emit, isEnd);
   session.maintenanceSec += secondsSince(begin);
 }
 
-/** Writes the last state, snapshot and sheet of a run whose training is done. */
-export async function finishFiles(session: Session, emit: TrainEventListener): Promise<void> {
-  await runJobs(fileJobs(session, emit), session, emit, true);
+/**
+ * Writes what was due with the state that the run is resumed from and is not there: an earlier process ended before it
+ * had written it.
+ */
+export async function writeMissing(
+  session: Session,
+  emit: TrainEventListener,
+  signal?: AbortSignal,
+): Promise<void> {
+  const isEnd = session.isDone();
+  // States of earlier versions do not say what was due with them.
+  const { due = isEnd ? LATER_OUTPUTS : [], folder } = session.parts;
+  const isThere = await Promise.all(due.map((output) => exists(fileOf(output, session))));
+  const missing = due.filter((_, i) => !isThere[i]);
+  await runJobs(fileJobs(missing, session, emit, isEnd ? undefined : signal), session, emit, isEnd);
+  session.newestSnapshot ??= await newestSnapshot(folder.dir);
 }
 
-/** Files, the most valuable first. */
-function fileJobs(session: Session, emit: TrainEventListener, signal?: AbortSignal): Job[] {
-  return [
-    ['state', () => saveState(session, emit)],
-    ['snapshot', () => saveSnapshot(session, emit)],
-    ['sample sheet', () => writeSamples(session, emit, signal)],
-  ];
+type Job = readonly [Output, () => Promise<void>];
+
+/** @param files what to write, the most valuable first */
+function fileJobs(
+  files: readonly FileOutput[],
+  session: Session,
+  emit: TrainEventListener,
+  signal: AbortSignal | undefined,
+): Job[] {
+  const later = LATER_OUTPUTS.filter((output) => files.includes(output));
+  const jobs: Record<FileOutput, Job[1]> = {
+    state: () => saveState(session, emit, later),
+    snapshot: () => saveSnapshot(session, emit),
+    'sample sheet': () => writeSamples(session, emit, signal),
+  };
+  return files.map((output) => [output, jobs[output]]);
+}
+
+/** Folder, name and ending. */
+const FILES = {
+  state: ['state', 'training-state', 'safetensors'],
+  snapshot: ['snapshots', 'network-snapshot', 'safetensors'],
+  'sample sheet': ['samples', 'fakes', 'png'],
+} as const;
+
+/** The file of an output at the present image count. */
+function fileOf(output: FileOutput, { state, parts }: Session): string {
+  const [folder, name, ending] = FILES[output];
+  return parts.folder.file(folder, `${name}-${fileStamp(state.nimg)}.${ending}`);
 }
 
 /** Runs the jobs in their order; after a failure the others still run. */
@@ -110,7 +139,7 @@ async function runJobs(
 /** Samples from the averaged weights with the same seeds every time, so that sheets can be compared. */
 async function writeSamples(session: Session, emit: TrainEventListener, signal?: AbortSignal): Promise<void> {
   const { options, state } = session;
-  const { decoder, folder, resumable, updates } = session.parts;
+  const { decoder, resumable, updates } = session.parts;
   const begin = performance.now();
   session.lastSheetAt = begin;
   const total = options.samples;
@@ -141,8 +170,9 @@ async function writeSamples(session: Session, emit: TrainEventListener, signal?:
     shape = [total, ...size];
   }
   const pixels = Buffer.concat(parts);
-  const name = `fakes-${fileStamp(session)}.png`;
-  const file = await folder.writeFile('samples', name, await gridPng(pixels, shape));
+  const file = fileOf('sample sheet', session);
+  const sheet = await gridPng(pixels, shape);
+  await guarded(`write ${file}`, () => writeFileAtomic(file, sheet));
   session.lastSheetAt = performance.now();
   emit({ type: 'samples', ...session.progress(), file, pixels, shape, sec: secondsSince(begin) });
 }
@@ -150,8 +180,8 @@ async function writeSamples(session: Session, emit: TrainEventListener, signal?:
 /** Writes a snapshot of the averaged weights. */
 async function saveSnapshot(session: Session, emit: TrainEventListener): Promise<void> {
   const { options, state, parts } = session;
-  const { dataset, folder, step } = parts;
-  const file = folder.file('snapshots', `network-snapshot-${fileStamp(session)}.safetensors`);
+  const { dataset, step } = parts;
+  const file = fileOf('snapshot', session);
   await writeSnapshot(file, state.ema, {
     loss: step.loss,
     train: options,
@@ -164,20 +194,37 @@ async function saveSnapshot(session: Session, emit: TrainEventListener): Promise
   emit({ type: 'snapshot', ...session.progress(), file, bytes: (await stat(file)).size });
 }
 
-/** Writes the complete state; older ones are removed. */
-async function saveState(session: Session, emit: TrainEventListener): Promise<void> {
+/**
+ * Writes the complete state; older ones are removed.
+ * @param due what is written after it
+ */
+async function saveState(
+  session: Session,
+  emit: TrainEventListener,
+  due: readonly LaterOutput[],
+): Promise<void> {
   const { folder, resumable } = session.parts;
-  const file = folder.file('state', `training-state-${fileStamp(session)}.safetensors`);
+  const { denoiser, ema } = session.state;
+  const file = fileOf('state', session);
   const counters = { ...resumable.counters, earlierSec: session.totalSec() };
-  await writeTrainingState(file, { ...resumable, counters });
+  const isGood = session.gradientsAreGood && allFinite([...denoiser.parameters(), ...ema.parameters()]);
+  await writeTrainingState(file, { ...resumable, counters }, { isGood, due });
+  session.gradientsAreGood = true;
   emit({ type: 'state', ...session.progress(), file, bytes: (await stat(file)).size });
-  const others = (await listStates(session.parts.folder.dir)).filter((other) => other !== file);
-  for (const old of others.slice(0, 1 - STATES_KEPT)) await rm(old, { force: true });
+  await removeOldStates(folder.dir, file);
 }
 
-/** The number in the names of a run's files, in kimg. */
-function fileStamp({ state }: Session): string {
-  return String(Math.floor(state.nimg / 1000)).padStart(6, '0');
+function allFinite(tensors: readonly Tensor[]): boolean {
+  return torch.noGrad(() =>
+    torch.scope(() => Number.isFinite(torch.stack(torch._foreachNorm(tensors)).norm().item())),
+  );
+}
+
+function exists(file: string): Promise<boolean> {
+  return stat(file).then(
+    () => true,
+    () => false,
+  );
 }
 
 function secondsSince(time: number): number {

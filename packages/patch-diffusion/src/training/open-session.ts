@@ -26,6 +26,7 @@ import { augmentSpec, lossSpec, patchSchedule, patchSizes, precondSpec } from '.
 import type { UpdateSource } from './next-update.js';
 import { checkUnfinished, type EarlierRun, totalNimg } from './resume.js';
 import { disposeState, Session } from './session.js';
+import { lastGoodState } from './state-files.js';
 import type { StepOptions, TrainingState } from './step.js';
 
 export interface SessionContext {
@@ -58,7 +59,7 @@ export async function openSession(
   const counters = { tick: 0, tickStartNimg: 0, earlierSec: 0 };
   const resumable: Resumable = { state, counters, order, patchRandom, device };
   try {
-    if (earlier) await readTrainingState(earlier.state, resumable);
+    if (earlier) await resume(earlier, resumable, emit);
     else if (options.resume !== null) await resumeImported(options, resumable, emit);
     else if (options.transfer !== null) await transfer(options.transfer, state, { signal, emit });
     const folder = await openFolder(options, state, { earlier, emit });
@@ -74,6 +75,7 @@ export async function openSession(
     const session = new Session({
       ...{ options, dataset, heldOut, decoder, folder, resumable, updates, step },
       totalNimg: totalNimg(options),
+      due: earlier?.info.due,
     });
     const { name, path, length, channels, height, width, labelDim } = dataset;
     emit({
@@ -166,6 +168,16 @@ async function transfer(
   });
   copyWeights(ema, denoiser);
   emit({ type: 'transfer', message: transferSummary(report, from), details: transferDetails(report) });
+}
+
+async function resume(earlier: EarlierRun, resumable: Resumable, emit: TrainEventListener): Promise<void> {
+  const { runDir, state, info } = earlier;
+  await readTrainingState(state, resumable);
+  if (info.isGood ?? true) return;
+  const good = await lastGoodState(runDir);
+  const remedy = good === null ? 'start a new run' : `use the last good state: --resume ${good}`;
+  const message = `${state} was saved after updates with NaN or infinite values; if it does not recover, lower --lr and ${remedy}`;
+  emit({ type: 'warning', code: 'BAD_STATE', message });
 }
 
 /** Continues from a state of the official trainer, in a run folder of its own. */

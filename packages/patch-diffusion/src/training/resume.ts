@@ -13,12 +13,13 @@ import { type TrainOptions, trainFields } from '../config/train-options.js';
 import { importedNetwork, networkOptions } from '../interchange/imported-state.js';
 import { RunLock } from '../run/run-lock.js';
 import { findResume } from '../run/runs.js';
-import { readStateInfo } from './checkpoint.js';
+import { readStateInfo, type StateInfo } from './checkpoint.js';
 
 /** A run to continue, locked for this process. */
 export interface EarlierRun {
   readonly runDir: string;
   readonly state: string;
+  readonly info: StateInfo;
   /** The caller releases it. */
   readonly lock: RunLock;
 }
@@ -38,10 +39,10 @@ export async function claimEarlierRun(options: TrainOptions): Promise<EarlierRun
   const lock = await guarded(`resume in ${runDir}`, () => RunLock.acquire(runDir));
   try {
     const { state, json } = await findResume(resume, out);
-    const { nimg } = await readStateInfo(state);
+    const info = await readStateInfo(state);
     // One that failed or was killed after its last update still lacks files.
-    if (json.status === 'done') checkUnfinished(runDir, nimg, options);
-    return { runDir, state, lock };
+    if (json.status === 'done') checkUnfinished(runDir, info.nimg, options);
+    return { runDir, state, info, lock };
   } catch (error) {
     await lock.release();
     throw error;

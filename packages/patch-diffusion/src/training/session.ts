@@ -6,13 +6,13 @@ import type { DataSet } from '../data/types.js';
 import type { LatentDecoder } from '../latents/latents.js';
 import type { RunFolder } from '../run/run-folder.js';
 import { Stats } from '../run/stats.js';
-import type { Resumable } from './checkpoint.js';
+import type { LaterOutput, Resumable, StateInfo } from './checkpoint.js';
 import type { TrainProgress } from './events.js';
 import type { UpdateSource } from './next-update.js';
 import type { StepOptions, StepResult, TrainingState } from './step.js';
 
 /** What a run writes at its ticks, in words. */
-export type Output = 'statistics' | 'state' | 'snapshot' | 'sample sheet';
+export type Output = 'statistics' | 'state' | LaterOutput;
 
 /** What a run is made of. */
 export interface SessionParts {
@@ -29,6 +29,8 @@ export interface SessionParts {
   readonly resumable: Resumable;
   readonly updates: UpdateSource;
   readonly step: StepOptions;
+  /** What was due with the state that the run is resumed from; an earlier process may not have written it. */
+  readonly due?: StateInfo['due'];
 }
 
 export class Session {
@@ -38,6 +40,8 @@ export class Session {
   newestSnapshot: string | null = null;
   /** Updates with a non-finite gradient since the last tick. */
   nonFiniteSteps = 0;
+  /** Whether all gradients since the last state were finite. */
+  gradientsAreGood = true;
 
   /** Times in milliseconds of `performance.now()`. */
   tickStart = performance.now();

@@ -24,7 +24,12 @@ export const tinyOptions = {
 
 /** All tensors of a run's newest state, as bytes. */
 export async function stateOf(run: string): Promise<Map<string, Uint8Array>> {
-  const file = SafetensorsFile.openSync((await newestState(run)) ?? join(run, 'state'));
+  return tensorsOf((await newestState(run)) ?? join(run, 'state'));
+}
+
+/** All tensors of a file, as bytes. */
+export async function tensorsOf(path: string): Promise<Map<string, Uint8Array>> {
+  const file = SafetensorsFile.openSync(path);
   const tensors = new Map(
     file.names.map((name) => {
       const values = file.tensor(name).toTypedArray();

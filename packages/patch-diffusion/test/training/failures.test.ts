@@ -1,14 +1,21 @@
 /** A file that cannot be written does not end a run. */
 import { spawnSync } from 'node:child_process';
-import { mkdir, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { train } from '../../src/index.js';
-import { newestSnapshot, newestState, readRunJson } from '../../src/run/runs.js';
+import {
+  listSheets,
+  listSnapshots,
+  listStates,
+  newestSnapshot,
+  newestState,
+  readRunJson,
+} from '../../src/run/runs.js';
 import type { TrainEvent } from '../../src/training/events.js';
 import { iconSet, temporaryFolder, tinyFlags } from '../helpers/tiny-run.js';
-import { tinyOptions } from '../helpers/tiny-train.js';
+import { tensorsOf, tinyOptions } from '../helpers/tiny-train.js';
 
 const bin = fileURLToPath(new URL('../../bin/patch-diffusion.js', import.meta.url));
 let dir: string;
@@ -59,7 +66,7 @@ describe('a file in the place of a folder', () => {
         blocked.push(rm(place, { recursive: true }).then(() => writeFile(place, '')));
     };
     const options = { data, ...tinyOptions, durationKimg: 0.05, sampleTicks: null, out };
-    await expect(train(options, { onEvent })).rejects.toThrow(/cannot write .*fakes-000000\.png/);
+    await expect(train(options, { onEvent })).rejects.toThrow(/cannot write .*fakes-000000-\d{3}\.png/);
     await Promise.all(blocked);
     expect(await newestState(out)).not.toBeNull();
     expect(await newestSnapshot(out)).not.toBeNull();
@@ -101,3 +108,85 @@ it.runIf(process.platform === 'linux')(
     expect(await newestSnapshot(out)).not.toBeNull();
   },
 );
+
+it('every file of a run with ticks below 1,000 images stays', async () => {
+  const out = join(dir, 'short-ticks');
+  const files: Record<string, string[]> = { state: [], snapshot: [], samples: [] };
+  const onEvent = (event: TrainEvent) => {
+    if ('file' in event) files[event.type].push(event.file);
+  };
+  await train({ data, ...tinyOptions, ...everyTick, sampleTicks: 1, durationKimg: 0.99, out }, { onEvent });
+  expect(files.snapshot.length).toBeGreaterThan(5);
+  expect(await listSnapshots(out)).toEqual(files.snapshot);
+  expect(await listSheets(out)).toEqual(files.samples);
+  expect(await listStates(out)).toEqual(files.state.slice(-2));
+  for (const file of files.snapshot) expect(file).toMatch(/network-snapshot-00000[01]-\d{3}\.safetensors$/);
+});
+
+/** Weights of a snapshot and bytes of a sheet. */
+const contents = ([snapshot, sheet]: readonly string[]) =>
+  Promise.all([tensorsOf(snapshot), readFile(sheet)]);
+
+describe('a process that is killed once it has written a state', () => {
+  it('leaves the snapshot and the sheet to the next one, which makes them as they would have been', async () => {
+    const out = join(dir, 'killed');
+    const options = { data, ...tinyOptions, ...everyTick, sampleTicks: 1, out };
+    await train({ ...options, durationKimg: 0.2 });
+    const lost = [(await newestSnapshot(out))!, (await listSheets(out)).at(-1)!] as const;
+    const before = await contents(lost);
+    await Promise.all(lost.map((file) => rm(file)));
+    const written: string[] = [];
+    const onEvent = (event: TrainEvent) => {
+      if ('file' in event) written.push(event.file);
+      else if (event.type === 'step') written.push('step');
+    };
+    await train({ resume: out, durationKimg: 0.3 }, { onEvent });
+    expect(written.slice(0, 3)).toEqual([...lost, 'step']);
+    expect(await contents(lost)).toEqual(before);
+  });
+
+  it('owes nothing that was not due', async () => {
+    const out = join(dir, 'killed-early');
+    const controller = new AbortController();
+    const onEvent = ({ type }: TrainEvent) => type === 'step' && controller.abort();
+    await train({ data, ...tinyOptions, durationKimg: 0.2, out }, { onEvent, signal: controller.signal });
+    const events: string[] = [];
+    await train({ resume: out }, { onEvent: ({ type }) => events.push(type) });
+    // An interrupted run draws no sheet.
+    expect(events.indexOf('step')).toBeLessThan(events.indexOf('samples'));
+  });
+});
+
+it('a run that diverges keeps its last good state and names it', async () => {
+  const out = join(dir, 'diverging');
+  await train({ data, ...tinyOptions, durationKimg: 0.1, out });
+  const good = (await newestState(out))!;
+  const events: TrainEvent[] = [];
+  const diverging = train(
+    { resume: out, lossScaling: 1e39, durationKimg: 5, ...everyTick, tickKimg: 0.05 },
+    { onEvent: (event) => events.push(event) },
+  );
+  await expect(diverging).rejects.toMatchObject({
+    code: 'DIVERGED',
+    message: expect.stringContaining(
+      `lower --lr (or --loss-scaling) and continue from the last good state with --resume ${good}`,
+    ),
+  });
+  const bad = events.filter(({ type }) => type === 'state');
+  expect(bad.length).toBeGreaterThan(2);
+  expect(await listStates(out)).toEqual([
+    good,
+    ...bad.slice(-2).map((event) => 'file' in event && event.file),
+  ]);
+
+  // The newest state is a bad one, and resuming from it says so; the good one works.
+  const again: TrainEvent[] = [];
+  const onEvent = (event: TrainEvent) => again.push(event);
+  await expect(train({ resume: out, durationKimg: 5 }, { onEvent })).rejects.toThrow('not finite');
+  expect(again.find(({ type }) => type === 'warning')).toMatchObject({
+    code: 'BAD_STATE',
+    message: expect.stringContaining(`--resume ${good}`),
+  });
+  await train({ resume: good, lossScaling: 1, durationKimg: 0.2 });
+  expect(await readRunJson(out)).toMatchObject({ status: 'done' });
+});

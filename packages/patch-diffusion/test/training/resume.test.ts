@@ -207,8 +207,8 @@ describe('an older state', () => {
     expect(events.find((event) => event.type === 'warning')).toMatchObject({ code: 'SUPERSEDED' });
     expect(await readdir(join(out, 'superseded', '00000', 'state'))).toContain(abandoned.split('/').at(-1));
     const kept = await listStates(out);
-    expect(kept.at(-1)).toMatch(/000002\.safetensors$/);
-    expect((await newestSnapshot(out))!).toMatch(/000002\.safetensors$/);
+    expect(kept.at(-1)).toMatch(/000002-560\.safetensors$/);
+    expect((await newestSnapshot(out))!).toMatch(/000002-560\.safetensors$/);
     const kimg = (await readFile(join(out, 'stats.jsonl'), 'utf8'))
       .trim()
       .split('\n')
