@@ -193,6 +193,7 @@ function randomImages(image: { height: number; width: number }, length: number):
     ...{ name: 'random', path: '', length, baseLength: length, channels, ...image },
     ...{ labelDim: 0, classNames: null, latents: null, std: null, report: { used: length, skipped: [] } },
     ready: async () => {},
+    labelOf: () => null,
     labels: () => new Float32Array(0),
     close: async () => {},
     gather(indices, { size, rows, cols }, out) {

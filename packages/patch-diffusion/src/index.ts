@@ -87,6 +87,7 @@ export { type OpenImagesOptions, openImages } from './data/open-images.js';
 export { labelledSheetPng, type SheetRow } from './data/sheet.js';
 export type { DataSet, ImageSet, LatentInfo } from './data/types.js';
 export type { Guidance } from './diffusion/guidance.js';
+export type { Label } from './diffusion/labels.js';
 export type { PrecondSpec } from './diffusion/precond-spec.js';
 export { createDenoiser, Denoiser } from './diffusion/preconditioning.js';
 export { type SampleOptions, sampleImages, toUint8 } from './diffusion/sample.js';

@@ -13,6 +13,7 @@ export {
 } from './diffusion/augmentation/index.js';
 export { prepareDenoiser, resolveDevice } from './diffusion/device.js';
 export { type Guidance, guidedDenoise } from './diffusion/guidance.js';
+export type { Label } from './diffusion/labels.js';
 export { denoisingLoss, type LossNorm, type LossSpec, lossFactor } from './diffusion/losses.js';
 export type { Precision } from './diffusion/precision.js';
 export type { PrecondSpec } from './diffusion/precond-spec.js';

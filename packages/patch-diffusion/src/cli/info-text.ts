@@ -1,14 +1,19 @@
 /** The description of a path as a table for people. */
 
 import { programName } from '../common/program-name.js';
+import type { DatasetInfo } from '../data/dataset-info.js';
 import type { LatentFileInfo } from '../data/latents.js';
+import { describeLabels } from '../data/sample-labels.js';
 import type { Extent } from '../patches/extent.js';
-import type {
-  DataDescription,
-  Description,
-  RunDescription,
-  TensorFileDescription,
-  TensorFileKind,
+import type { SnapshotInfo } from '../run/snapshot-info.js';
+import {
+  type DataDescription,
+  type Description,
+  type LabelDescription,
+  labelDescription,
+  type RunDescription,
+  type TensorFileDescription,
+  type TensorFileKind,
 } from './info.js';
 import { formatBytes, formatCount, formatSec, table } from './terminal.js';
 
@@ -55,6 +60,7 @@ function runText(r: RunDescription): string {
     ],
     ['State', r.state ?? 'none yet'],
   ];
+  if (r.labels !== null) rows.push(['Labels', labelText(r.labels)]);
   if (r.status !== 'done' && r.status !== 'running' && r.state !== null) {
     rows.push(['Continue with', `${programName()} train --resume ${r.path}`]);
   }
@@ -64,7 +70,8 @@ function runText(r: RunDescription): string {
 function tensorText(t: TensorFileDescription): string {
   const d = t.description as {
     train?: { preset?: string; data?: string };
-    precond?: { image?: Extent; network?: { type?: string; imgResolution?: number } };
+    precond?: { image?: Extent; network?: { type?: string; imgResolution?: number; labelDim?: number } };
+    dataset?: SnapshotInfo['dataset'];
     nimg?: number;
     step?: number;
   } | null;
@@ -73,13 +80,15 @@ function tensorText(t: TensorFileDescription): string {
     ['Kind', TENSOR_KINDS[t.kind]],
     ['Tensors', `${formatCount(t.tensors)}, ${formatCount(t.elements)} elements, ${formatBytes(t.bytes)}`],
   ];
-  if (t.kind === 'latents') rows.push(...latentRows(t.description as unknown as LatentFileInfo));
+  if (t.kind === 'latents') rows.push(...latentRows(t));
   const network = d?.precond?.network;
   if (network?.type !== undefined) {
     const side = network.imgResolution ?? 0;
     const { width, height } = d?.precond?.image ?? { width: side, height: side };
     rows.push(['Network', `${network.type}, ${width}×${height} px`]);
   }
+  const labels = t.kind === 'snapshot' && d ? labelDescription(d) : null;
+  if (labels) rows.push(['Labels', labelText(labels)]);
   if (d?.train?.preset !== undefined) rows.push(['Preset', d.train.preset]);
   if (d?.train?.data !== undefined) rows.push(['Trained on', d.train.data]);
   if (d?.nimg !== undefined)
@@ -87,12 +96,18 @@ function tensorText(t: TensorFileDescription): string {
   return table(rows);
 }
 
-function latentRows(l: LatentFileInfo): [string, string][] {
+function latentRows({ description, hasLabelVectors }: TensorFileDescription): [string, string][] {
+  const l = description as unknown as LatentFileInfo;
   const { width, height } = l.image;
   const { skippedCount = l.source.skipped.length } = l.source;
   return [
     ['Latents', `${width / l.downFactor}×${height / l.downFactor}, of images of ${width}×${height} px`],
-    ['Labels', l.labelDim === 0 ? 'none' : `${l.labelDim} classes`],
+    [
+      'Labels',
+      hasLabelVectors
+        ? `${l.labelDim} numbers per image`
+        : labelText({ dim: l.labelDim, classNames: l.classNames, labels: null }),
+    ],
     [
       'Deviation',
       `${l.std.toPrecision(3)} (per channel: ${l.channelStd.map((s) => s.toPrecision(3)).join(', ')})`,
@@ -111,11 +126,28 @@ function list(items: readonly string[]): string {
   return items.slice(0, LISTED).join(', ') + (more > 0 ? `, … (${formatCount(more)} more)` : '');
 }
 
+/** `3 classes: cat, dog, owl`. */
+function labelText({ dim, classNames, labels }: LabelDescription): string {
+  const text = describeLabels(dim, labels);
+  if (typeof labels?.[0] === 'object') return `${text}, such as ${labels[0].join(',')}`;
+  const classes = (labels as readonly number[] | null)?.map((index) => classNames?.[index] ?? String(index));
+  const names = classes ?? classNames;
+  return names === null ? text : `${text}: ${list(names)}`;
+}
+
+function dataLabels(labels: DatasetInfo['labels']): string {
+  if (labels === null) return 'none';
+  if (labels.classes === null) return `${labels.dim} numbers per image`;
+  const used = labels.classes.filter(({ count }) => count > 0);
+  const indices = used.length === labels.dim ? null : used.map(({ index }) => index);
+  const names = used.map(({ name, index, count }) => `${name ?? index} (${formatCount(count)})`);
+  return `${describeLabels(labels.dim, indices)}: ${list(names)}`;
+}
+
 function dataText({ data: d }: DataDescription): string {
   const sizes = d.sizes.map(
     (s) => `${s.width}×${s.height}${d.sizes.length > 1 ? ` (${formatCount(s.count)})` : ''}`,
   );
-  const classes = d.labels?.classes?.map((c) => `${c.name ?? c.index} (${formatCount(c.count)})`);
   const rows: [string, string][] = [
     ['Data', `${d.path} (${d.kind}${d.isPrepared ? ', prepared' : ''})`],
     [
@@ -123,12 +155,7 @@ function dataText({ data: d }: DataDescription): string {
       `${formatCount(d.count)}, ${{ 1: 'grey', 3: 'colour', 4: 'colour with transparency' }[d.channels]}`,
     ],
     ['Sizes in px', list(sizes)],
-    [
-      'Labels',
-      d.labels === null
-        ? 'none'
-        : `${d.labels.dim} ${classes === undefined ? 'values per image' : `classes: ${list(classes)}`}`,
-    ],
+    ['Labels', dataLabels(d.labels)],
     ['Bytes', formatBytes(d.bytes)],
   ];
   if (d.skipped.length > 0) rows.push(['Not usable', `${formatCount(d.skipped.length)} files:`]);

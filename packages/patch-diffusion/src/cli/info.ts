@@ -3,6 +3,7 @@
 import { stat } from 'node:fs/promises';
 import { UserError } from '../common/errors.js';
 import type { DatasetInfo } from '../data/dataset-info.js';
+import type { Label } from '../diffusion/labels.js';
 import type { OfficialCheckpoint } from '../interchange/official-checkpoint.js';
 import {
   listRuns,
@@ -12,6 +13,7 @@ import {
   type RunJson,
   readRunJson,
 } from '../run/runs.js';
+import { readSnapshotInfo, type SnapshotInfo } from '../run/snapshot-info.js';
 import { readStats, type Stat } from '../run/stats.js';
 
 export interface RunDescription {
@@ -31,6 +33,8 @@ export interface RunDescription {
   readonly snapshots: readonly string[];
   readonly state: string | null;
   readonly error?: string;
+  /** Of the newest snapshot; null without one, and for a network without labels. */
+  readonly labels: LabelDescription | null;
   readonly config: RunJson['config'];
 }
 
@@ -51,8 +55,19 @@ export interface TensorFileDescription {
   readonly tensors: number;
   /** Elements of all tensors. */
   readonly elements: number;
+  /** Whether latents have label vectors and not classes. */
+  readonly hasLabelVectors?: boolean;
   /** What the file says of itself; null where it says nothing. */
   readonly description: Readonly<Record<string, unknown>> | null;
+}
+
+/** The labels that a network was trained with. */
+export interface LabelDescription {
+  /** Number of classes, or of numbers in a label. */
+  readonly dim: number;
+  readonly classNames: readonly string[] | null;
+  /** The classes that have images, where some have none, or label vectors of images. */
+  readonly labels: readonly Label[] | null;
 }
 
 /** A data set, as `datasetInfo` sees it. */
@@ -94,6 +109,7 @@ export async function describePath(path: string, options: { verify?: boolean } =
 }
 
 async function describeRun({ dir, json }: RunInfo): Promise<RunDescription> {
+  const snapshots = await listSnapshots(dir);
   const last = (await readStats(dir)).at(-1);
   const mean = (name: string): number | null => (last?.[name] as Stat | undefined)?.mean ?? null;
   const silentSec = (Date.now() - Date.parse(json.heartbeat)) / 1000;
@@ -110,11 +126,29 @@ async function describeRun({ dir, json }: RunInfo): Promise<RunDescription> {
     heartbeat: json.heartbeat,
     loss: mean('Loss/loss'),
     trainedSec: mean('Timing/total_sec'),
-    snapshots: await listSnapshots(dir),
+    snapshots,
     state: await newestState(dir),
     error: json.error,
+    labels: await labelsOf(snapshots.at(-1)),
     config: json.config,
   };
+}
+
+async function labelsOf(snapshot: string | undefined): Promise<LabelDescription | null> {
+  const info = snapshot === undefined ? null : await readSnapshotInfo(snapshot).catch(() => null);
+  return info && labelDescription(info);
+}
+
+/** What a snapshot says of labels; null where it has none. */
+export function labelDescription({
+  precond,
+  dataset,
+}: {
+  readonly precond?: { readonly network?: { readonly labelDim?: number } };
+  readonly dataset?: SnapshotInfo['dataset'];
+}): LabelDescription | null {
+  const dim = precond?.network?.labelDim ?? 0;
+  return dim === 0 ? null : { dim, classNames: dataset?.classNames ?? null, labels: dataset?.labels ?? null };
 }
 
 async function describeTensorFile(path: string, bytes: number): Promise<TensorFileDescription> {
@@ -126,6 +160,7 @@ async function describeTensorFile(path: string, bytes: number): Promise<TensorFi
     kind: kinds[description.kind as keyof typeof kinds] ?? 'safetensors',
     path,
     bytes,
+    hasLabelVectors: header.entries.get('labels')?.shape.length === 2,
     ...countTensors([...header.entries.values()].map(({ shape }) => shape)),
     description: Object.keys(description).length === 0 ? null : description,
   };

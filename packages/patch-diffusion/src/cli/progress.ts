@@ -3,6 +3,7 @@
  * Listens only; the training loop does not know of it.
  */
 
+import { describeLabels } from '../data/sample-labels.js';
 import type { StepEvent, TickEvent, TrainEvent } from '../training/events.js';
 import { fetchLine, formatBytes, formatCount, formatSec, LiveLine, note, verbosity } from './terminal.js';
 
@@ -112,7 +113,7 @@ export class TrainProgressView {
         const { dataset: d } = event;
         this.#startedAt = Date.now();
         this.#maxSec = event.options.maxSec;
-        const labels = d.labelDim === 0 ? '' : `, ${d.labelDim} classes`;
+        const labels = d.labelDim === 0 ? '' : `, ${describeLabels(d.labelDim, d.labels)}`;
         line.clear();
         note(
           `Images:      ${formatCount(d.length)} of ${d.width}×${d.height} px, ${d.channels} channels${labels} (${d.path})`,

@@ -20,7 +20,8 @@ type FieldKind =
   | 'numbers'
   | 'size'
   | 'patches'
-  | 'seeds';
+  | 'seeds'
+  | 'class';
 
 /** Another name of an option. `scale` converts the unit: official `--duration` is in Mimg, ours in kimg (1000). */
 export interface Alias {
@@ -223,6 +224,21 @@ export const numberPair = maker<[number, number], Range & { example: string }>((
   schema: z.tuple([limited(z.number(), text), limited(z.number(), text)]),
   allowed: `two ${rangeWords('numbers', text)}, such as ${text.example}`,
   placeholder: 'a,b',
+}));
+
+export const numbers = maker<number[], { example: string }>(({ example }) => ({
+  kind: 'numbers',
+  schema: z.array(z.number()).min(1),
+  allowed: `numbers, such as ${example}`,
+  placeholder: 'a,b,…',
+}));
+
+/** A class by its number or its name. */
+export const classOf = maker<number | string>(() => ({
+  kind: 'class',
+  schema: z.union([z.int().min(0), z.string().min(1)]),
+  allowed: 'a class number or name',
+  placeholder: 'number|name',
 }));
 
 /** One side, or width × height. */

@@ -49,7 +49,16 @@ export const generateFields = {
       max: 10_000_000,
       nullWord: 'auto',
     }),
-    class: f.int('Class of all images; random per seed when not given', { min: 0, nullWord: 'random' }),
+    class: f.classOf('Class of all images; by default one of the classes of the training images per seed', {
+      nullWord: 'random',
+    }),
+    label: f.numbers(
+      'Label of all images, for networks trained on label vectors; by default drawn per seed',
+      {
+        nullWord: 'random',
+        example: '0.3,103',
+      },
+    ),
     imageSize: f.size(
       'Side, or width and height, of the generated window; larger than the training images extrapolates',
       { unit: 'px', min: 1, max: 16_384, nullWord: 'auto' },
@@ -158,6 +167,8 @@ export function resolveGenerateOptions(sources: OptionSources): GenerateOptions 
     }
     options.seeds = seeds;
   }
+  if (options.class !== null && options.label !== null)
+    throw usageError('BAD_OPTION', '--class and --label exclude each other; give one of them');
   chooseSampler(options, given);
   checkGuidance(options);
   // Without --out, single images go beside the network; with only --grid, none are written.

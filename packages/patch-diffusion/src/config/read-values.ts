@@ -116,7 +116,7 @@ function convert(value: unknown, field: Field): unknown {
   const { kind } = field;
   if (value === true && field.bare !== undefined) return field.bare;
   if (kind === 'boolean' && (value === 0 || value === 1)) return value === 1;
-  if ((kind === 'ints' || kind === 'seeds') && typeof value === 'number') return [value];
+  if (['ints', 'numbers', 'seeds'].includes(kind) && typeof value === 'number') return [value];
   if (typeof value !== 'string') return value;
   const text = value.trim();
   if (field.nullWord !== undefined && text.toLowerCase() === field.nullWord) return null;
@@ -126,6 +126,8 @@ function convert(value: unknown, field: Field): unknown {
     case 'int':
     case 'number':
       return toNumber(text);
+    case 'class':
+      return /^\d+$/.test(text) ? Number(text) : text;
     case 'boolean':
       return toBoolean(text) ?? text;
     case 'ints':

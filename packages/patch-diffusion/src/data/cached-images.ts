@@ -5,6 +5,7 @@
  * goes before the background work. An image that turns out to be unusable then is replaced by the next usable one,
  * pixels and label: the number of images is settled when training begins.
  */
+import { type Label, labelRows } from '../diffusion/labels.js';
 import type { Crop } from '../patches/batches.js';
 import { DECODE_CONCURRENCY, forEachConcurrently } from './concurrency.js';
 import { UnusableImage } from './decode.js';
@@ -164,15 +165,15 @@ export class CachedImages implements ImageSet {
   }
 
   labels(indices: ArrayLike<number>): Float32Array {
-    const { table, labelDim } = this;
-    const result = new Float32Array(indices.length * labelDim);
-    if (table === null) return result;
-    for (let k = 0; k < indices.length; k++) {
-      const label = table.values[this.entries[this.baseIndex(indices[k]!)]!]!;
-      if (typeof label === 'number') result[k * labelDim + label] = 1;
-      else result.set(label, k * labelDim);
-    }
-    return result;
+    if (this.table === null) return new Float32Array(0);
+    return labelRows(
+      Array.from(indices, (index) => this.labelOf(index)!),
+      this.labelDim,
+    );
+  }
+
+  labelOf(index: number): Label | null {
+    return this.table?.values[this.entries[this.baseIndex(index)]] ?? null;
   }
 
   async close(): Promise<void> {

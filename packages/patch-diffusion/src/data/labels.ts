@@ -5,11 +5,9 @@
  * numbers per image, or `{"labels": null}`. We also write, and read, the optional key `classes`: a name per class.
  */
 import { UserError } from '../common/errors.js';
+import type { Label } from '../diffusion/labels.js';
 import { compareNames, PREPARED_NAME } from './names.js';
 import type { LabelMode } from './types.js';
-
-/** A class index or a vector of numbers. */
-export type Label = number | readonly number[];
 
 /** Labels of all images of a source, by the image's index there. */
 export interface LabelTable {

@@ -14,11 +14,11 @@ import type { SafetensorsFile } from '@patch-diffusion/torch';
 import { z } from 'zod';
 import { UserError } from '../common/errors.js';
 import { programName } from '../common/program-name.js';
+import { type Label, labelRows } from '../diffusion/labels.js';
 import { readMetadata } from '../formats/file-description.js';
 import { openTensorFile } from '../formats/tensor-file.js';
 import type { Crop } from '../patches/batches.js';
 import { forEachConcurrently } from './concurrency.js';
-import type { Label } from './labels.js';
 import { datasetName } from './names.js';
 import { chooseSubset } from './subset.js';
 import type { DataSet, ImageReport, LabelMode, LatentInfo } from './types.js';
@@ -169,14 +169,15 @@ export class LatentSet implements DataSet {
   }
 
   labels(indices: ArrayLike<number>): Float32Array {
-    const result = new Float32Array(indices.length * this.labelDim);
-    if (this.#labels === null) return result;
-    for (let k = 0; k < indices.length; k++) {
-      const label = this.#labels[this.#entry(indices[k]!)]!;
-      if (typeof label === 'number') result[k * this.labelDim + label] = 1;
-      else result.set(label, k * this.labelDim);
-    }
-    return result;
+    if (this.#labels === null) return new Float32Array(0);
+    return labelRows(
+      Array.from(indices, (index) => this.labelOf(index)!),
+      this.labelDim,
+    );
+  }
+
+  labelOf(index: number): Label | null {
+    return this.#labels?.[this.#entry(index)] ?? null;
   }
 
   async close(): Promise<void> {

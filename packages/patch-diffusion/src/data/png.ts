@@ -36,6 +36,16 @@ export function encodePng(image: RawImage): Buffer {
   ]);
 }
 
+/** Adds text by keyword to a PNG, as international text chunks (UTF-8), which image programs show as its metadata. */
+export function withPngText(png: Buffer, text: Readonly<Record<string, string>>): Buffer {
+  const headerEnd = SIGNATURE.length + 25; // length, type, 13 bytes and checksum of IHDR, which is always the first
+  const chunks = Object.entries(text).map(([keyword, value]) =>
+    // Not compressed, no language, no translated keyword.
+    chunk('iTXt', Buffer.from(`${keyword}\0\0\0\0\0${value}`)),
+  );
+  return Buffer.concat([png.subarray(0, headerEnd), ...chunks, png.subarray(headerEnd)]);
+}
+
 /** @returns pixels [H, W, C], or null for anything but an intact, uncompressed 8-bit grey, RGB or RGBA file */
 export function decodeStoredPng(file: Uint8Array): RawImage | null {
   const bytes = Buffer.from(file.buffer, file.byteOffset, file.byteLength);

@@ -1,6 +1,7 @@
 /**
  * What a set of training images looks like to the rest of the program.
  */
+import type { Label } from '../diffusion/labels.js';
 import type { Crop, PatchSource } from '../patches/batches.js';
 
 /** A file that was not used, and why. */
@@ -53,6 +54,8 @@ export interface DataSet extends PatchSource {
   readonly std: number | null;
   /** Resolves when these items can be gathered at once. Start it one batch ahead to hide the reading. */
   ready(indices: ArrayLike<number>): Promise<void>;
+  /** The label of an item; null without labels. */
+  labelOf(index: number): Label | null;
   /** Stops what is under way and closes the file. */
   close(): Promise<void>;
 }

@@ -2,6 +2,7 @@
  * A part of a {@link DataSet} as a set of its own, for example the images held out of training. It shares the
  * items with the whole set.
  */
+import type { Label } from '../diffusion/labels.js';
 import type { Crop } from '../patches/batches.js';
 import { splitHoldout } from './subset.js';
 import type { DataSet, ImageReport, LatentInfo } from './types.js';
@@ -51,6 +52,10 @@ export class Subset implements DataSet {
 
   labels(indices: ArrayLike<number>): Float32Array {
     return this.whole.labels(this.map(indices));
+  }
+
+  labelOf(index: number): Label | null {
+    return this.whole.labelOf(this.map([index])[0]);
   }
 
   /** Closes the whole set. */

@@ -6,6 +6,7 @@ import type { Device, DType, Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import { windowPositions } from '../patches/crops.js';
 import { type Guidance, guidedDenoise } from './guidance.js';
+import { type Label, labelRows } from './labels.js';
 import type { Denoiser } from './preconditioning.js';
 import { type ArrayMath, type Query, runStep, type SolverState } from './samplers/array-math.js';
 import { planSampler, type SamplerOptions } from './samplers/index.js';
@@ -60,8 +61,12 @@ export interface SampleOptions extends SamplerOptions {
   readonly seeds: readonly number[];
   /** Generated window in pixels of the training images' plane; by default the whole image. Outside is extrapolation. */
   readonly window?: { height: number; width: number; xStart?: number; yStart?: number };
-  /** Class of all samples; by default a random one per seed. */
+  /** Class of all samples; by default, one of `labels` is drawn per seed. */
   readonly classIndex?: number | null;
+  /** Class numbers, or label vectors, that are drawn from; all classes by default. */
+  readonly labels?: readonly Label[] | null;
+  /** Told which labels the samples have; not called for an unconditional network. */
+  readonly onLabels?: (labels: readonly Label[]) => void;
   /** Classifier-free guidance or autoguidance; by default none. */
   readonly guidance?: Guidance | null;
   readonly device?: Device;
@@ -95,17 +100,12 @@ export async function sampleImages(denoiser: Denoiser, options: SampleOptions): 
 
   const inputs = torch.noGrad(() => {
     const latents = random.randn(shape);
-    const classes = denoiser.labelDim ? random.integers(denoiser.labelDim) : null;
+    const labels = denoiser.labelDim ? drawLabels(random, denoiser.labelDim, options) : null;
+    if (labels) options.onLabels?.(labels);
     return {
       latents,
       positions: denoiser.hasPositions ? windowPositions(window, image, device) : null,
-      classLabels:
-        classes &&
-        oneHot(
-          classes.map((index) => options.classIndex ?? index),
-          denoiser.labelDim,
-          device,
-        ),
+      classLabels: labels && labelTensor(labels, denoiser.labelDim, device),
     };
   });
   const denoise = ({ x, sigma }: Query<Tensor>) =>
@@ -146,11 +146,20 @@ function disposeState({ x, denoised }: SolverState<Tensor>): void {
   denoised?.dispose();
 }
 
-/** Class indices → one-hot float32 [N, K]. */
-function oneHot(classes: readonly number[], labelDim: number, device: Device): Tensor {
-  const values = new Float32Array(classes.length * labelDim);
-  for (const [row, index] of classes.entries()) values[row * labelDim + index] = 1;
-  return torch.tensor(values, { shape: [classes.length, labelDim], device });
+/** One label per sample. There is a draw also where there is no choice, so that all other draws stay the same. */
+function drawLabels(
+  random: PerSampleRandom,
+  labelDim: number,
+  { classIndex, labels: given }: SampleOptions,
+): Label[] {
+  const labels = typeof classIndex === 'number' ? [classIndex] : given;
+  const drawn = random.integers(labels?.length ?? labelDim);
+  return labels ? drawn.map((k) => labels[k]) : drawn;
+}
+
+/** float32 [N, labelDim] */
+function labelTensor(labels: readonly Label[], labelDim: number, device: Device): Tensor {
+  return torch.tensor(labelRows(labels, labelDim), { shape: [labels.length, labelDim], device });
 }
 
 /**

@@ -4,8 +4,8 @@
  */
 import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import type { Label } from '../data/labels.js';
 import type { LatentFileInfo } from '../data/latents.js';
+import type { Label } from '../diffusion/labels.js';
 import { METADATA_KEY } from '../formats/file-description.js';
 import { checkLatentTarget, writeError } from './dataset-writer.js';
 

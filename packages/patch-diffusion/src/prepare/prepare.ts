@@ -6,16 +6,19 @@
  * size and proportions may be had, files that cannot be used are left out and listed, and all formats are converted
  * properly (see decode.ts). Images are decoded a few at a time and written in order, so memory stays bounded.
  */
+
 import { resolve, sep } from 'node:path';
 import { UserError } from '../common/errors.js';
 import type { PrepareOptions } from '../config/prepare-options.js';
 import type { ImageSource } from '../data/image-source.js';
-import type { Label, LabelTable } from '../data/labels.js';
+import type { LabelTable } from '../data/labels.js';
 import { preparedName, sortSkipped } from '../data/names.js';
 import { encodePng } from '../data/png.js';
+import { labelsToDraw } from '../data/sample-labels.js';
 import { openSource } from '../data/source.js';
 import { transformedSize } from '../data/transform.js';
 import type { Progress, SkippedFile } from '../data/types.js';
+import type { Label } from '../diffusion/labels.js';
 import { checkLatentTarget, checkTarget, createDatasetWriter, type DatasetWriter } from './dataset-writer.js';
 import { type Listeners, makePlan, type Plan, preparedImages } from './prepare-plan.js';
 
@@ -32,6 +35,8 @@ export interface PrepareReport {
   /** Number of classes or length of the label vectors; 0 without labels. */
   readonly labelDim: number;
   readonly classNames: readonly string[] | null;
+  /** The classes that have images, where some have none, or label vectors of images; else null. */
+  readonly labels: readonly Label[] | null;
   /** Size of the result. */
   readonly bytes: number;
   readonly warnings: string[];
@@ -67,8 +72,7 @@ export async function prepare(
         width,
         height,
         channels: plan.channels,
-        labelDim: plan.labels?.dim ?? 0,
-        classNames: plan.labels?.classNames ?? null,
+        ...labelReport(plan),
         bytes,
         warnings: plan.warnings,
       };
@@ -94,11 +98,20 @@ async function toLatents(
   return {
     out: settings.out,
     skipped: sortSkipped(plan.skipped),
-    labelDim: plan.labels?.dim ?? 0,
-    classNames: plan.labels?.classNames ?? null,
+    ...labelReport(plan),
     warnings: plan.warnings,
     ...made,
   };
+}
+
+function labelReport({
+  labels: table,
+  entries,
+}: Plan): Pick<PrepareReport, 'labelDim' | 'classNames' | 'labels'> {
+  if (table === null) return { labelDim: 0, classNames: null, labels: null };
+  const { dim: labelDim, classNames, values } = table;
+  const labelOf = (index: number) => values[entries[index]];
+  return { labelDim, classNames, labels: labelsToDraw({ labelDim, baseLength: entries.length, labelOf }, 0) };
 }
 
 /** Before hours of work are spent. @throws UserError if something is in the way that may not be replaced */

@@ -3,12 +3,21 @@ import { z } from 'zod';
 import { UserError } from '../common/errors.js';
 import type { TrainOptions } from '../config/train-options.js';
 import type { LatentInfo } from '../data/types.js';
+import type { Label } from '../diffusion/labels.js';
 import type { LossSpec } from '../diffusion/losses.js';
 import type { PrecondSpec } from '../diffusion/precond-spec.js';
 import { checkFormatVersion, readMetadata, readTensorHeader } from '../formats/file-description.js';
 
 /** Version of the layout of {@link SnapshotInfo}. */
 export const SNAPSHOT_VERSION = 1;
+
+/** What is recorded of the training data. */
+export interface DatasetRecord {
+  readonly name: string;
+  readonly classNames: readonly string[] | null;
+  /** The classes that have images, where some have none, or label vectors of images; they are what samples are drawn from. */
+  readonly labels?: readonly Label[] | null;
+}
 
 /** JSON in the file's metadata. */
 export interface SnapshotInfo {
@@ -18,7 +27,7 @@ export interface SnapshotInfo {
   readonly loss: LossSpec;
   /** Options of the training run; null for a network that another program trained. */
   readonly train: TrainOptions | null;
-  readonly dataset: { readonly name: string; readonly classNames: readonly string[] | null };
+  readonly dataset: DatasetRecord;
   /** How the latents become images, where the network was trained on latents. */
   readonly latents?: LatentInfo | null;
   /** Images trained on, as the paper counts them. */
@@ -27,12 +36,14 @@ export interface SnapshotInfo {
   readonly step: number;
 }
 
+const labelsSchema = z.union([z.array(z.int().min(0)).min(1), z.array(z.array(z.number()).min(1)).min(1)]);
+
 /** Fields that a reader relies on; the specs themselves are checked by building the network. */
 const schema = z.looseObject({
   kind: z.literal('snapshot'),
   formatVersion: z.number(),
   precond: z.looseObject({ type: z.string(), network: z.looseObject({ type: z.string() }) }),
-  dataset: z.looseObject({ name: z.string() }),
+  dataset: z.looseObject({ name: z.string(), labels: labelsSchema.nullish() }),
   nimg: z.number(),
   step: z.number(),
 });
@@ -58,11 +69,27 @@ export function snapshotInfo(
 ): SnapshotInfo {
   const info = readMetadata(header, file);
   checkFormatVersion(info, SNAPSHOT_VERSION, file);
-  if (schema.safeParse(info).success) return info as SnapshotInfo;
+  if (schema.safeParse(info).success) {
+    checkLabels(info as SnapshotInfo, file);
+    return info as SnapshotInfo;
+  }
   const { kind } = info as { kind?: unknown };
   const what = kind === 'training-state' ? 'is a training state' : 'is not a snapshot of this program';
   throw new UserError(
     'NOT_A_SNAPSHOT',
     `${file} ${what}; name a file from a run's snapshots/ folder, or the run folder`,
+  );
+}
+
+/** @throws UserError when recorded labels are not of the form that the network takes */
+function checkLabels({ precond, dataset: { labels } }: SnapshotInfo, file: string): void {
+  const { labelDim = 0 } = precond.network;
+  const isWrong = (label: Label) =>
+    typeof label === 'number' ? label >= labelDim : label.length !== labelDim;
+  const wrong = labels?.find(isWrong);
+  if (wrong === undefined) return;
+  throw new UserError(
+    'BAD_SNAPSHOT',
+    `${file}: its description is damaged: the label ${JSON.stringify(wrong)} does not fit a network with labelDim ${labelDim}`,
   );
 }

@@ -2,16 +2,20 @@
 import * as torch from '@patch-diffusion/torch';
 import { withMemoryGuard } from '../common/memory.js';
 import type { GenerateOptions } from '../config/generate-options.js';
+import { type LabelRecord, labelRecord } from '../data/sample-labels.js';
 import type { SheetShape } from '../data/sheet.js';
 import { checkPrecision, prepareDenoiser, resolveDevice } from '../diffusion/device.js';
 import type { Guidance } from '../diffusion/guidance.js';
+import type { Label } from '../diffusion/labels.js';
 import type { Denoiser } from '../diffusion/preconditioning.js';
 import { sampleImages } from '../diffusion/sample.js';
 import { loadAnySnapshot } from '../interchange/load-snapshot.js';
 import { type LatentDecoder, toPixels } from '../latents/latents.js';
 import { chooseSnapshot } from '../run/choose-snapshot.js';
 import type { SnapshotInfo } from '../run/snapshot-info.js';
+import { chooseLabels, classWarning } from './choose-labels.js';
 import { checkOutput, describeImages, writePngs, writeSheet } from './images.js';
+import { recordLabels } from './label-file.js';
 import {
   checkAgainstNetwork,
   guidanceWarning,
@@ -41,6 +45,8 @@ export interface GenerateResult {
   readonly network: string;
   /** PNG files, in the order of the seeds. */
   readonly files: string[];
+  /** JSON with the label of each image, for a network with classes or label vectors. */
+  readonly labels?: string;
   /** The sheet, where one was asked for. */
   readonly sheet?: string;
 }
@@ -78,13 +84,16 @@ async function generateFrom(options: GenerateOptions, context: GenerateContext):
   try {
     prepareDenoiser(denoiser, device, options.precision);
     checkAgainstNetwork(options, denoiser, info);
+    const labels = chooseLabels(options, denoiser.labelDim, info.dataset);
+    const ambiguous = classWarning(options.class, info.dataset);
+    if (ambiguous) onEvent?.({ type: 'warning', code: 'NUMBER_IS_NAME', message: ambiguous });
     decoder = await openDecoder(options, info, denoiser, device);
     guidance = await openGuidance(options, denoiser, device);
     const warning = guidanceWarning(guidance, denoiser);
     if (warning) onEvent?.({ type: 'warning', code: 'NO_LABEL_DROPOUT', message: warning });
     await checkOutput(options);
-    const files = await draw(options, { denoiser, info, decoder, guidance, device }, context);
-    return options.grid === null ? { network, files } : { network, files, sheet: options.grid };
+    const drawn = await draw(options, { denoiser, info, decoder, guidance, labels, device }, context);
+    return { network, ...drawn, ...(options.grid === null ? {} : { sheet: options.grid }) };
   } finally {
     guidance?.guide?.dispose();
     decoder?.dispose();
@@ -97,44 +106,60 @@ interface Model {
   readonly info: SnapshotInfo;
   readonly decoder: LatentDecoder | null;
   readonly guidance: Guidance | null;
+  /** What is drawn from; null for all classes. */
+  readonly labels: readonly Label[] | null;
   readonly device: torch.Device;
 }
 
-/** Draws and writes the images batch by batch. @returns the files of the single images */
+/** Draws and writes the images batch by batch. @returns the files of the single images, and that of their labels */
 async function draw(
   options: GenerateOptions,
-  { denoiser, info, decoder, guidance, device }: Model,
+  { denoiser, info, decoder, guidance, labels, device }: Model,
   { signal, onEvent }: GenerateContext,
-): Promise<string[]> {
-  const { seeds, batch, out, grid, subdirs, stateDtype, class: classIndex } = options;
+): Promise<Pick<GenerateResult, 'files' | 'labels'>> {
+  const { seeds, batch, out, grid, subdirs, stateDtype } = options;
+  const { classNames } = info.dataset;
   const sampler = samplerSettings(options, info);
   const { numSteps } = sampler;
   const window = windowOf(options, denoiser, decoder?.downFactor ?? 1);
   const progress = (done: number, step: number) =>
     onEvent?.({ type: 'progress', done, total: seeds.length, step, numSteps });
   const files: string[] = [];
+  const records: LabelRecord[] = [];
   const forSheet: Uint8Array[] = [];
+  let labelFile: string | undefined;
   let size: readonly [C: number, H: number, W: number] = [0, 0, 0];
-  for (let done = 0; done < seeds.length; done += batch) {
-    const inBatch = seeds.slice(done, done + batch);
-    const samples = await sampleImages(denoiser, {
-      ...sampler,
-      ...{ seeds: inBatch, window, classIndex, guidance, stateDtype, device, signal },
-      onStep: async (step) => {
-        progress(done, step);
-        await new Promise(setImmediate);
-      },
-    });
-    const { pixels, shape } = await toPixels(samples, decoder, signal);
-    [, ...size] = shape;
-    if (out !== null) files.push(...(await writePngs(out, pixels, shape, inBatch, subdirs)));
-    if (grid !== null) forSheet.push(pixels);
+  try {
+    for (let done = 0; done < seeds.length; done += batch) {
+      const inBatch = seeds.slice(done, done + batch);
+      const samples = await sampleImages(denoiser, {
+        ...sampler,
+        ...{ seeds: inBatch, window, labels, guidance, stateDtype, device, signal },
+        onLabels: (drawn) => records.push(...drawn.map((label) => labelRecord(label, classNames))),
+        onStep: async (step) => {
+          progress(done, step);
+          await new Promise(setImmediate);
+        },
+      });
+      const { pixels, shape } = await toPixels(samples, decoder, signal);
+      [, ...size] = shape;
+      if (out !== null)
+        files.push(...(await writePngs(out, pixels, shape, inBatch, records.slice(done), subdirs)));
+      if (grid !== null) forSheet.push(pixels);
+    }
+  } finally {
+    // Also of the images that are there when something stops the rest.
+    if (out !== null) {
+      const written = files.map((file, n) => ({ file, seed: seeds[n], label: records.at(n) ?? null }));
+      labelFile = await recordLabels(out, written);
+    }
   }
   if (grid !== null) {
     const shape: SheetShape = [seeds.length, ...size];
-    const caption = describeImages(classIndex, info.dataset.classNames, numSteps);
-    await writeSheet(grid, Buffer.concat(forSheet), shape, seeds, caption);
+    const isFixed = options.class !== null || options.label !== null;
+    const caption = describeImages(isFixed ? records[0] : null, numSteps);
+    await writeSheet(grid, Buffer.concat(forSheet), shape, seeds, records, caption);
   }
   progress(seeds.length, numSteps);
-  return files;
+  return { files, ...(labelFile === undefined ? {} : { labels: labelFile }) };
 }

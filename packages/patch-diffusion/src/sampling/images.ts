@@ -7,7 +7,10 @@ import { UserError } from '../common/errors.js';
 import { guarded } from '../common/file-error.js';
 import type { GenerateOptions } from '../config/generate-options.js';
 import { forEachConcurrently } from '../data/concurrency.js';
+import { withPngText } from '../data/png.js';
+import { type LabelRecord, labelText, sheetText } from '../data/sample-labels.js';
 import { gridPng, labelledSheetPng, type SheetRow, type SheetShape } from '../data/sheet.js';
+import { readLabelFile } from './label-file.js';
 
 /** Small images are enlarged on a sheet to about this side. */
 const IMAGE_PX = 128;
@@ -26,6 +29,7 @@ export async function checkOutput({ out, grid }: GenerateOptions): Promise<void>
       await access(folder, constants.W_OK);
     });
   }
+  if (out !== null) await readLabelFile(out);
   const info = grid === null ? null : await stat(grid).catch(() => null);
   if (info?.isDirectory())
     throw new UserError('BAD_GRID', `--grid ${grid} is a folder; name a file in it, such as sheet.png`);
@@ -34,6 +38,7 @@ export async function checkOutput({ out, grid }: GenerateOptions): Promise<void>
 /**
  * Writes one `{seed:06d}.png` per image, with `subdirs` in a folder for each thousand seeds.
  * @param pixels uint8 [N, C, H, W]
+ * @param labels of the images; empty without labels
  * @returns the files, in the order of the seeds
  */
 export async function writePngs(
@@ -41,6 +46,7 @@ export async function writePngs(
   pixels: Uint8Array,
   [, ...size]: SheetShape,
   seeds: readonly number[],
+  labels: readonly LabelRecord[],
   subdirs: boolean,
 ): Promise<string[]> {
   const name = (seed: number) => String(seed).padStart(6, '0');
@@ -48,7 +54,8 @@ export async function writePngs(
   const files = seeds.map((seed) => join(folderOf(seed), `${name(seed)}.png`));
   const bytes = pixels.length / seeds.length;
   await forEachConcurrently(files, FILES_AT_ONCE, async (file, n) => {
-    const image = await gridPng(pixels.subarray(n * bytes, (n + 1) * bytes), [1, ...size]);
+    const png = await gridPng(pixels.subarray(n * bytes, (n + 1) * bytes), [1, ...size]);
+    const image = labels.length ? withPngText(png, labelText(labels[n])) : png;
     await guarded(`write ${file}`, async () => {
       await mkdir(dirname(file), { recursive: true });
       await writeFileAtomic(file, image);
@@ -67,9 +74,10 @@ export async function writeSheet(
   pixels: Uint8Array,
   shape: SheetShape,
   seeds: readonly number[],
+  labels: readonly LabelRecord[],
   caption: string,
 ): Promise<void> {
-  const sheet = await seedSheetPng(pixels, shape, seeds, caption);
+  const sheet = withPngText(await seedSheetPng(pixels, shape, seeds, caption), sheetText(labels));
   await guarded(`write ${file}`, () => writeFileAtomic(file, sheet));
 }
 
@@ -94,16 +102,12 @@ function seedSheetPng(
   return labelledSheetPng(rows, Math.max(1, Math.floor(side / Math.max(height, width))));
 }
 
-/** `class 3 (cats), 18 steps`. */
-export function describeImages(
-  index: number | null,
-  classNames: readonly string[] | null,
-  numSteps: number,
-): string {
+/** `class 3 (cats), 18 steps`. @param label that of all images, or null */
+export function describeImages(label: LabelRecord | null, numSteps: number): string {
   const steps = `${numSteps} steps`;
-  if (index === null) return steps;
-  const name = classNames?.[index];
-  return `class ${index}${name === undefined ? '' : ` (${name})`}, ${steps}`;
+  if (label === null) return steps;
+  if ('label' in label) return `label ${label.label.join(',')}, ${steps}`;
+  return `class ${label.class}${label.name === undefined ? '' : ` (${label.name})`}, ${steps}`;
 }
 
 /** `seeds 3–6`, or each seed where they are not consecutive. */

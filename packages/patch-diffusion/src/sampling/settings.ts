@@ -14,22 +14,12 @@ import { LatentDecoder } from '../latents/latents.js';
 import { extentName } from '../patches/extent.js';
 import type { SnapshotInfo } from '../run/snapshot-info.js';
 
-/** @throws UserError (exit code 2) for a class, a window or a switch that the network does not have */
+/** @throws UserError (exit code 2) for a window or a switch that the network does not have */
 export function checkAgainstNetwork(
   options: GenerateOptions,
   denoiser: Denoiser,
   { latents }: SnapshotInfo,
 ): void {
-  const { labelDim } = denoiser;
-  if (options.class !== null && !labelDim) {
-    throw usageError(
-      'NO_CLASSES',
-      `--class ${options.class}: this network was trained without class labels; leave the option out`,
-    );
-  }
-  if (options.class !== null && options.class >= labelDim) {
-    throw usageError('BAD_CLASS', `--class ${options.class}: this network has classes 0 to ${labelDim - 1}`);
-  }
   if (options.maskPos && denoiser.hasPositions) {
     throw usageError(
       'HAS_POSITIONS',

@@ -5,6 +5,7 @@
 
 import type { TrainOptions } from '../config/train-options.js';
 import type { Progress } from '../data/types.js';
+import type { Label } from '../diffusion/labels.js';
 
 /** Where a run stands; on every event that follows a training step. */
 export interface TrainProgress {
@@ -30,7 +31,10 @@ export interface StartEvent extends TrainProgress {
     readonly channels: number;
     readonly height: number;
     readonly width: number;
+    /** Number of classes, or of numbers in a label; 0 without labels. */
     readonly labelDim: number;
+    /** Labels that samples are drawn with: classes that have images, or label vectors; null for all classes. */
+    readonly labels: readonly Label[] | null;
   };
   /** Patch sizes that are drawn, with their probability and batch multiplier. */
   readonly patches: readonly {

@@ -8,6 +8,8 @@ import * as torch from '@patch-diffusion/torch';
 import { writeFileAtomic } from '@patch-diffusion/torch/atomic-file';
 import { guarded } from '../common/file-error.js';
 import { explainMemory } from '../common/memory.js';
+import { withPngText } from '../data/png.js';
+import { type LabelRecord, labelRecord, sheetText } from '../data/sample-labels.js';
 import { gridPng, type SheetShape } from '../data/sheet.js';
 import { sampleImages } from '../diffusion/sample.js';
 import { writeSnapshot } from '../interchange/snapshot.js';
@@ -139,12 +141,13 @@ async function runJobs(
 /** Samples from the averaged weights with the same seeds every time, so that sheets can be compared. */
 async function writeSamples(session: Session, emit: TrainEventListener, signal?: AbortSignal): Promise<void> {
   const { options, state } = session;
-  const { decoder, resumable, updates } = session.parts;
+  const { dataset, decoder, labels, resumable, updates } = session.parts;
   const begin = performance.now();
   session.lastSheetAt = begin;
   const total = options.samples;
   const seeds = Array.from({ length: total }, (_, seed) => seed);
   const parts: Uint8Array[] = [];
+  const records: LabelRecord[] = [];
   let shape: SheetShape = [0, 0, 0, 0];
   for (let done = 0; done < total; done += updates.batchGpu) {
     const batch = await sampleImages(state.ema, {
@@ -152,6 +155,8 @@ async function writeSamples(session: Session, emit: TrainEventListener, signal?:
       numSteps: options.sampleSteps,
       sChurn: options.sampleChurn,
       device: resumable.device,
+      labels,
+      onLabels: (drawn) => records.push(...drawn.map((label) => labelRecord(label, dataset.classNames))),
       onStep: async (step, numSteps) => {
         emit({ type: 'sampling', done, total, step, numSteps });
         await new Promise(setImmediate);
@@ -171,7 +176,7 @@ async function writeSamples(session: Session, emit: TrainEventListener, signal?:
   }
   const pixels = Buffer.concat(parts);
   const file = fileOf('sample sheet', session);
-  const sheet = await gridPng(pixels, shape);
+  const sheet = withPngText(await gridPng(pixels, shape), sheetText(records));
   await guarded(`write ${file}`, () => writeFileAtomic(file, sheet));
   session.lastSheetAt = performance.now();
   emit({ type: 'samples', ...session.progress(), file, pixels, shape, sec: secondsSince(begin) });
@@ -180,12 +185,12 @@ async function writeSamples(session: Session, emit: TrainEventListener, signal?:
 /** Writes a snapshot of the averaged weights. */
 async function saveSnapshot(session: Session, emit: TrainEventListener): Promise<void> {
   const { options, state, parts } = session;
-  const { dataset, step } = parts;
+  const { dataset, labels, step } = parts;
   const file = fileOf('snapshot', session);
   await writeSnapshot(file, state.ema, {
     loss: step.loss,
     train: options,
-    dataset: { name: dataset.name, classNames: dataset.classNames },
+    dataset: { name: dataset.name, classNames: dataset.classNames, labels },
     latents: dataset.latents,
     nimg: state.nimg,
     step: state.step,

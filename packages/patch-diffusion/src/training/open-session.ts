@@ -7,6 +7,7 @@ import { Mt19937 } from '../common/mt19937.js';
 import { version } from '../common/version.js';
 import { validateAgainstData } from '../config/resolve.js';
 import type { TrainOptions } from '../config/train-options.js';
+import { labelsToDraw } from '../data/sample-labels.js';
 import { InfiniteSampler } from '../data/sampler.js';
 import type { DataSet } from '../data/types.js';
 import { holdOut } from '../data/views.js';
@@ -74,6 +75,7 @@ export async function openSession(
     };
     const session = new Session({
       ...{ options, dataset, heldOut, decoder, folder, resumable, updates, step },
+      labels: labelsToDraw(trainSet, options.seed),
       totalNimg: totalNimg(options),
       due: earlier?.info.due,
     });
@@ -83,7 +85,7 @@ export async function openSession(
       ...session.progress(),
       runDir: folder.dir,
       options,
-      dataset: { name, path, length, channels, height, width, labelDim },
+      dataset: { name, path, length, channels, height, width, labelDim, labels: session.parts.labels },
       patches: sizes,
       parameters: state.denoiser.numParams(),
       device,

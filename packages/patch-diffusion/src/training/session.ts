@@ -3,6 +3,7 @@
  */
 import type { TrainOptions } from '../config/train-options.js';
 import type { DataSet } from '../data/types.js';
+import type { Label } from '../diffusion/labels.js';
 import type { LatentDecoder } from '../latents/latents.js';
 import type { RunFolder } from '../run/run-folder.js';
 import { Stats } from '../run/stats.js';
@@ -21,6 +22,8 @@ export interface SessionParts {
   readonly totalNimg: number;
   /** All images, the held-out ones included. */
   readonly dataset: DataSet;
+  /** Labels of training images that samples are drawn with; null for all classes. */
+  readonly labels: readonly Label[] | null;
   /** Images that training never sees, or null. */
   readonly heldOut: DataSet | null;
   /** Makes images of what a network for latents samples. */

@@ -234,6 +234,25 @@ describe('resolveGenerateOptions', () => {
     expect(resolveGenerateOptions({ flags: { run: 'r', S_max: 'inf' } }).sMax).toBeNull();
   });
 
+  it('takes a class by number or name, or a label of numbers', () => {
+    const read = (flags: Record<string, string>) => {
+      const options = resolveGenerateOptions({ flags: { run: 'r', ...flags } });
+      return options.class ?? options.label;
+    };
+    expect(read({})).toBeNull();
+    expect(read({ class: '3' })).toBe(3);
+    expect(read({ class: 'tabby cat' })).toBe('tabby cat');
+    expect(read({ class: 'random' })).toBeNull();
+    expect(read({ label: '0.3,-103' })).toEqual([0.3, -103]);
+    expect(read({ label: '[1e-3]' })).toEqual([0.001]);
+    expect(() => read({ label: '0.3,x' })).toThrow(
+      '--label: "0.3,x" is not allowed; use numbers, such as 0.3,103',
+    );
+    expect(() => read({ class: '1', label: '1' })).toThrow('--class and --label exclude each other');
+    const file = { name: 'c.yaml', values: { run: 'r', label: 0.5 } };
+    expect(resolveGenerateOptions({ file }).label).toEqual([0.5]);
+  });
+
   it('takes the generalised sampler when any of its options is given, as the official generator does', () => {
     const sampler = (flags: Record<string, string>) =>
       resolveGenerateOptions({ flags: { run: 'r', ...flags } }).sampler;

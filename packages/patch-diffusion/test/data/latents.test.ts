@@ -4,8 +4,11 @@ import { join } from 'node:path';
 import * as torch from '@patch-diffusion/torch';
 import { SafetensorsFile } from '@patch-diffusion/torch';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { describePath } from '../../src/cli/info.js';
+import { infoText } from '../../src/cli/info-text.js';
 import { isLatentPath, type LatentSet, openLatents } from '../../src/data/latents.js';
 import { openImages } from '../../src/data/open-images.js';
+import { labelsToDraw } from '../../src/data/sample-labels.js';
 import { holdOut } from '../../src/data/views.js';
 import { prepare } from '../../src/index.js';
 import { loadAutoencoder } from '../../src/latents/autoencoder-folder.js';
@@ -105,7 +108,33 @@ describe('prepare --latents', () => {
     });
     expect([...set.labels([0, 1, COUNT + 1])]).toEqual([1, 0, 1, 0, 1, 0]);
     expect([...set.labels([COUNT - 1])]).toEqual([0, 1]);
+    expect([set.labelOf(0), set.labelOf(COUNT - 1)]).toEqual([0, 1]);
     await set.close();
+  });
+
+  it('keeps label vectors, as prepared images do', async () => {
+    const photos = join(dir, 'vectors');
+    await cp(source, photos, { recursive: true });
+    const names = (await readdir(photos, { recursive: true })).filter((name) => name.endsWith('.png')).sort();
+    const labels = names.map((name, i) => [name, i < 3 ? [0.3, 103] : [-1, i]]);
+    await writeFile(join(photos, 'dataset.json'), JSON.stringify({ labels }));
+    const latents = await encode('vectors.safetensors', { source: photos });
+    const images = await prepare({ source: photos, out: join(dir, 'vectors.zip') });
+    for (const report of [latents, images]) {
+      expect(report).toMatchObject({ labelDim: 2, classNames: null });
+      expect(report.labels).toContainEqual([0.3, 103]);
+      expect(report.labels).toHaveLength(COUNT - 2);
+    }
+    const sets = [await openLatents(latents.out), await openImages(images.out)];
+    for (const set of sets) {
+      expect(set.labelOf(0)).toEqual(set.latents ? [Math.fround(0.3), 103] : [0.3, 103]);
+      // float32 in the file of latents, decimal in dataset.json; recorded alike.
+      expect(labelsToDraw(set, 0)).toEqual(labelsToDraw(sets[0], 0));
+      expect([...set.labels([9])]).toEqual([-1, 9]);
+      await set.close();
+    }
+    const text = infoText(await describePath(latents.out));
+    expect(text).toMatch(/^Labels +2 numbers per image$/m);
   });
 
   it('counts what it left out, and lists what its header has room for', async () => {

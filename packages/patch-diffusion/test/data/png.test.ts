@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
-import { decodeStoredPng, encodePng } from '../../src/data/png.js';
+import { decodeStoredPng, encodePng, withPngText } from '../../src/data/png.js';
 
 const images = fc
   .record({
@@ -67,4 +67,15 @@ describe('PNGs of prepared datasets', () => {
     expect(decodeStoredPng(await make().jpeg().toBuffer())).toBeNull();
     expect(decodeStoredPng(await make().png({ compressionLevel: 0, palette: true }).toBuffer())).toBeNull();
   });
+});
+
+it('text is added that image programs read, and the pixels stay', async () => {
+  const image = { data: Uint8Array.of(1, 2, 3, 4, 5, 6), width: 2, height: 1, channels: 3 };
+  const png = withPngText(encodePng(image), { Class: '3', 'Class name': 'Kätzchen 🐈' });
+  const { data } = await sharp(png).raw().toBuffer({ resolveWithObject: true });
+  expect([...data]).toEqual([...image.data]);
+  expect((await sharp(png).metadata()).comments).toEqual([
+    { keyword: 'Class', text: '3' },
+    { keyword: 'Class name', text: 'Kätzchen 🐈' },
+  ]);
 });

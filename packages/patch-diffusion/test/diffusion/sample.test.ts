@@ -1,6 +1,7 @@
 import * as torch from '@patch-diffusion/torch';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
+import type { Label } from '../../src/diffusion/labels.js';
 import { PerSampleRandom, type SampleOptions, sampleImages } from '../../src/diffusion/sample.js';
 import { SAMPLERS } from '../../src/diffusion/samplers/index.js';
 import { expectClose } from '../helpers/golden.js';
@@ -76,5 +77,52 @@ describe('sampleImages', () => {
     } as const;
     await expect(sampleImages(denoiser, options as unknown as SampleOptions)).rejects.toThrow('enough');
     expect(torch.liveTensors()).toBe(before);
+  });
+});
+
+describe('labels of samples', () => {
+  const seeds = Array.from({ length: 64 }, (_, seed) => seed);
+  const base = { numSteps: 2, sChurn: 20 } satisfies Partial<SampleOptions>;
+
+  /** Images, and the labels that they were drawn with. */
+  async function draw(options: SampleOptions) {
+    let labels: readonly Label[] = [];
+    const images = await sampleImages(denoiser, {
+      ...base,
+      ...options,
+      onLabels: (drawn) => (labels = drawn),
+    });
+    const values = images.toFloat32Array();
+    images.dispose();
+    return { values, labels };
+  }
+
+  it('are drawn as ever where every class may be, and a class that is named changes no other draw', async () => {
+    const free = await draw({ seeds: [5] });
+    // Recorded before labels could be restricted.
+    expect((await draw({ seeds })).labels.slice(0, 8)).toEqual([0, 0, 2, 1, 0, 2, 1, 1]);
+    expect(await draw({ seeds: [5], labels: [0, 1, 2] })).toEqual(free);
+    expect(await draw({ seeds: [5], classIndex: free.labels[0] as number })).toEqual(free);
+  });
+
+  it('are only those that are given', async () => {
+    const { labels } = await draw({ seeds, labels: [0, 2] });
+    expect(labels).toHaveLength(64);
+    expect(new Set(labels)).toEqual(new Set([0, 2]));
+  });
+
+  it('may be vectors', async () => {
+    const vectors = [
+      [0.3, 103, -1],
+      [0, 1, 0],
+    ];
+    const { labels } = await draw({ seeds, labels: vectors });
+    expect(new Set(labels)).toEqual(new Set(vectors));
+    const [vector, asClass] = [
+      await draw({ seeds: [1], labels: [vectors[1]] }),
+      await draw({ seeds: [1], classIndex: 1 }),
+    ];
+    expect(vector.values).toEqual(asClass.values);
+    expect((await draw({ seeds: [1], labels: [vectors[0]] })).values).not.toEqual(asClass.values);
   });
 });

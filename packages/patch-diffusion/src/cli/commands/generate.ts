@@ -17,9 +17,11 @@ Examples:
   $ patch-diffusion generate --network network-snapshot-000200.safetensors --steps 50
   $ patch-diffusion generate --run runs/00000-photos-64 --image-size 96 --x-start -16 --y-start -16
   $ patch-diffusion generate --run runs/00000-photos-64 --sampler dpmpp-2m --steps 16
-  $ patch-diffusion generate --run runs/00000-photos-64 --class 3 --cfg 2 --cfg-interval 0.28,2.9
+  $ patch-diffusion generate --run runs/00000-photos-64 --class owl --cfg 2 --cfg-interval 0.28,2.9
+  $ patch-diffusion generate --run runs/00001-galaxies --label 0.3,103
 
 A seed gives the same image in every batch size. With --grid and no --out, only the sheet is written.
+The class or label of each image is in the PNG (as text) and in labels.json beside the images.
 Names of the official generator work too: --outdir, --S_churn, --x_start, --image_size, …`;
 
 export function register(program: Command): void {

@@ -5,6 +5,7 @@ import { usageError } from '../../common/errors.js';
 import { programName } from '../../common/program-name.js';
 import { configSource } from '../../config/config-file.js';
 import { prepareFields, resolvePrepareOptions } from '../../config/prepare-options.js';
+import { describeLabels } from '../../data/sample-labels.js';
 import type { PrepareReport } from '../../prepare/prepare.js';
 import { addFields } from '../flags.js';
 import { interruptible } from '../interrupt.js';
@@ -72,13 +73,13 @@ async function runPrepare(source: string | undefined, given: Record<string, unkn
 }
 
 /** `5,000 images, 64×64 px, 3 channels, no labels, 12 MiB` */
-function summary({ used, width, height, channels, labelDim, std, bytes }: PrepareReport): string {
+function summary({ used, width, height, channels, labelDim, labels, std, bytes }: PrepareReport): string {
   const size = std === undefined ? `${width}×${height} px` : `latents of ${width}×${height}`;
   return [
     `${formatCount(used)} images`,
     size,
     `${channels} channels`,
-    labelDim === 0 ? 'no labels' : `${labelDim} classes`,
+    describeLabels(labelDim, labels),
     ...(std === undefined ? [] : [`standard deviation ${std.toPrecision(3)}`]),
     formatBytes(bytes),
   ].join(', ');
