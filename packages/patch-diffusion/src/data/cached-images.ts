@@ -52,25 +52,25 @@ export class CachedImages implements ImageSet {
   readonly report: ImageReport;
   readonly latents = null;
   readonly std = null;
-  private count: number;
-  private readonly copies: 1 | 2;
-  private readonly table: LabelTable | null;
-  private entries: Int32Array;
-  private readonly load: CachedImagesOptions['load'];
-  private readonly onUnusable: CachedImagesOptions['onUnusable'];
-  private release: (() => Promise<void>) | null;
+  #count: number;
+  readonly #copies: 1 | 2;
+  readonly #table: LabelTable | null;
+  #entries: Int32Array;
+  readonly #load: CachedImagesOptions['load'];
+  readonly #onUnusable: CachedImagesOptions['onUnusable'];
+  #release: (() => Promise<void>) | null;
 
-  private readonly pixels: PixelBlocks;
+  readonly #pixels: PixelBlocks;
   /** 1 where an image is in memory. */
-  private readonly loaded: Uint8Array;
-  private readonly unusable = new Set<number>();
-  private readonly loading = new Map<number, Promise<void>>();
-  private background: Promise<void> | null = null;
+  readonly #loaded: Uint8Array;
+  readonly #unusable = new Set<number>();
+  readonly #loading = new Map<number, Promise<void>>();
+  #background: Promise<void> | null = null;
   /** What stopped the background; the next `ready` raises it. */
-  private failure: { readonly error: unknown } | null = null;
+  #failure: { readonly error: unknown } | null = null;
   /** Calls of `ready` that are under way; the background waits for them. */
-  private urgent = 0;
-  private closed = false;
+  #urgent = 0;
+  #closed = false;
 
   /** @throws UserError if the images do not fit into memory */
   constructor(options: CachedImagesOptions) {
@@ -80,41 +80,41 @@ export class CachedImages implements ImageSet {
     this.channels = channels;
     this.height = height;
     this.width = width;
-    this.count = count;
-    this.copies = options.xflip ? 2 : 1;
-    this.table = options.labels;
+    this.#count = count;
+    this.#copies = options.xflip ? 2 : 1;
+    this.#table = options.labels;
     this.labelDim = options.labels?.dim ?? 0;
     this.classNames = options.labels?.classNames ?? null;
     this.report = options.report;
-    this.entries = Int32Array.from(options.entries);
-    this.load = options.load;
-    this.onUnusable = options.onUnusable;
-    this.release = options.release;
-    this.pixels = new PixelBlocks(count, channels * height * width, options.path);
-    this.loaded = new Uint8Array(count);
+    this.#entries = Int32Array.from(options.entries);
+    this.#load = options.load;
+    this.#onUnusable = options.onUnusable;
+    this.#release = options.release;
+    this.#pixels = new PixelBlocks(count, channels * height * width, options.path);
+    this.#loaded = new Uint8Array(count);
   }
 
   get baseLength(): number {
-    return this.count;
+    return this.#count;
   }
 
   get length(): number {
-    return this.count * this.copies;
+    return this.#count * this.#copies;
   }
 
   async ready(indices: ArrayLike<number>): Promise<void> {
-    if (this.failure !== null) throw this.failure.error;
+    if (this.#failure !== null) throw this.#failure.error;
     const missing = new Set<number>();
     for (let k = 0; k < indices.length; k++) {
-      const image = this.baseIndex(indices[k]!);
-      if (this.loaded[image] === 0) missing.add(image);
+      const image = this.#baseIndex(indices[k]);
+      if (this.#loaded[image] === 0) missing.add(image);
     }
     if (missing.size === 0) return;
-    this.urgent++;
+    this.#urgent++;
     try {
-      await forEachConcurrently([...missing], DECODE_CONCURRENCY, (image) => this.loadOnce(image));
+      await forEachConcurrently([...missing], DECODE_CONCURRENCY, (image) => this.#loadOnce(image));
     } finally {
-      this.urgent--;
+      this.#urgent--;
     }
   }
 
@@ -132,28 +132,28 @@ export class CachedImages implements ImageSet {
     }
     let to = 0;
     for (let k = 0; k < n; k++) {
-      const image = this.baseIndex(indices[k]!);
-      const isMirrored = indices[k]! >= this.count;
-      const [top, left] = [rows[k]!, cols[k]!];
+      const image = this.#baseIndex(indices[k]);
+      const isMirrored = indices[k] >= this.#count;
+      const [top, left] = [rows[k], cols[k]];
       if (!(top >= 0 && left >= 0 && top + cropHeight <= height && left + cropWidth <= width)) {
         throw new RangeError(
           `internal: crop ${cropHeight} × ${cropWidth} at (${top}, ${left}) leaves the image of ${height} × ${width}`,
         );
       }
-      if (this.loaded[image] === 0)
+      if (this.#loaded[image] === 0)
         throw new RangeError(`internal: image ${image} gathered before it was ready`);
-      const pixels = this.pixels.block(image);
-      const start = this.pixels.offset(image);
+      const pixels = this.#pixels.block(image);
+      const start = this.#pixels.offset(image);
       for (let c = 0; c < channels; c++) {
         const plane = start + c * height * width;
         for (let y = 0; y < cropHeight; y++) {
           const row = plane + (top + y) * width;
           if (isMirrored) {
             for (let from = row + width - 1 - left, end = to + cropWidth; to < end; )
-              result[to++] = pixels[from--]!;
+              result[to++] = pixels[from--];
           } else if (cropWidth < 96) {
             // For short rows a plain loop beats the cost of making a sub-array.
-            for (let from = row + left, end = to + cropWidth; to < end; ) result[to++] = pixels[from++]!;
+            for (let from = row + left, end = to + cropWidth; to < end; ) result[to++] = pixels[from++];
           } else {
             result.set(pixels.subarray(row + left, row + left + cropWidth), to);
             to += cropWidth;
@@ -165,7 +165,7 @@ export class CachedImages implements ImageSet {
   }
 
   labels(indices: ArrayLike<number>): Float32Array {
-    if (this.table === null) return new Float32Array(0);
+    if (this.#table === null) return new Float32Array(0);
     return labelRows(
       Array.from(indices, (index) => this.labelOf(index)!),
       this.labelDim,
@@ -173,14 +173,14 @@ export class CachedImages implements ImageSet {
   }
 
   labelOf(index: number): Label | null {
-    return this.table?.values[this.entries[this.baseIndex(index)]] ?? null;
+    return this.#table?.values[this.#entries[this.#baseIndex(index)]] ?? null;
   }
 
   async close(): Promise<void> {
-    this.closed = true;
-    await this.background;
-    await Promise.allSettled(this.loading.values());
-    await this.releaseSource();
+    this.#closed = true;
+    await this.#background;
+    await Promise.allSettled(this.#loading.values());
+    await this.#releaseSource();
   }
 
   /**
@@ -197,110 +197,110 @@ export class CachedImages implements ImageSet {
   ): Promise<void> {
     const failed = new Set<number>();
     let done = 0;
-    const all = Array.from({ length: this.count }, (_, i) => i);
+    const all = Array.from({ length: this.#count }, (_, i) => i);
     await forEachConcurrently(all, DECODE_CONCURRENCY, async (image) => {
       signal?.throwIfAborted();
       try {
-        await this.loadOnce(image);
+        await this.#loadOnce(image);
       } catch (error) {
-        onFailure(nameOf(this.entries[image]!), error as Error);
+        onFailure(nameOf(this.#entries[image]), error as Error);
         failed.add(image);
       }
       onProgress(++done);
     });
-    if (failed.size > 0) this.drop(failed);
-    await this.releaseSource();
+    if (failed.size > 0) this.#drop(failed);
+    await this.#releaseSource();
   }
 
   /** Starts to decode what is not yet in memory, in order, behind what `ready` asks for. */
   startBackgroundFill(): void {
-    this.background ??= this.fill();
+    this.#background ??= this.#fill();
   }
 
-  private async fill(): Promise<void> {
+  async #fill(): Promise<void> {
     let next = 0;
     const worker = async () => {
-      while (next < this.count && !this.closed && this.failure === null) {
-        if (this.urgent > 0) {
-          await Promise.allSettled(this.loading.values());
+      while (next < this.#count && !this.#closed && this.#failure === null) {
+        if (this.#urgent > 0) {
+          await Promise.allSettled(this.#loading.values());
           await new Promise((resolve) => setImmediate(resolve));
           continue;
         }
         const image = next++;
-        if (this.loaded[image] === 1) continue;
-        await this.loadOnce(image).catch((error: unknown) => {
-          this.failure ??= { error };
+        if (this.#loaded[image] === 1) continue;
+        await this.#loadOnce(image).catch((error: unknown) => {
+          this.#failure ??= { error };
         });
       }
     };
     await Promise.all(Array.from({ length: DECODE_CONCURRENCY }, worker));
-    if (!this.closed && this.failure === null) await this.releaseSource();
+    if (!this.#closed && this.#failure === null) await this.#releaseSource();
   }
 
-  private loadOnce(image: number): Promise<void> {
-    if (this.loaded[image] === 1) return Promise.resolve();
-    let promise = this.loading.get(image);
+  #loadOnce(image: number): Promise<void> {
+    if (this.#loaded[image] === 1) return Promise.resolve();
+    let promise = this.#loading.get(image);
     if (promise === undefined) {
-      promise = this.loadImage(image).finally(() => this.loading.delete(image));
-      this.loading.set(image, promise);
+      promise = this.#loadImage(image).finally(() => this.#loading.delete(image));
+      this.#loading.set(image, promise);
     }
     return promise;
   }
 
   /** Fills a slot with its own image or, where that cannot be used, with the next one that can. */
-  private async loadImage(slot: number): Promise<void> {
-    for (let k = 0; k < this.count; k++) {
-      const image = (slot + k) % this.count;
-      if (this.unusable.has(image)) continue;
+  async #loadImage(slot: number): Promise<void> {
+    for (let k = 0; k < this.#count; k++) {
+      const image = (slot + k) % this.#count;
+      if (this.#unusable.has(image)) continue;
       try {
-        this.store(await this.load(this.entries[image]!), slot);
-        this.entries[slot] = this.entries[image]!;
+        this.#store(await this.#load(this.#entries[image]), slot);
+        this.#entries[slot] = this.#entries[image];
         return;
       } catch (error) {
-        if (!(error instanceof UnusableImage) || this.onUnusable === undefined) throw error;
+        if (!(error instanceof UnusableImage) || this.#onUnusable === undefined) throw error;
         // Another slot may have come upon it meanwhile.
-        if (this.unusable.has(image)) continue;
-        this.onUnusable(this.entries[image]!, error);
-        this.unusable.add(image);
+        if (this.#unusable.has(image)) continue;
+        this.#onUnusable(this.#entries[image], error);
+        this.#unusable.add(image);
       }
     }
     throw nothingUsable(this.path, this.report.skipped);
   }
 
-  private store({ data, width, height, channels }: RawImage, slot: number): void {
+  #store({ data, width, height, channels }: RawImage, slot: number): void {
     if (width !== this.width || height !== this.height || channels !== this.channels) {
       throw new RangeError(
         `internal: loaded ${width} × ${height} × ${channels} into a cache of another size`,
       );
     }
-    toPlanar(data, channels, this.pixels.block(slot), this.pixels.offset(slot));
-    this.loaded[slot] = 1;
+    toPlanar(data, channels, this.#pixels.block(slot), this.#pixels.offset(slot));
+    this.#loaded[slot] = 1;
   }
 
-  private drop(failed: ReadonlySet<number>): void {
+  #drop(failed: ReadonlySet<number>): void {
     let kept = 0;
-    for (let image = 0; image < this.count; image++) {
+    for (let image = 0; image < this.#count; image++) {
       if (failed.has(image)) continue;
-      if (image !== kept) this.pixels.copy(image, kept);
-      this.entries[kept++] = this.entries[image]!;
+      if (image !== kept) this.#pixels.copy(image, kept);
+      this.#entries[kept++] = this.#entries[image];
     }
-    this.count = kept;
-    this.pixels.truncate(kept);
-    this.entries = this.entries.slice(0, kept);
-    this.loaded.fill(1, 0, kept);
+    this.#count = kept;
+    this.#pixels.truncate(kept);
+    this.#entries = this.#entries.slice(0, kept);
+    this.#loaded.fill(1, 0, kept);
   }
 
-  private async releaseSource(): Promise<void> {
-    const release = this.release;
-    this.release = null;
+  async #releaseSource(): Promise<void> {
+    const release = this.#release;
+    this.#release = null;
     await release?.();
   }
 
-  private baseIndex(index: number): number {
+  #baseIndex(index: number): number {
     if (!(index >= 0 && index < this.length)) {
       throw new RangeError(`internal: image ${index} of ${this.length} does not exist`);
     }
-    return index >= this.count ? index - this.count : index;
+    return index >= this.#count ? index - this.#count : index;
   }
 }
 
@@ -313,6 +313,6 @@ function toPlanar(source: Uint8Array, channels: number, target: Uint8Array, offs
   const plane = source.length / channels;
   for (let c = 0; c < channels; c++) {
     for (let from = c, to = offset + c * plane; from < source.length; from += channels)
-      target[to++] = source[from]!;
+      target[to++] = source[from];
   }
 }

@@ -63,14 +63,14 @@ export async function datasetInfo(
           await source.decode(entry);
         } catch (error) {
           headers.delete(entry);
-          skip(source.names[entry]!, error as Error);
+          skip(source.names[entry], error as Error);
         }
         onProgress?.(++done, all.length, 'decode');
       });
     }
     if (headers.size === 0) throw nothingUsable(path, skipped);
     const unusable = new Set(skipped.map(({ file }) => file));
-    const usable = vouched ? all.filter((entry) => !unusable.has(source.names[entry]!)) : [...headers.keys()];
+    const usable = vouched ? all.filter((entry) => !unusable.has(source.names[entry])) : [...headers.keys()];
     const warnings: string[] = [];
     return {
       path,
@@ -101,7 +101,7 @@ async function firstOnly(source: ImageSource, skipped: SkippedFile[]): Promise<M
 
 function channelsOf(headers: readonly ImageHeader[], isPrepared: boolean): ImageChannels {
   if (headers.every((header) => header.isGrey)) return 1;
-  return isPrepared && headers[0]!.hasAlpha ? 4 : 3;
+  return isPrepared && headers[0].hasAlpha ? 4 : 3;
 }
 
 /** `info` shows what is there even where training would ask for better labels. */
@@ -118,7 +118,7 @@ function summarise(table: LabelTable | null, entries: readonly number[]): Datase
   if (table === null) return null;
   if (typeof table.values[0] !== 'number') return { dim: table.dim, classes: null };
   const counts = new Array<number>(table.dim).fill(0);
-  for (const entry of entries) counts[table.values[entry] as number]!++;
+  for (const entry of entries) counts[table.values[entry] as number]++;
   const classes = counts.map((count, index) => ({ index, name: table.classNames?.[index] ?? null, count }));
   return { dim: table.dim, classes };
 }

@@ -140,31 +140,35 @@ function asUnusable(error: unknown): UnusableImage {
  * this, a handful of 100-megapixel photos at once would take gigabytes.
  */
 class PixelBudget {
-  private inUse = 0;
-  private readonly waiting: { pixels: number; start: () => void }[] = [];
+  #inUse = 0;
+  readonly #waiting: { pixels: number; start: () => void }[] = [];
 
-  constructor(private readonly limit: number) {}
+  readonly #limit: number;
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
 
   async use<T>(pixels: number, work: () => Promise<T>): Promise<T> {
-    if (this.waiting.length > 0 || !this.fits(pixels)) {
-      await new Promise<void>((start) => this.waiting.push({ pixels, start }));
+    if (this.#waiting.length > 0 || !this.#fits(pixels)) {
+      await new Promise<void>((start) => this.#waiting.push({ pixels, start }));
     } else {
-      this.inUse += pixels;
+      this.#inUse += pixels;
     }
     try {
       return await work();
     } finally {
-      this.inUse -= pixels;
-      while (this.waiting.length > 0 && this.fits(this.waiting[0]!.pixels)) {
-        const next = this.waiting.shift()!;
-        this.inUse += next.pixels;
+      this.#inUse -= pixels;
+      while (this.#waiting.length > 0 && this.#fits(this.#waiting[0].pixels)) {
+        const next = this.#waiting.shift()!;
+        this.#inUse += next.pixels;
         next.start();
       }
     }
   }
 
-  private fits(pixels: number): boolean {
-    return this.inUse === 0 || this.inUse + pixels <= this.limit;
+  #fits(pixels: number): boolean {
+    return this.#inUse === 0 || this.#inUse + pixels <= this.#limit;
   }
 }
 

@@ -132,7 +132,7 @@ export class LatentSet implements DataSet {
   /** Brings the items' stretches of the file into the operating system's cache, off the event loop. */
   async ready(indices: ArrayLike<number>): Promise<void> {
     const entries = new Set<number>();
-    for (let k = 0; k < indices.length; k++) entries.add(this.#entry(indices[k]!));
+    for (let k = 0; k < indices.length; k++) entries.add(this.#entry(indices[k]));
     const { recordBytes } = this.#stored;
     await forEachConcurrently([...entries], READ_CONCURRENCY, (entry) =>
       this.#file.readBytesInto('moments', entry * recordBytes, new Uint8Array(recordBytes)),
@@ -147,14 +147,14 @@ export class LatentSet implements DataSet {
     const result = new Float32Array(2 * half);
     const stored = this.#stored;
     for (let n = 0; n < N; n++) {
-      const [top, left] = [rows[n]!, cols[n]!];
+      const [top, left] = [rows[n], cols[n]];
       if (!(top >= 0 && left >= 0 && top + cropHeight <= H && left + cropWidth <= W)) {
         throw new RangeError(
           `internal: crop ${cropHeight} × ${cropWidth} at (${top}, ${left}) leaves latents of ${H} × ${W}`,
         );
       }
-      this.#file.bytesInto('moments', this.#entry(indices[n]!) * stored.recordBytes, stored.bytes);
-      const copy = indices[n]! >= this.baseLength ? 1 : 0;
+      this.#file.bytesInto('moments', this.#entry(indices[n]) * stored.recordBytes, stored.bytes);
+      const copy = indices[n] >= this.baseLength ? 1 : 0;
       for (let moment = 0; moment < 2; moment++) {
         let to = moment * half + n * C * cropHeight * cropWidth;
         for (let c = 0; c < C; c++) {
@@ -189,7 +189,7 @@ export class LatentSet implements DataSet {
     if (!(index >= 0 && index < this.length)) {
       throw new RangeError(`internal: image ${index} of ${this.length} does not exist`);
     }
-    return this.#entries[index % this.baseLength]!;
+    return this.#entries[index % this.baseLength];
   }
 }
 
@@ -210,7 +210,7 @@ class Stored {
 
   copyRow(from: number, count: number, target: Float32Array, to: number): void {
     if (this.#floats) target.set(this.#floats.subarray(from, from + count), to);
-    else for (let k = 0; k < count; k++) target[to + k] = HALF_VALUES[this.#halves![from + k]!]!;
+    else for (let k = 0; k < count; k++) target[to + k] = HALF_VALUES[this.#halves![from + k]];
   }
 }
 
@@ -272,11 +272,11 @@ function parseInfo(file: SafetensorsFile, path: string): LatentFileInfo {
   const [count, copies, two, , height, width] = shape;
   const fits =
     shape.length === 6 &&
-    count! >= 1 &&
+    count >= 1 &&
     (copies === 1 || copies === 2) &&
     two === 2 &&
-    height! * info.downFactor === info.image.height &&
-    width! * info.downFactor === info.image.width;
+    height * info.downFactor === info.image.height &&
+    width * info.downFactor === info.image.width;
   if (!fits || (dtype !== 'float16' && dtype !== 'float32')) {
     throw new UserError(
       'NOT_LATENTS',
@@ -290,7 +290,7 @@ function readLabels(file: SafetensorsFile, { labelDim }: LatentFileInfo): Label[
   if (!file.has('labels')) return null;
   const { dtype, shape } = file.info('labels');
   const bytes = file.bytes('labels');
-  const count = file.info('moments').shape[0]!;
+  const count = file.info('moments').shape[0];
   if (dtype === 'int64' && String(shape) === String([count])) {
     const classes = Array.from(new BigInt64Array(bytes.buffer, bytes.byteOffset, count), Number);
     if (classes.every((label) => label >= 0 && label < labelDim)) return classes;

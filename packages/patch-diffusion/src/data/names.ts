@@ -80,7 +80,7 @@ export function comparePaths(a: string, b: string): number {
   const x = a.split('/');
   const y = b.split('/');
   for (let i = 0; i < Math.min(x.length, y.length); i++) {
-    const order = compareNames(x[i]!, y[i]!);
+    const order = compareNames(x[i], y[i]);
     if (order !== 0) return order;
   }
   return x.length - y.length;

@@ -107,7 +107,7 @@ async function openUniform(source: ImageSource, options: OpenImagesOptions): Pro
       return fit(image, size, channels);
     },
     onUnusable: (entry, { message: reason }) => {
-      const file = source.names[entry]!;
+      const file = source.names[entry];
       if (strict) throw strictError(source.path, file, reason);
       report.used--;
       skipped.push({ file, reason });
@@ -150,8 +150,8 @@ async function openAny(source: ImageSource, options: OpenImagesOptions): Promise
   if (usable.length === 0) throw nothingUsable(source.path, skipped);
   if (wanted === undefined) checkOneSize(source, usable, headers);
   const chosen = chooseSubset(usable.length, options.maxImages ?? usable.length, options.seed ?? 0);
-  const entries = Array.from(chosen, (i) => usable[i]!);
-  const size = wanted ?? headers.get(entries[0]!)!;
+  const entries = Array.from(chosen, (i) => usable[i]);
+  const size = wanted ?? headers.get(entries[0])!;
   const channels = options.channels ?? (entries.every((entry) => headers.get(entry)!.isGrey) ? 1 : 3);
   const report: ImageReport = { used: 0, skipped };
   const images = new CachedImages({
@@ -162,7 +162,7 @@ async function openAny(source: ImageSource, options: OpenImagesOptions): Promise
     load: async (entry) => fit(await source.decode(entry, channels === 4), size, channels),
   });
   await images.loadAll(
-    (entry) => source.names[entry]!,
+    (entry) => source.names[entry],
     skip,
     (done) => onProgress?.(done, entries.length, 'decode'),
     signal,
@@ -194,7 +194,7 @@ export async function firstHeader(
       return { entry, header: await source.header(entry), unusable };
     } catch (error) {
       if (!(error instanceof UnusableImage)) throw error;
-      unusable.push({ file: source.names[entry]!, reason: error.message });
+      unusable.push({ file: source.names[entry], reason: error.message });
     }
   }
   throw nothingUsable(source.path, unusable);
@@ -214,7 +214,7 @@ export async function scanHeaders(
     try {
       headers.set(entry, await source.header(entry));
     } catch (error) {
-      skip(source.names[entry]!, error as Error);
+      skip(source.names[entry], error as Error);
     }
     onProgress?.(++done, entries.length, 'scan');
   });
@@ -227,13 +227,13 @@ export function checkOneSize(
   usable: readonly number[],
   headers: ReadonlyMap<number, ImageHeader>,
 ): void {
-  const first = headers.get(usable[0]!)!;
+  const first = headers.get(usable[0])!;
   const other = usable.find((entry) => !hasSize(headers.get(entry)!, first));
   if (other === undefined) return;
   const { width, height } = headers.get(other)!;
   throw new UserError(
     'DATA_MIXED_SIZES',
-    `The images in ${source.path} have different sizes (${source.names[usable[0]!]} is ${first.width} × ${first.height}, ` +
+    `The images in ${source.path} have different sizes (${source.names[usable[0]]} is ${first.width} × ${first.height}, ` +
       `${source.names[other]} is ${width} × ${height}); say which size you want, for example --resolution 64`,
   );
 }

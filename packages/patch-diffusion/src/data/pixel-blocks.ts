@@ -36,7 +36,7 @@ export class PixelBlocks {
 
   /** The block that holds an image. */
   block(image: number): Uint8Array {
-    return this.#blocks[Math.floor(image / this.#imagesPerBlock)]!;
+    return this.#blocks[Math.floor(image / this.#imagesPerBlock)];
   }
 
   /** Where in its block an image begins. */

@@ -61,7 +61,7 @@ export function decodeStoredPng(file: Uint8Array): RawImage | null {
     if (type === 'IHDR' && header === null && body.length === 13) header = body;
     else if (type === 'IDAT') data.push(body);
     else if (type === 'IEND')
-      return header && fromStored(header, data.length === 1 ? data[0]! : Buffer.concat(data));
+      return header && fromStored(header, data.length === 1 ? data[0] : Buffer.concat(data));
     else return null; // palette, colour profile, transparency, …
     at = end;
   }
@@ -71,7 +71,7 @@ export function decodeStoredPng(file: Uint8Array): RawImage | null {
 function fromStored(header: Buffer, data: Buffer): RawImage | null {
   const [width, height] = [header.readUInt32BE(0), header.readUInt32BE(4)];
   const [bits, colour, compression, filter, interlace] = header.subarray(8);
-  const channels = CHANNELS[colour!] ?? 0;
+  const channels = CHANNELS[colour] ?? 0;
   const isPlain = bits === 8 && channels > 0 && !compression && !filter && !interlace;
   const stride = width * channels;
   const length = height * (stride + 1);
@@ -88,7 +88,7 @@ function fromStored(header: Buffer, data: Buffer): RawImage | null {
   for (let y = 0; y < height; y++) {
     const start = y * (stride + 1);
     pixels.set(rows.subarray(start + 1, start + 1 + stride), y * stride);
-    if (!unfilterRow(rows[start]!, pixels, y * stride, stride, channels)) return null;
+    if (!unfilterRow(rows[start], pixels, y * stride, stride, channels)) return null;
   }
   return { data: pixels, width, height, channels };
 }
@@ -105,12 +105,12 @@ function unfilterRow(
   if (filter > 4) return false;
   for (let i = 0; i < stride; i++) {
     const at = start + i;
-    const left = i >= step ? pixels[at - step]! : 0;
-    const up = start > 0 ? pixels[at - stride]! : 0;
-    const upLeft = start > 0 && i >= step ? pixels[at - step - stride]! : 0;
+    const left = i >= step ? pixels[at - step] : 0;
+    const up = start > 0 ? pixels[at - stride] : 0;
+    const upLeft = start > 0 && i >= step ? pixels[at - step - stride] : 0;
     const predicted =
       filter === 1 ? left : filter === 2 ? up : filter === 3 ? (left + up) >> 1 : paeth(left, up, upLeft);
-    pixels[at] = pixels[at]! + predicted;
+    pixels[at] = pixels[at] + predicted;
   }
   return true;
 }

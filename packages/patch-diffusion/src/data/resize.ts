@@ -98,17 +98,17 @@ function horizontalPass(image: RawImage, box: Box, width: number): RawImage {
   for (let row = 0, out = 0; row < box.height; row++) {
     const rowStart = ((box.top + row) * image.width + box.left) * channels;
     for (let x = 0; x < width; x++, out += channels) {
-      const start = rowStart + first[x]! * channels;
+      const start = rowStart + first[x] * channels;
       const weightStart = x * stride;
-      const weightEnd = weightStart + taps[x]!;
+      const weightEnd = weightStart + taps[x];
       if (channels === 3) {
         // The common case, unrolled: one walk over the taps for all three channels.
         let [red, green, blue] = [HALF, HALF, HALF];
         for (let w = weightStart, i = start; w < weightEnd; w++, i += 3) {
-          const weight = weights[w]!;
-          red += source[i]! * weight;
-          green += source[i + 1]! * weight;
-          blue += source[i + 2]! * weight;
+          const weight = weights[w];
+          red += source[i] * weight;
+          green += source[i + 1] * weight;
+          blue += source[i + 2] * weight;
         }
         data[out] = toByte(red);
         data[out + 1] = toByte(green);
@@ -117,7 +117,7 @@ function horizontalPass(image: RawImage, box: Box, width: number): RawImage {
         for (let c = 0; c < channels; c++) {
           let sum = HALF;
           for (let w = weightStart, i = start + c; w < weightEnd; w++, i += channels)
-            sum += source[i]! * weights[w]!;
+            sum += source[i] * weights[w];
           data[out + c] = toByte(sum);
         }
       }
@@ -136,12 +136,12 @@ function verticalPass(image: RawImage, box: Box, height: number): RawImage {
   const sums = new Int32Array(rowLength);
   for (let y = 0; y < height; y++) {
     sums.fill(HALF);
-    let rowStart = (box.top + first[y]!) * sourceStride + box.left * channels;
-    for (let tap = 0; tap < taps[y]!; tap++, rowStart += sourceStride) {
-      const weight = weights[y * stride + tap]!;
-      for (let i = 0; i < rowLength; i++) sums[i]! += source[rowStart + i]! * weight;
+    let rowStart = (box.top + first[y]) * sourceStride + box.left * channels;
+    for (let tap = 0; tap < taps[y]; tap++, rowStart += sourceStride) {
+      const weight = weights[y * stride + tap];
+      for (let i = 0; i < rowLength; i++) sums[i] += source[rowStart + i] * weight;
     }
-    for (let i = 0; i < rowLength; i++) data[y * rowLength + i] = toByte(sums[i]!);
+    for (let i = 0; i < rowLength; i++) data[y * rowLength + i] = toByte(sums[i]);
   }
   return { data, width: box.width, height, channels };
 }
@@ -174,10 +174,10 @@ function lanczosKernel(inputSize: number, outputSize: number): Kernel {
     let sum = 0;
     for (let i = 0; i < count; i++) {
       exact[i] = lanczos((i + start - centre + 0.5) * inverseScale);
-      sum += exact[i]!;
+      sum += exact[i];
     }
     for (let i = 0; i < count; i++) {
-      const weight = (exact[i]! / sum) * (1 << PRECISION_BITS);
+      const weight = (exact[i] / sum) * (1 << PRECISION_BITS);
       weights[x * stride + i] = Math.trunc(weight < 0 ? weight - 0.5 : weight + 0.5);
     }
     first[x] = start;

@@ -37,12 +37,12 @@ export interface SamplerState {
 export class InfiniteSampler {
   readonly length: number;
   readonly mode: SamplerMode;
-  private readonly rng: Mt19937;
-  private readonly order: Int32Array;
-  private readonly window: number;
-  private readonly rank: number;
-  private readonly worldSize: number;
-  private position = 0;
+  readonly #rng: Mt19937;
+  readonly #order: Int32Array;
+  readonly #window: number;
+  readonly #rank: number;
+  readonly #worldSize: number;
+  #position = 0;
 
   /** @throws RangeError for an empty set or a rank outside the world */
   constructor(options: SamplerOptions) {
@@ -57,41 +57,41 @@ export class InfiniteSampler {
     }
     this.length = length;
     this.mode = mode;
-    this.rank = rank;
-    this.worldSize = worldSize;
-    this.window = roundHalfEven(windowFraction * length);
-    this.rng = new Mt19937(seed);
-    this.order = this.rng.shuffle(Int32Array.from({ length }, (_, i) => i));
+    this.#rank = rank;
+    this.#worldSize = worldSize;
+    this.#window = roundHalfEven(windowFraction * length);
+    this.#rng = new Mt19937(seed);
+    this.#order = this.#rng.shuffle(Int32Array.from({ length }, (_, i) => i));
   }
 
   /** The next `count` items of this rank. */
   next(count: number): Int32Array {
     const items = new Int32Array(count);
     for (let filled = 0; filled < count; ) {
-      if (this.position % this.worldSize === this.rank)
-        items[filled++] = this.order[this.position % this.length]!;
-      this.advance();
+      if (this.#position % this.#worldSize === this.#rank)
+        items[filled++] = this.#order[this.#position % this.length];
+      this.#advance();
     }
     return items;
   }
 
-  private advance(): void {
-    const { order, rng, window } = this;
-    const i = this.position % this.length;
-    this.position++;
+  #advance(): void {
+    const [order, rng, window] = [this.#order, this.#rng, this.#window];
+    const i = this.#position % this.length;
+    this.#position++;
     if (this.mode === 'epochs') {
       if (i === this.length - 1) rng.shuffle(order);
     } else if (window >= 2) {
       const j = (i - rng.randint(0, window) + this.length) % this.length;
-      const item = order[i]!;
-      order[i] = order[j]!;
+      const item = order[i];
+      order[i] = order[j];
       order[j] = item;
     }
   }
 
-  /** A copy of the state; set it on a sampler of the same length to go on exactly. */
+  /** A copy of the state; set it on a sampler of the same length to continue exactly. */
   get state(): SamplerState {
-    return { mode: this.mode, order: this.order.slice(), position: this.position, rng: this.rng.state };
+    return { mode: this.mode, order: this.#order.slice(), position: this.#position, rng: this.#rng.state };
   }
 
   set state(state: SamplerState) {
@@ -112,9 +112,9 @@ export class InfiniteSampler {
         throw new RangeError('The saved data order is damaged');
       seen[item] = 1;
     }
-    this.order.set(order);
-    this.position = position;
-    this.rng.state = state.rng;
+    this.#order.set(order);
+    this.#position = position;
+    this.#rng.state = state.rng;
   }
 }
 

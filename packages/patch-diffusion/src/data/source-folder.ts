@@ -99,18 +99,21 @@ class FolderSource implements ImageSource {
   readonly names: readonly string[];
   readonly bytes: number;
 
+  readonly #files: readonly { name: string; bytes: number }[];
+
   constructor(
     readonly path: string,
-    private readonly files: readonly { name: string; bytes: number }[],
+    files: readonly { name: string; bytes: number }[],
     readonly skipped: readonly SkippedFile[],
     readonly datasetJson: string | null,
   ) {
+    this.#files = files;
     this.names = files.map((file) => file.name);
     this.bytes = files.reduce((sum, file) => sum + file.bytes, 0);
   }
 
   async header(index: number): Promise<ImageHeader> {
-    const file = join(this.path, this.names[index]!);
+    const file = join(this.path, this.names[index]);
     // Looked at first because libvips names every failure the same way.
     await checkReadable(file);
     return readImageHeader(file);
@@ -118,10 +121,10 @@ class FolderSource implements ImageSource {
 
   async decode(index: number, alpha = false): Promise<RawImage> {
     let bytes: Uint8Array;
-    if (this.files[index]!.bytes > MAX_FILE_BYTES)
+    if (this.#files[index].bytes > MAX_FILE_BYTES)
       throw new UnusableImage(`larger than ${MAX_FILE_BYTES / 2 ** 20} MiB`);
     try {
-      bytes = await readFile(join(this.path, this.names[index]!));
+      bytes = await readFile(join(this.path, this.names[index]));
     } catch (error) {
       throw new UnusableImage(why(error));
     }

@@ -75,34 +75,41 @@ class IdxSource implements ImageSource {
   readonly datasetJson = null;
   readonly names: readonly string[];
   readonly bytes: number;
-  private readonly margin: number;
+  readonly #margin: number;
+
+  readonly #pixels: Uint8Array;
+  readonly #height: number;
+  readonly #width: number;
 
   constructor(
     readonly path: string,
-    private readonly pixels: Uint8Array,
+    pixels: Uint8Array,
     count: number,
-    private readonly height: number,
-    private readonly width: number,
+    height: number,
+    width: number,
     readonly classes: Uint8Array | null,
   ) {
+    this.#pixels = pixels;
+    this.#height = height;
+    this.#width = width;
     this.names = Array.from({ length: count }, (_, i) => String(i).padStart(8, '0'));
     this.bytes = pixels.length;
-    this.margin = height === 28 && width === 28 ? 2 : 0;
+    this.#margin = height === 28 && width === 28 ? 2 : 0;
   }
 
   async header(_index: number): Promise<ImageHeader> {
-    const { height, width, margin } = this;
+    const [height, width, margin] = [this.#height, this.#width, this.#margin];
     return { height: height + 2 * margin, width: width + 2 * margin, isGrey: true };
   }
 
   async decode(index: number): Promise<RawImage> {
-    const { height, width, margin, pixels } = this;
+    const [height, width, margin] = [this.#height, this.#width, this.#margin];
     const outWidth = width + 2 * margin;
     const outHeight = height + 2 * margin;
     const data = new Uint8Array(outWidth * outHeight);
     for (let row = 0; row < height; row++) {
       const start = (index * height + row) * width;
-      data.set(pixels.subarray(start, start + width), (row + margin) * outWidth + margin);
+      data.set(this.#pixels.subarray(start, start + width), (row + margin) * outWidth + margin);
     }
     return { data, width: outWidth, height: outHeight, channels: 1 };
   }

@@ -94,11 +94,14 @@ function readDirectory(handle: FileHandle, size: number): Promise<Entry[]> {
  * take half a second for 5,000 entries.
  */
 class BlockReader extends yauzl.RandomAccessReader {
-  private block: Buffer = Buffer.alloc(0);
-  private blockStart = 0;
+  #block: Buffer = Buffer.alloc(0);
+  #blockStart = 0;
 
-  constructor(private readonly handle: FileHandle) {
+  readonly #handle: FileHandle;
+
+  constructor(handle: FileHandle) {
     super();
+    this.#handle = handle;
   }
 
   override read(
@@ -109,9 +112,9 @@ class BlockReader extends yauzl.RandomAccessReader {
     callback: (error: Error | null) => void,
   ): void {
     const copy = () => {
-      const start = position - this.blockStart;
-      if (start < 0 || start + length > this.block.length) return false;
-      this.block.copy(target, offset, start, start + length);
+      const start = position - this.#blockStart;
+      if (start < 0 || start + length > this.#block.length) return false;
+      this.#block.copy(target, offset, start, start + length);
       return true;
     };
     if (copy()) {
@@ -119,10 +122,10 @@ class BlockReader extends yauzl.RandomAccessReader {
       process.nextTick(callback, null);
       return;
     }
-    readAt(this.handle, position, Math.max(length, BLOCK_BYTES)).then(
+    readAt(this.#handle, position, Math.max(length, BLOCK_BYTES)).then(
       (block) => {
-        this.block = block;
-        this.blockStart = position;
+        this.#block = block;
+        this.#blockStart = position;
         callback(copy() ? null : new Error('unexpected end of file'));
       },
       (error: Error) => callback(error),
@@ -135,29 +138,34 @@ class ZipSource implements ImageSource {
   readonly classes = null;
   readonly names: readonly string[];
 
+  readonly #handle: FileHandle;
+  readonly #entries: readonly Entry[];
+
   constructor(
     readonly path: string,
-    private readonly handle: FileHandle,
-    private readonly entries: readonly Entry[],
+    handle: FileHandle,
+    entries: readonly Entry[],
     readonly skipped: readonly SkippedFile[],
     readonly bytes: number,
     readonly datasetJson: string | null,
   ) {
+    this.#handle = handle;
+    this.#entries = entries;
     this.names = entries.map((entry) => entry.fileName);
   }
 
   async header(index: number): Promise<ImageHeader> {
-    const bytes = await readEntry(this.handle, this.entries[index]!);
+    const bytes = await readEntry(this.#handle, this.#entries[index]);
     if (bytes.length === 0) throw new UnusableImage('empty file');
     return readImageHeader(bytes);
   }
 
   async decode(index: number, alpha = false): Promise<RawImage> {
-    return decodeImage(await readEntry(this.handle, this.entries[index]!), alpha);
+    return decodeImage(await readEntry(this.#handle, this.#entries[index]), alpha);
   }
 
   close(): Promise<void> {
-    return this.handle.close();
+    return this.#handle.close();
   }
 }
 

@@ -32,7 +32,7 @@ function fitTo(image: RawImage, transform: Transform, size: Size): RawImage {
 function multiplyByAlpha(image: RawImage): RawImage {
   const data = image.data.slice();
   for (let i = 0; i < data.length; i += 4) {
-    for (let c = i; c < i + 3; c++) data[c] = Math.round((data[c]! * data[i + 3]!) / 255);
+    for (let c = i; c < i + 3; c++) data[c] = Math.round((data[c] * data[i + 3]) / 255);
   }
   return { ...image, data };
 }
@@ -40,8 +40,8 @@ function multiplyByAlpha(image: RawImage): RawImage {
 function divideByAlpha(image: RawImage): RawImage {
   const data = image.data.slice();
   for (let i = 0; i < data.length; i += 4) {
-    const alpha = data[i + 3]!;
-    for (let c = i; c < i + 3; c++) data[c] = alpha ? Math.min(255, Math.round((data[c]! * 255) / alpha)) : 0;
+    const alpha = data[i + 3];
+    for (let c = i; c < i + 3; c++) data[c] = alpha ? Math.min(255, Math.round((data[c] * 255) / alpha)) : 0;
   }
   return { ...image, data };
 }
@@ -93,12 +93,12 @@ export function toChannels(image: RawImage, channels: ImageChannels): RawImage {
   const data = new Uint8Array(width * height * channels);
   for (let i = 0; i < width * height; i++) {
     if (channels === 4) {
-      for (let c = 0; c < 3; c++) data[4 * i + c] = source[image.channels === 3 ? 3 * i + c : i]!;
+      for (let c = 0; c < 3; c++) data[4 * i + c] = source[image.channels === 3 ? 3 * i + c : i];
       data[4 * i + 3] = 255;
     } else if (channels === 3) {
-      data.fill(source[i]!, 3 * i, 3 * i + 3);
+      data.fill(source[i], 3 * i, 3 * i + 3);
     } else {
-      const luma = source[3 * i]! * 19595 + source[3 * i + 1]! * 38470 + source[3 * i + 2]! * 7471;
+      const luma = source[3 * i] * 19595 + source[3 * i + 1] * 38470 + source[3 * i + 2] * 7471;
       data[i] = (luma + 0x8000) >> 16;
     }
   }

@@ -22,12 +22,13 @@ export class Subset implements DataSet {
   readonly latents: LatentInfo | null;
   readonly std: number | null;
 
+  readonly #whole: DataSet;
+  readonly #images: Int32Array;
+
   /** @param images indices in [0, whole.baseLength) */
-  constructor(
-    private readonly whole: DataSet,
-    private readonly images: Int32Array,
-    xflip: boolean,
-  ) {
+  constructor(whole: DataSet, images: Int32Array, xflip: boolean) {
+    this.#whole = whole;
+    this.#images = images;
     this.name = whole.name;
     this.path = whole.path;
     this.channels = whole.channels;
@@ -43,32 +44,33 @@ export class Subset implements DataSet {
   }
 
   ready(indices: ArrayLike<number>): Promise<void> {
-    return this.whole.ready(this.map(indices));
+    return this.#whole.ready(this.#map(indices));
   }
 
   gather(indices: ArrayLike<number>, crop: Crop): Uint8Array | Float32Array {
-    return this.whole.gather(this.map(indices), crop);
+    return this.#whole.gather(this.#map(indices), crop);
   }
 
   labels(indices: ArrayLike<number>): Float32Array {
-    return this.whole.labels(this.map(indices));
+    return this.#whole.labels(this.#map(indices));
   }
 
   labelOf(index: number): Label | null {
-    return this.whole.labelOf(this.map([index])[0]);
+    return this.#whole.labelOf(this.#map([index])[0]);
   }
 
   /** Closes the whole set. */
   close(): Promise<void> {
-    return this.whole.close();
+    return this.#whole.close();
   }
 
-  private map(indices: ArrayLike<number>): Int32Array {
-    const { baseLength, length, images, whole } = this;
+  #map(indices: ArrayLike<number>): Int32Array {
+    const { baseLength, length } = this;
+    const [images, whole] = [this.#images, this.#whole];
     return Int32Array.from(indices, (index) => {
       if (!(index >= 0 && index < length))
         throw new RangeError(`internal: image ${index} of ${length} does not exist`);
-      return index < baseLength ? images[index]! : whole.baseLength + images[index - baseLength]!;
+      return index < baseLength ? images[index] : whole.baseLength + images[index - baseLength];
     });
   }
 }

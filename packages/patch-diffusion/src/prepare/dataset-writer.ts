@@ -107,85 +107,92 @@ export function writeError(error: unknown, path: string): unknown {
 }
 
 class ZipWriter implements DatasetWriter {
-  private readonly zip = new ZipEncoder();
-  private bytes = 0;
+  readonly #zip = new ZipEncoder();
+  #bytes = 0;
 
-  constructor(
-    private readonly temporary: string,
-    private readonly target: string,
-    private readonly file: FileHandle,
-  ) {}
+  readonly #temporary: string;
+  readonly #target: string;
+  readonly #file: FileHandle;
+
+  constructor(temporary: string, target: string, file: FileHandle) {
+    this.#temporary = temporary;
+    this.#target = target;
+    this.#file = file;
+  }
 
   async add(name: string, data: Buffer): Promise<void> {
-    await this.append(this.zip.header(name, data));
-    await this.append(data);
+    await this.#append(this.#zip.header(name, data));
+    await this.#append(data);
   }
 
   async finish(): Promise<number> {
-    await this.append(this.zip.end());
+    await this.#append(this.#zip.end());
     try {
-      await this.file.sync();
-      await this.file.close();
-      await rename(this.temporary, this.target);
-      return this.bytes;
+      await this.#file.sync();
+      await this.#file.close();
+      await rename(this.#temporary, this.#target);
+      return this.#bytes;
     } catch (error) {
-      throw writeError(error, this.target);
+      throw writeError(error, this.#target);
     }
   }
 
   async discard(): Promise<void> {
-    await this.file.close().catch(() => {});
-    await rm(this.temporary, { force: true });
+    await this.#file.close().catch(() => {});
+    await rm(this.#temporary, { force: true });
   }
 
-  private async append(data: Uint8Array): Promise<void> {
+  async #append(data: Uint8Array): Promise<void> {
     try {
-      await this.file.writeFile(data); // at the current position, all of it
+      await this.#file.writeFile(data); // at the current position, all of it
     } catch (error) {
-      throw writeError(error, this.target);
+      throw writeError(error, this.#target);
     }
-    this.bytes += data.length;
+    this.#bytes += data.length;
   }
 }
 
 class FolderWriter implements DatasetWriter {
-  private readonly folders = new Set<string>();
-  private readonly files: string[] = [];
-  private bytes = 0;
+  readonly #folders = new Set<string>();
+  readonly #files: string[] = [];
+  #bytes = 0;
 
-  constructor(
-    private readonly temporary: string,
-    private readonly target: string,
-  ) {}
+  readonly #temporary: string;
+  readonly #target: string;
+
+  constructor(temporary: string, target: string) {
+    this.#temporary = temporary;
+    this.#target = target;
+  }
 
   async add(name: string, data: Buffer): Promise<void> {
     const folder = dirname(name);
     try {
-      if (!this.folders.has(folder)) await mkdir(join(this.temporary, folder), { recursive: true });
-      this.folders.add(folder);
-      await writeFile(join(this.temporary, name), data);
+      if (!this.#folders.has(folder)) await mkdir(join(this.#temporary, folder), { recursive: true });
+      this.#folders.add(folder);
+      await writeFile(join(this.#temporary, name), data);
     } catch (error) {
-      throw writeError(error, this.target);
+      throw writeError(error, this.#target);
     }
-    this.files.push(name);
-    this.bytes += data.length;
+    this.#files.push(name);
+    this.#bytes += data.length;
   }
 
   async finish(): Promise<number> {
     try {
       // At the end, when the system has written most of it by itself: far quicker than after each file.
-      await forEachConcurrently([...this.files, ...this.folders], DECODE_CONCURRENCY, (name) =>
-        sync(join(this.temporary, name)),
+      await forEachConcurrently([...this.#files, ...this.#folders], DECODE_CONCURRENCY, (name) =>
+        sync(join(this.#temporary, name)),
       );
-      await replaceFolder(this.temporary, this.target);
-      return this.bytes;
+      await replaceFolder(this.#temporary, this.#target);
+      return this.#bytes;
     } catch (error) {
-      throw writeError(error, this.target);
+      throw writeError(error, this.#target);
     }
   }
 
   async discard(): Promise<void> {
-    await rm(this.temporary, { recursive: true, force: true });
+    await rm(this.#temporary, { recursive: true, force: true });
   }
 }
 

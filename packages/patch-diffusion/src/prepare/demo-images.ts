@@ -62,11 +62,11 @@ export async function demoImages(options: DemoOptions & { xflip?: boolean } = {}
     labels: { dim: categories.length, classNames: categories, values: icons.map((icon) => icon.category) },
     report: { used: icons.length, skipped: [] },
     entries: icons.map((_, i) => i),
-    load: (entry) => render(icons[entry]!, entry, options),
+    load: (entry) => render(icons[entry], entry, options),
     release: async () => {},
   });
   await images.loadAll(
-    (entry) => icons[entry]!.name,
+    (entry) => icons[entry].name,
     (_file, error) => {
       throw error;
     },
@@ -120,7 +120,7 @@ function loadIcons(): { icons: Icon[]; categories: string[] } {
   const icons: Icon[] = [];
   const seen = new Set<string>();
   for (const [category, categoryName] of categories.entries()) {
-    for (const name of [...metadata.categories[categoryName]!].sort(compareNames)) {
+    for (const name of [...metadata.categories[categoryName]].sort(compareNames)) {
       const icon = data.icons[name];
       if (icon === undefined || seen.has(name)) continue;
       seen.add(name);
@@ -143,7 +143,7 @@ async function render(
 ): Promise<RawImage> {
   const svg = icon.svg.replaceAll('"SIDE"', `"${resolution}"`);
   const { data, info } = await sharp(Buffer.from(svg))
-    .flatten({ background: background === 'white' ? 'white' : PASTELS[index % PASTELS.length]! })
+    .flatten({ background: background === 'white' ? 'white' : PASTELS[index % PASTELS.length] })
     .toColourspace('srgb')
     .raw({ depth: 'uchar' })
     .toBuffer({ resolveWithObject: true });

@@ -25,12 +25,16 @@ export class LatentWriter {
   #count = 0;
   #position: number;
 
-  private constructor(
-    private readonly path: string,
-    private readonly temporary: string,
-    private readonly file: FileHandle,
-    private readonly headerBytes: number,
-  ) {
+  readonly #path: string;
+  readonly #temporary: string;
+  readonly #file: FileHandle;
+  readonly #headerBytes: number;
+
+  private constructor(path: string, temporary: string, file: FileHandle, headerBytes: number) {
+    this.#path = path;
+    this.#temporary = temporary;
+    this.#file = file;
+    this.#headerBytes = headerBytes;
     this.#position = headerBytes;
   }
 
@@ -66,7 +70,7 @@ export class LatentWriter {
     layout: { readonly dtype: 'float16' | 'float32'; readonly shape: MomentsShape },
     labels: readonly Label[] | null,
   ): Promise<number> {
-    const momentsBytes = this.#position - this.headerBytes;
+    const momentsBytes = this.#position - this.#headerBytes;
     const tensors: Record<string, object> = {
       moments: {
         dtype: layout.dtype === 'float16' ? 'F16' : 'F32',
@@ -80,16 +84,16 @@ export class LatentWriter {
       await this.#write(bytes, this.#position);
       this.#position += bytes.length;
     }
-    const header = Buffer.alloc(this.headerBytes, ' ');
-    header.writeBigUInt64LE(BigInt(this.headerBytes - 8), 0);
+    const header = Buffer.alloc(this.#headerBytes, ' ');
+    header.writeBigUInt64LE(BigInt(this.#headerBytes - 8), 0);
     header.write(this.#headerText(info, tensors), 8);
     await this.#write(header, 0);
     try {
-      await this.file.sync();
-      await this.file.close();
-      await rename(this.temporary, this.path);
+      await this.#file.sync();
+      await this.#file.close();
+      await rename(this.#temporary, this.#path);
     } catch (error) {
-      throw writeError(error, this.path);
+      throw writeError(error, this.#path);
     }
     return this.#position;
   }
@@ -101,25 +105,25 @@ export class LatentWriter {
       const description = { ...info, source: { ...source, skipped: source.skipped.slice(0, listed) } };
       const metadata = { [METADATA_KEY]: JSON.stringify(description) };
       const text = JSON.stringify({ __metadata__: metadata, ...tensors });
-      if (Buffer.byteLength(text) <= this.headerBytes - 8) return text;
+      if (Buffer.byteLength(text) <= this.#headerBytes - 8) return text;
     }
     throw new RangeError('internal: the header outgrew its room');
   }
 
   /** Removes everything written so far. */
   async discard(): Promise<void> {
-    await this.file.close().catch(() => {});
-    await rm(this.temporary, { force: true });
+    await this.#file.close().catch(() => {});
+    await rm(this.#temporary, { force: true });
   }
 
   async #write(bytes: Uint8Array, position: number): Promise<void> {
     try {
       for (let at = 0; at < bytes.length; ) {
-        at += (await this.file.write(bytes, at, Math.min(bytes.length - at, 1 << 30), position + at))
+        at += (await this.#file.write(bytes, at, Math.min(bytes.length - at, 1 << 30), position + at))
           .bytesWritten;
       }
     } catch (error) {
-      throw writeError(error, this.path);
+      throw writeError(error, this.#path);
     }
   }
 }
@@ -131,5 +135,5 @@ function encodeLabels(labels: readonly Label[]): { dtype: string; shape: number[
     return { dtype: 'I64', shape: [labels.length], bytes: new Uint8Array(classes.buffer) };
   }
   const vectors = Float32Array.from((labels as number[][]).flat());
-  return { dtype: 'F32', shape: [labels.length, first!.length], bytes: new Uint8Array(vectors.buffer) };
+  return { dtype: 'F32', shape: [labels.length, first.length], bytes: new Uint8Array(vectors.buffer) };
 }

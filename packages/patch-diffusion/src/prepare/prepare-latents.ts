@@ -131,7 +131,7 @@ async function encodeAll(
   };
   for await (const item of preparedImages(source, plan, (image) => image, signal)) {
     batch.push(item.value);
-    if (plan.labels) labels.push(plan.labels.values[item.entry]!);
+    if (plan.labels) labels.push(plan.labels.values[item.entry]);
     position = item.position + 1;
     if (batch.length === batchSize) await flush();
   }
@@ -167,7 +167,7 @@ function encodeBatch(
   return torch.noGrad(() =>
     torch.scope(() => {
       const pixels = torch.tensor(Buffer.concat(batch.map(({ data }) => data)), {
-        shape: [batch.length, height, width, batch[0]!.channels],
+        shape: [batch.length, height, width, batch[0].channels],
         dtype: 'uint8',
         device,
       });
@@ -202,17 +202,17 @@ class Spread {
       const sums = perChannel(latent);
       const squares = perChannel(latent.square().add(std.mul(scale).square()));
       for (const [c, value] of sums.entries()) {
-        this.#sum[c]! += value;
-        this.#squares[c]! += squares[c]!;
+        this.#sum[c] += value;
+        this.#squares[c] += squares[c];
       }
-      this.images += moments.shape[0]!;
+      this.images += moments.shape[0];
       this.#elements += latent.numel / sums.length;
     });
   }
 
   get channelStd(): number[] {
     const n = this.#elements;
-    return Array.from(this.#sum, (sum, c) => Math.sqrt(Math.max(this.#squares[c]! / n - (sum / n) ** 2, 0)));
+    return Array.from(this.#sum, (sum, c) => Math.sqrt(Math.max(this.#squares[c] / n - (sum / n) ** 2, 0)));
   }
 
   get std(): number {

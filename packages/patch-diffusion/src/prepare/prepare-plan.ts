@@ -46,7 +46,7 @@ export async function makePlan(
   const labels = labelsForAll(source, settings, warnings);
   let entries = Array.from(source.names.keys());
   // Zips are read in plain string order, folders path by path, as the reference does.
-  if (source.kind === 'folder') entries.sort((a, b) => comparePaths(source.names[a]!, source.names[b]!));
+  if (source.kind === 'folder') entries.sort((a, b) => comparePaths(source.names[a], source.names[b]));
   entries = entries.slice(0, maxImages ?? undefined);
   const skipped: SkippedFile[] = [...source.skipped];
   if (strict && skipped[0]) throw strictError(source.path, skipped[0].file, skipped[0].reason);
@@ -62,7 +62,7 @@ export async function makePlan(
     const usable = entries.filter((entry) => headers.has(entry));
     if (size === undefined) {
       checkOneSize(source, usable, headers);
-      size = headers.get(usable[0]!)!;
+      size = headers.get(usable[0])!;
     }
     channels ??= usable.every((entry) => headers.get(entry)!.isGrey) ? 1 : 3;
   }
@@ -145,12 +145,12 @@ export async function* preparedImages<T>(
       window.length < DECODE_CONCURRENCY && next < entries.length;
       next++
     ) {
-      window.push(make(entries[next]!).catch((error: Error) => error));
+      window.push(make(entries[next]).catch((error: Error) => error));
     }
     const result = (await window.shift())!;
     signal?.throwIfAborted();
     if (result instanceof Error) {
-      plan.skip(source.names[entry]!, result);
+      plan.skip(source.names[entry], result);
       continue;
     }
     if (result.isEnlarged) enlarged++;

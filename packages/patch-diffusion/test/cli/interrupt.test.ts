@@ -168,7 +168,7 @@ describe('demo', () => {
     expect(stderr).toMatch(/patch-diffusion prepare \.\/photos --out photos-64\.zip/);
     // 16 samples of 32 px, twice enlarged, beside 8 real images; two rows with labels.
     expect(await sheetOf('shown')).toMatchObject({ width: 16 * 64 + 24, height: 2 * (24 + 64 + 12) + 12 });
-    expect((await readRun(GO_ON.exec(stderr)![1]!)).config).toMatchObject({
+    expect((await readRun(GO_ON.exec(stderr)![1])).config).toMatchObject({
       preset: 'tiny',
       seed: 0,
       maxSec: 3,
@@ -182,7 +182,7 @@ describe('demo', () => {
     const { code, stdout, stderr } = await end;
     expect({ code, stdout }, stderr).toEqual({ code: 130, stdout: 'stopped/demo.png\n' });
     expect(stderr).toMatch(/^interrupted; state saved/m);
-    expect(await readRun(GO_ON.exec(stderr)![1]!)).toMatchObject({ status: 'interrupted' });
+    expect(await readRun(GO_ON.exec(stderr)![1])).toMatchObject({ status: 'interrupted' });
     expect(await sheetOf('stopped')).toMatchObject({ height: 24 + 64 + 12 + 12 });
   });
 });

@@ -22,7 +22,7 @@ async function damagedZip(name: string, colours: readonly string[], damaged: rea
   const path = join(scratch, `${name}.zip`);
   await prepare({ source, out: path });
   const bytes = await readFile(path);
-  for (const i of damaged) bytes[bytes.indexOf(`00000/img${String(i).padStart(8, '0')}.png`) + 150]! ^= 0xff;
+  for (const i of damaged) bytes[bytes.indexOf(`00000/img${String(i).padStart(8, '0')}.png`) + 150] ^= 0xff;
   await writeFile(path, bytes);
   return path;
 }
@@ -43,7 +43,7 @@ it('puts the next usable image, with its label, in the place of a damaged one', 
   expect([...set.labels(range(4))]).toEqual(range(4).flatMap(() => [0, 1, 0, 0]));
   const files = [0, 2, 3].map((i) => `00000/img0000000${i}.png`);
   expect(found.map(({ file }) => file).sort()).toEqual(files);
-  expect(found[0]!.reason).toMatch(/wrong checksum/);
+  expect(found[0].reason).toMatch(/wrong checksum/);
   expect(set.report).toEqual({ used: 1, skipped: found });
   await set.close();
   // The same in any order: what a slot holds depends on the files alone.

@@ -100,10 +100,9 @@ describe('prepare --latents', () => {
     torch.scope(() => {
       const [mean, std] = wanted.narrow(1, 0, COUNT).unbind(0);
       const mirrored = wanted.narrow(1, COUNT, COUNT).unbind(0);
-      const means = torch.cat([mean!, mirrored[0]!]);
+      const means = torch.cat([mean, mirrored[0]]);
       const variance =
-        torch.cat([std!, mirrored[1]!]).square().mean().item() +
-        means.var(undefined, { correction: 0 }).item();
+        torch.cat([std, mirrored[1]]).square().mean().item() + means.var(undefined, { correction: 0 }).item();
       expect(set.std).toBeCloseTo(0.18215 * Math.sqrt(variance), 5);
     });
     expect([...set.labels([0, 1, COUNT + 1])]).toEqual([1, 0, 1, 0, 1, 0]);
@@ -147,7 +146,7 @@ describe('prepare --latents', () => {
     await encode('skipped.safetensors', { source: photos });
     const set = await openLatents(join(dir, 'skipped.safetensors'));
     const { skipped, skippedCount } = set.report;
-    expect([set.length, skippedCount, skipped[0]!.file]).toEqual([COUNT, 30, names[0]]);
+    expect([set.length, skippedCount, skipped[0].file]).toEqual([COUNT, 30, names[0]]);
     expect(skipped.length).toBeGreaterThan(10);
     expect(skipped.length).toBeLessThan(20);
     await set.close();
@@ -168,8 +167,8 @@ describe('prepare --latents', () => {
         [0, 2],
         [3, 0],
       ].entries()) {
-        const expected = stored.select(1, indices[n]!).narrow(2, row!, 2).narrow(3, col!, 5);
-        expectClose(parts[n]!, expected, 0, 0, `crop ${n}`);
+        const expected = stored.select(1, indices[n]).narrow(2, row, 2).narrow(3, col, 5);
+        expectClose(parts[n], expected, 0, 0, `crop ${n}`);
       }
     });
     expect(() => set.gather([0], crop(1, 4, 5))).toThrow(/leaves latents/);
@@ -204,7 +203,7 @@ describe('prepare --latents', () => {
       ),
     );
     // Each is found, and the mirrored copy of item k is the mirrored copy of its image.
-    for (const k of range(4)) expect(rows[k + 4]).toEqual(rows[k]!.map((n) => n + COUNT));
+    for (const k of range(4)) expect(rows[k + 4]).toEqual(rows[k].map((n) => n + COUNT));
     const { train, heldOut } = holdOut(all, 3, 1);
     expect([train.length, heldOut.length]).toEqual([2 * (COUNT - 3), 3]);
     expect(train.latents).toEqual(all.latents);
@@ -233,7 +232,7 @@ describe('prepare --latents', () => {
       const [mean, std] = torch
         .tensor(set.gather([5, 2], crop(2, patch, 3, 3)), { shape: [2, 2, 4, 4, 8] })
         .unbind(0);
-      expectClose(images, mean!.add(std!.mul(2)).mul(0.18215), 1e-6);
+      expectClose(images, mean.add(std.mul(2)).mul(0.18215), 1e-6);
       expect(asked.find(([name]) => name === 'posterior')).toEqual(['posterior', [2, 4, 4, 8]]);
       expect(positions!.shape).toEqual([2, 2, 4, 8]);
       expect(positions!.select(0, 0).select(0, 0).select(0, 0).select(0, 0).item()).toBeCloseTo(

@@ -50,7 +50,7 @@ describe('InfiniteSampler', () => {
     const sampler = new InfiniteSampler({ length: 23, seed: 5, mode: 'epochs' });
     const epochs = [sampler.next(23), sampler.next(23)];
     for (const epoch of epochs) expect([...epoch].sort((a, b) => a - b)).toEqual([...Array(23).keys()]);
-    expect([...epochs[0]!]).not.toEqual([...epochs[1]!]);
+    expect([...epochs[0]]).not.toEqual([...epochs[1]]);
   });
 
   it('refuses states that do not fit, and impossible options', () => {

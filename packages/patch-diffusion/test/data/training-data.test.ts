@@ -25,7 +25,7 @@ it('warns of damaged images once each, and of many in one line', async () => {
   await prepare({ source: scratch, out: data });
   const bytes = await readFile(data);
   const name = (i: number) => `00000/img${String(i).padStart(8, '0')}.png`;
-  for (let i = 1; i <= damaged; i++) bytes[bytes.indexOf(name(i)) + 150]! ^= 0xff;
+  for (let i = 1; i <= damaged; i++) bytes[bytes.indexOf(name(i)) + 150] ^= 0xff;
   await writeFile(data, bytes);
   const messages: string[] = [];
   const set = await openTrainingData(resolveTrainOptions({ call: { data } }), {

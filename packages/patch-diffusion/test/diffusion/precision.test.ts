@@ -49,7 +49,7 @@ else
       const { config, tensor, has, group } = golden;
       const net = createNetwork(networkFromOfficial(config.net.class, config.net.kwargs)).eval();
       net.loadStateDict(group('param.'));
-      const tag = config.inputs[0]!;
+      const tag = config.inputs[0];
       const at = (kind: string, what: string) => `${kind}.${tag ? `${tag}.` : ''}${what}`;
       const optional = (what: string) => (has(at('in', what)) ? tensor(at('in', what)) : null);
       torch.noGrad(() =>

@@ -89,7 +89,7 @@ describe('latents', () => {
       autoencoder: { path: join(dir, 'vae') },
     });
     const stats = await readFile(join(dir, 'run/stats.jsonl'), 'utf8');
-    expect(Object.keys(JSON.parse(stats.split('\n')[0]!))).toContain('Loss/held_out');
+    expect(Object.keys(JSON.parse(stats.split('\n')[0]))).toContain('Loss/held_out');
   });
 
   it('resume exactly', async () => {
@@ -100,9 +100,9 @@ describe('latents', () => {
     const files = [await newest('whole', 'state'), await newest('halves', 'state')].map((f) =>
       SafetensorsFile.openSync(f),
     );
-    for (const name of files[0]!.names) {
+    for (const name of files[0].names) {
       const [a, b] = files.map((file) => file.bytes(name));
-      expect(Buffer.compare(a!, b!), name).toBe(0);
+      expect(Buffer.compare(a, b), name).toBe(0);
     }
     for (const file of files) await file.close();
   });

@@ -221,7 +221,7 @@ describe('generate', () => {
     ]) {
       const { code, stderr } = await drawOne(flags);
       expect(code, stderr).toBe(1);
-      expect(stderr).toContain(file.startsWith(flags[1]!) ? 'is a folder' : 'cannot write to');
+      expect(stderr).toContain(file.startsWith(flags[1]) ? 'is a folder' : 'cannot write to');
     }
   });
 

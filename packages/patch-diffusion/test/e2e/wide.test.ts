@@ -31,7 +31,7 @@ const flags = (out: string, ...more: string[]) => {
   const rest = Array.from({ length }, (_, i) => i).filter(
     (i) => tinyFlags[i] !== '--resolution' && tinyFlags[i - 1] !== '--resolution',
   );
-  return [...rest.map((i) => tinyFlags[i]!), '--out', join(dir, out), '--nosubdir', ...more];
+  return [...rest.map((i) => tinyFlags[i]), '--out', join(dir, out), '--nosubdir', ...more];
 };
 
 async function run(...args: string[]) {
@@ -60,12 +60,12 @@ describe('wide images', () => {
     expect(keys).toEqual(expect.arrayContaining(['Loss/p8x4', 'Loss/p16x8', 'Loss/p32x16', 'Loss/held_out']));
 
     const [sheet] = await readdir(join(dir, 'wide/samples'));
-    expect(await sharp(join(dir, 'wide/samples', sheet!)).metadata()).toMatchObject({
+    expect(await sharp(join(dir, 'wide/samples', sheet)).metadata()).toMatchObject({
       width: 64,
       height: 32,
     });
     const [name] = await readdir(join(dir, 'wide/snapshots'));
-    const snapshot = join(dir, 'wide/snapshots', name!);
+    const snapshot = join(dir, 'wide/snapshots', name);
     expect((await readSnapshotInfo(snapshot)).precond).toMatchObject({
       image: { width: 32, height: 16 },
       network: { imgResolution: 32 },
@@ -145,6 +145,6 @@ it('training in bfloat16 follows float32', async () => {
   const [exact, half] = [await lossOf('fp32'), await lossOf('bf16')];
   expect(half).toHaveLength(exact.length);
   for (const [i, loss] of exact.entries())
-    expect(Math.abs(half[i]! / loss - 1), `tick ${i}`).toBeLessThan(0.05);
-  expect(half.at(-1)!).toBeLessThan(half[0]! * 0.9);
+    expect(Math.abs(half[i] / loss - 1), `tick ${i}`).toBeLessThan(0.05);
+  expect(half.at(-1)!).toBeLessThan(half[0] * 0.9);
 });

@@ -85,7 +85,7 @@ function expectPixels(
   expect(actual.length, `${what}: size`).toBe(expected.length);
   let [max, sum] = [0, 0];
   for (let i = 0; i < actual.length; i++) {
-    const difference = Math.abs(actual[i]! - expected[i]!);
+    const difference = Math.abs(actual[i] - expected[i]);
     max = Math.max(max, difference);
     sum += difference;
   }
@@ -97,7 +97,7 @@ function expectPixels(
 /** `[H, W]` or `[H, W, C]`, 8 bits. */
 function toImage(tensor: Tensor): RawImage {
   const [height, width, channels = 1] = tensor.shape;
-  return { data: bytesOf(tensor), height: height!, width: width!, channels };
+  return { data: bytesOf(tensor), height: height, width: width, channels };
 }
 
 async function checkDecoding({ group }: Golden<Config>): Promise<void> {
@@ -147,8 +147,8 @@ async function checkRun({ tensor, group }: Golden<Config>, run: Run): Promise<vo
       for (const [i, number] of sourceNumbers.entries()) {
         const { data } = toChannels(await source.decode(i), channels as 1 | 3);
         const what = `${isOurs ? 'prepared' : 'read'} ${run.dest}: ${names[i]}`;
-        if (isOurs) expectPixels(data, expectedImage(i), sourceNames[number]!, RESIZE_LEVELS, what);
-        else expectPixels(data, expectedImage(i), names[i]!, 0, what);
+        if (isOurs) expectPixels(data, expectedImage(i), sourceNames[number], RESIZE_LEVELS, what);
+        else expectPixels(data, expectedImage(i), names[i], 0, what);
       }
     });
   }
@@ -156,7 +156,7 @@ async function checkRun({ tensor, group }: Golden<Config>, run: Run): Promise<vo
   if (!size) return;
   const decoded = group('in.decoded.');
   for (const [i, number] of sourceNumbers.entries()) {
-    const recorded = await decodedSource(decoded, run.source, sourceNames[number]!);
+    const recorded = await decodedSource(decoded, run.source, sourceNames[number]);
     if (!recorded) continue;
     const { data } = toChannels(transformImage(toImage(recorded), transform, size), channels as 1 | 3);
     expectPixels(data, expectedImage(i), 'decoded', RESIZE_LEVELS, `resized ${run.dest}: ${names[i]}`);
@@ -217,8 +217,8 @@ function checkSubsets({ config, group, tensor }: Golden<Config>): void {
   const [length] = tensor(`out.${config.name}.images_nhwc`).shape;
   for (const [tag, expected] of subsets) {
     const [count, seed] = /n(\d+)_seed(\d+)\.raw_idx$/.exec(tag)!.slice(1).map(Number);
-    expect([...chooseSubset(length!, count!, seed!)], tag).toEqual(integersOf(expected));
-    expect([...chooseSubset(length!, count!, seed! + 2 ** 31)], tag).toEqual(integersOf(expected));
+    expect([...chooseSubset(length, count, seed)], tag).toEqual(integersOf(expected));
+    expect([...chooseSubset(length, count, seed + 2 ** 31)], tag).toEqual(integersOf(expected));
   }
 }
 

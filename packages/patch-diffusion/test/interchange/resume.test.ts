@@ -38,7 +38,7 @@ describe.skipIf(!has)(`going on from official files${has ? '' : ` (skipped: ther
       ['network-snapshot-000012.pkl', pkl],
       ['training-state-000012.pt', pt],
     ])
-      cpSync(join(golden, from!), to!);
+      cpSync(join(golden, from), to);
     for (let i = 0; i < 4; i++) {
       await sharp({
         create: { width: 64, height: 64, channels: 3, background: { r: 60 * i, g: 90, b: 200 - 40 * i } },

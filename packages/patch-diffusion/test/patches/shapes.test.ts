@@ -50,7 +50,7 @@ describe('patches of images of any shape', () => {
           const area = patch.height * patch.width;
           for (let n = 0; n < count; n++) {
             for (let p = 0; p < area; p++) {
-              const place = values[n * channels * area + p]! - n * channels * height * width;
+              const place = values[n * channels * area + p] - n * channels * height * width;
               const [row, col] = [Math.floor(place / width), place % width];
               // Each axis spans [−1, 1] on its own, whatever the other one's length.
               expect(places[2 * n * area + p]).toBeCloseTo((2 * col) / (width - 1) - 1, 5);
@@ -102,7 +102,7 @@ describe('patches of images of any shape', () => {
           height: Math.min(side, image.height),
           width: Math.min(side, image.width),
         });
-        expect(size!.multiplier).toBeGreaterThanOrEqual(1);
+        expect(size.multiplier).toBeGreaterThanOrEqual(1);
       }),
     );
   });

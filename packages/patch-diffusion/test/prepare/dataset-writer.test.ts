@@ -100,11 +100,10 @@ describe('datasets as folders', () => {
     const parent = join(scratch, 'fails');
     const path = join(parent, 'set');
     await (await write(path, 'old')).finish();
-    const writer = await write(path, 'new');
-    const { temporary } = writer as unknown as { temporary: string };
+    const writer = await createDatasetWriter(path, { force: true });
     // The folder to be renamed is gone by the time of the renaming.
-    Object.assign(writer, { files: [], folders: new Set() });
-    await rm(temporary, { recursive: true });
+    const [temporary] = (await readdir(parent)).filter((name) => name !== 'set');
+    await rm(join(parent, temporary), { recursive: true });
     await expect(writer.finish()).rejects.toMatchObject({ code: 'OUT_WRITE' });
     expect(await content(path)).toBe('old');
     expect(await readdir(parent)).toEqual(['set']);

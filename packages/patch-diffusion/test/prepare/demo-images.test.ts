@@ -25,7 +25,7 @@ describe('demo images', () => {
     );
     expect(sums[0]).toBe(sums[1]);
     const memory = await demoImages({ resolution: 16 });
-    const disk = await openImages(outs[0]!);
+    const disk = await openImages(outs[0]);
     expect([disk.length, disk.labelDim, disk.classNames]).toEqual([memory.length, 7, memory.classNames]);
     const indices = [0, 500, 1000];
     await disk.ready(indices);
@@ -33,7 +33,7 @@ describe('demo images', () => {
     expect(disk.gather(indices, crop)).toEqual(memory.gather(indices, crop));
     expect(disk.labels(indices)).toEqual(memory.labels(indices));
     await disk.close();
-    await expect(renderDemoSet(outs[0]!)).rejects.toMatchObject({ code: 'OUT_EXISTS' });
+    await expect(renderDemoSet(outs[0])).rejects.toMatchObject({ code: 'OUT_EXISTS' });
   });
 
   it('have seven classes and the wanted background', async () => {

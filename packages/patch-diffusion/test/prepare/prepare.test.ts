@@ -57,12 +57,12 @@ describe('prepare', () => {
     });
     const outs = ['one.zip', 'two.zip'].map((name) => join(scratch, name));
     for (const out of outs) await prepare({ source, out, resolution: 16 });
-    expect(await sha(outs[0]!)).toBe(await sha(outs[1]!));
-    const bytes = await readFile(outs[0]!);
+    expect(await sha(outs[0])).toBe(await sha(outs[1]));
+    const bytes = await readFile(outs[0]);
     expect(bytes.readUInt16LE(8)).toBe(0); // stored
     expect(bytes.readUInt16LE(10)).toBe(0); // 00:00
     expect(bytes.readUInt16LE(12)).toBe(0x21); // 1980-01-01
-    const { datasetJson } = await readAll(outs[0]!);
+    const { datasetJson } = await readAll(outs[0]);
     expect(JSON.parse(datasetJson)).toEqual({
       labels: [
         ['00000/img00000000.png', 0],
