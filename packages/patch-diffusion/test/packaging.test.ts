@@ -67,7 +67,7 @@ describe('the packed packages in an empty project', () => {
     expect(help.stdout).toMatch(/^Usage: patch-diffusion/);
   });
 
-  it('say before the set-up what is missing and which command mends it, with exit status 1', ({ skip }) => {
+  it('say before the set-up what is missing and which command fixes it, with exit status 1', ({ skip }) => {
     skip(offline !== undefined, 'npm reaches no registry');
     const notBuilt = patchDiffusion(['doctor']);
     expect(notBuilt.status).toBe(1);

@@ -91,7 +91,7 @@ export function parseDatasetJson(
   text: string,
   where: string,
 ): { labels: Map<string, Label>; classNames: string[] | null } | null {
-  const remedy = 'mend it, or train without classes';
+  const remedy = 'fix it, or train without classes';
   let root: unknown;
   try {
     root = JSON.parse(text.replace(/^\uFEFF/, '')); // editors on Windows like to begin with this mark

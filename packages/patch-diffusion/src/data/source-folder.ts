@@ -85,7 +85,7 @@ async function readDatasetJson(path: string): Promise<string | null> {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw new UserError(
       'DATA_LABELS',
-      `Cannot read ${join(path, 'dataset.json')}: ${why(error)}; mend or remove it`,
+      `Cannot read ${join(path, 'dataset.json')}: ${why(error)}; fix or remove it`,
       {
         cause: error,
       },

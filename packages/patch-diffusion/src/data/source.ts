@@ -76,7 +76,7 @@ async function openAnySource(path: string, { exclude }: SourceOptions): Promise<
 export function strictError(path: string, file: string, reason: string): UserError {
   return new UserError(
     'DATA_UNUSABLE',
-    `${file} in ${path}: ${reason}; remove or mend it, or leave out --strict`,
+    `${file} in ${path}: ${reason}; remove or fix it, or leave out --strict`,
   );
 }
 

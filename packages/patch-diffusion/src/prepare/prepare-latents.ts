@@ -40,7 +40,7 @@ export interface LatentReport {
 /**
  * Encodes the images of a source into a file of latents. Nothing is left behind on failure or when aborted.
  *
- * @throws UserError for everything the user can mend; the signal's reason when aborted
+ * @throws UserError for everything the user can fix; the signal's reason when aborted
  */
 export async function prepareLatents(
   source: ImageSource,

@@ -48,7 +48,7 @@ export interface PrepareReport {
  * Makes a dataset. Nothing is left behind on failure or when `signal` aborts.
  *
  * @param settings from {@link resolvePrepareOptions}
- * @throws UserError for everything the user can mend; the signal's reason when aborted
+ * @throws UserError for everything the user can fix; the signal's reason when aborted
  */
 export async function prepare(
   settings: PrepareOptions,
