@@ -181,23 +181,25 @@ export function planUpdate(
     }
     case 'stratified':
       return {
-        microBatches: Array.from({ length: accumulation }, () =>
-          stratifiedSizes(schedule.sizes, batchGpu, 1 / accumulation),
-        ).flat(),
+        microBatches: schedule.sizes.flatMap((patch) => stratifiedMicroBatches(patch, batch, batchGpu)),
         nimg: batch * meanMultiplier(schedule.sizes),
       };
   }
 }
 
-/** One micro-batch per size, with as many patches as a stochastic one has of it on average. */
-function stratifiedSizes(sizes: readonly PatchSize[], batchGpu: number, weight: number): PlannedMicroBatch[] {
-  return sizes
-    .filter(({ probability }) => probability > 0)
-    .map((patch) => ({
-      patch,
-      count: Math.max(1, Math.round(batchGpu * patch.probability * patch.multiplier)),
-      weight: weight * patch.probability,
-    }));
+/**
+ * The patches of one size in an update: as many as a stochastic update has of it on average, whatever `batchGpu` is, in
+ * micro-batches that are no larger than a stochastic one.
+ */
+function stratifiedMicroBatches(patch: PatchSize, batch: number, batchGpu: number): PlannedMicroBatch[] {
+  const { probability, multiplier } = patch;
+  if (probability === 0) return [];
+  const total = Math.max(1, Math.round(batch * probability * multiplier));
+  const parts = Math.ceil(total / (batchGpu * multiplier));
+  return Array.from({ length: parts }, (_, i) => {
+    const count = Math.floor((total * (i + 1)) / parts) - Math.floor((total * i) / parts);
+    return { patch, count, weight: (probability * count) / total };
+  });
 }
 
 /** The size that a uniform draw u from [0, 1) means. */

@@ -101,14 +101,27 @@ describe('schedules', () => {
   it('stratify: every update has all sizes in their proportions', () => {
     const plan = planUpdate({ name: 'stratified', sizes }, batch, 0, () => 0);
     expect(plan.microBatches.map(({ patch, count }) => [patch.height, count])).toEqual([
-      [16, 13],
-      [32, 10],
-      [64, 8],
-      [16, 13],
-      [32, 10],
-      [64, 8],
+      [16, 26],
+      [32, 19],
+      [64, 16],
     ]);
     expect(plan.nimg).toBeCloseTo(32 * 1.9, 9);
+  });
+
+  it('stratify: the same patches whatever the size of a micro-batch', () => {
+    const patchesOf = (batchGpu: number) => {
+      const plan = planUpdate({ name: 'stratified', sizes }, { batch: 16, batchGpu }, 0, () => 0);
+      for (const { patch, count } of plan.microBatches) {
+        expect(count).toBeLessThanOrEqual(batchGpu * patch.multiplier);
+      }
+      return sizes.map((size) => {
+        const own = plan.microBatches.filter(({ patch }) => patch === size);
+        const weights = own.map(({ weight, count }) => weight / count);
+        for (const weight of weights) expect(weight).toBeCloseTo(weights[0], 12);
+        return own.reduce((sum, { count }) => sum + count, 0);
+      });
+    };
+    for (const batchGpu of [16, 8, 4, 2, 1]) expect(patchesOf(batchGpu)).toEqual([13, 10, 8]);
   });
 
   it('give each update weights that sum to 1 and as many patches as they say', () => {
