@@ -23,6 +23,8 @@ export interface LoopCounters {
   tickStartNimg: number;
   /** Seconds trained in earlier sessions. */
   earlierSec: number;
+  /** Largest share of the run done so far by the time limit of a session, 0 … 1. */
+  timeShare: number;
 }
 
 /** Everything that the rest of a run depends on. */
@@ -45,7 +47,13 @@ const infoSchema = z.looseObject({
   datasetLength: z.number(),
   nimg: z.number(),
   step: z.number(),
-  counters: z.object({ tick: z.number(), tickStartNimg: z.number(), earlierSec: z.number() }),
+  counters: z.object({
+    tick: z.number(),
+    tickStartNimg: z.number(),
+    earlierSec: z.number(),
+    /** Absent in states of version 0.1.0. */
+    timeShare: z.number().default(0),
+  }),
   orderMode: z.enum(['window', 'epochs']),
   orderPosition: z.number(),
   orderRngPosition: z.number(),

@@ -184,3 +184,12 @@ export type TrainEvent =
   | EndEvent;
 
 export type TrainEventListener = (event: TrainEvent) => void;
+
+/** A listener of training events threw; its error is the `cause`. The run ends as failed. */
+export class ListenerError extends Error {
+  constructor(event: TrainEvent['type'], cause: unknown) {
+    const text = cause instanceof Error ? cause.message : String(cause);
+    super(`the listener of training events failed on '${event}': ${text}`, { cause });
+    this.name = 'ListenerError';
+  }
+}

@@ -7,7 +7,13 @@ import { UserError } from '../common/errors.js';
 import { withMemoryGuard } from '../common/memory.js';
 import type { TrainOptions } from '../config/train-options.js';
 import { openTrainingData } from './data.js';
-import type { EndEvent, TrainEvent, TrainEventListener } from './events.js';
+import {
+  type EndEvent,
+  ListenerError,
+  type StartEvent,
+  type TrainEvent,
+  type TrainEventListener,
+} from './events.js';
 import { runMaintenance, writeMissing } from './maintenance.js';
 import { nextUpdate } from './next-update.js';
 import { openSession } from './open-session.js';
@@ -41,9 +47,16 @@ const MEMORY_REMEDY =
  * Trains a denoiser and writes a run folder.
  * @param options from {@link resolveTrainOptions}
  * @throws UserError for what the user can fix (data, options, disk, memory); the state on disk stays usable
+ * @throws ListenerError when `context.onEvent` throws; the run folder is closed as failed
  */
 export async function train(options: TrainOptions, context: TrainContext = {}): Promise<TrainResult> {
-  const emit = (event: TrainEvent) => context.onEvent?.(event);
+  const emit = (event: TrainEvent) => {
+    try {
+      context.onEvent?.(event);
+    } catch (cause) {
+      throw new ListenerError(event.type, cause);
+    }
+  };
   return withMemoryGuard(MEMORY_REMEDY, async () => {
     const earlier = await claimEarlierRun(options);
     try {
@@ -68,6 +81,7 @@ async function runSession(
   const { state } = session;
   const { folder } = session.parts;
   try {
+    emit(startEvent(session));
     const reason = await trainUntilDone(session, emit, signal);
     await folder.close(reason === 'interrupted' ? 'interrupted' : 'done');
     const snapshot = session.newestSnapshot;
@@ -122,6 +136,22 @@ function endReason(session: Session, signal: AbortSignal | undefined): EndEvent[
   if (session.isDone()) return 'duration';
   if (signal?.aborted) return 'interrupted';
   return maxSec !== null && session.sessionSec() >= maxSec ? 'time' : null;
+}
+
+function startEvent(session: Session): StartEvent {
+  const { options, state, parts } = session;
+  const { name, path, length, channels, height, width, labelDim } = parts.dataset;
+  return {
+    type: 'start',
+    ...session.progress(),
+    runDir: parts.folder.dir,
+    options,
+    dataset: { name, path, length, channels, height, width, labelDim, labels: parts.labels },
+    patches: parts.updates.schedule.sizes,
+    parameters: state.denoiser.numParams(),
+    device: parts.resumable.device,
+    resumedFrom: parts.resumedFrom,
+  };
 }
 
 function stepEvent(session: Session, { losses, lr, gradNorm }: StepResult): TrainEvent {

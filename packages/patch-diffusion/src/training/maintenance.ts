@@ -17,7 +17,7 @@ import { toPixels } from '../latents/latents.js';
 import { fileStamp } from '../run/file-names.js';
 import { newestSnapshot } from '../run/runs.js';
 import { LATER_OUTPUTS, type LaterOutput, writeTrainingState } from './checkpoint.js';
-import type { EndEvent, TrainEventListener } from './events.js';
+import { type EndEvent, ListenerError, type TrainEventListener } from './events.js';
 import { reportTick } from './report.js';
 import type { Output, Session } from './session.js';
 import { removeOldStates } from './state-files.js';
@@ -127,6 +127,7 @@ async function runJobs(
       await run();
       session.overdue.delete(output);
     } catch (caught) {
+      if (caught instanceof ListenerError) throw caught;
       const error = explainMemory(caught, SHEET_MEMORY_REMEDY);
       failures.push(error);
       if (isEnd) continue;
@@ -166,7 +167,7 @@ async function writeSamples(session: Session, emit: TrainEventListener, signal?:
       .then((samples) => toPixels(samples, decoder, signal))
       .catch((error: unknown) => {
         // A signal ends the run after the next update; the sheet is given up.
-        if (signal?.aborted) return null;
+        if (signal?.aborted && !(error instanceof ListenerError)) return null;
         throw error;
       });
     if (!batch) return;

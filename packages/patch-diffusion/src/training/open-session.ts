@@ -37,7 +37,7 @@ export interface SessionContext {
   readonly emit: TrainEventListener;
 }
 
-/** Builds a run from its options and data, new or from a saved state, and announces it. */
+/** Builds a run from its options and data, new or from a saved state. On failure nothing is left open. */
 export async function openSession(
   options: TrainOptions,
   dataset: DataSet,
@@ -57,41 +57,28 @@ export async function openSession(
   const { train: trainSet, heldOut } = splitDataset(dataset, options);
   const order = new InfiniteSampler({ length: trainSet.length, seed: options.seed, mode: options.order });
   const state = newTrainingState(options, dataset, device);
-  const counters = { tick: 0, tickStartNimg: 0, earlierSec: 0 };
+  const counters = { tick: 0, tickStartNimg: 0, earlierSec: 0, timeShare: 0 };
   const resumable: Resumable = { state, counters, order, patchRandom, device };
   try {
     if (earlier) await resume(earlier, resumable, emit);
     else if (options.resume !== null) await resumeImported(options, resumable, emit);
     else if (options.transfer !== null) await transfer(options.transfer, state, { signal, emit });
-    const folder = await openFolder(options, state, { earlier, emit });
 
     const step = stepOptions(options, trainSet, device);
-    const sizes = patchSizes(options, dataset);
-    const schedule = patchSchedule(options, sizes);
+    const schedule = patchSchedule(options, patchSizes(options, dataset));
     const { batch, batchGpu } = options;
     const updates: UpdateSource = {
       ...{ dataset: trainSet, order, patchRandom, schedule, device },
       ...{ batch, batchGpu: batchGpu ?? batch },
     };
-    const session = new Session({
+    const folder = await openFolder(options, state, { earlier, emit });
+    return new Session({
       ...{ options, dataset, heldOut, decoder, folder, resumable, updates, step },
       labels: labelsToDraw(trainSet, options.seed),
       totalNimg: totalNimg(options),
       due: earlier?.info.due,
-    });
-    const { name, path, length, channels, height, width, labelDim } = dataset;
-    emit({
-      type: 'start',
-      ...session.progress(),
-      runDir: folder.dir,
-      options,
-      dataset: { name, path, length, channels, height, width, labelDim, labels: session.parts.labels },
-      patches: sizes,
-      parameters: state.denoiser.numParams(),
-      device,
       resumedFrom: earlier?.state ?? options.resume,
     });
-    return session;
   } catch (error) {
     disposeState(state);
     decoder?.dispose();

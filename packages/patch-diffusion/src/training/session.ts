@@ -34,6 +34,8 @@ export interface SessionParts {
   readonly step: StepOptions;
   /** What was due with the state that the run is resumed from; an earlier process may not have written it. */
   readonly due?: StateInfo['due'];
+  /** State file that the run was resumed from, or null. */
+  readonly resumedFrom: string | null;
 }
 
 export class Session {
@@ -55,9 +57,12 @@ export class Session {
   maintenanceSec = 0;
   readonly #start = this.tickStart;
   readonly #startNimg: number;
+  /** {@link shareDone} when this session began. */
+  readonly #startShare: number;
 
   constructor(readonly parts: SessionParts) {
     this.#startNimg = this.state.nimg;
+    this.#startShare = Math.max(this.#imageShare(), parts.resumable.counters.timeShare);
   }
 
   get options(): TrainOptions {
@@ -78,8 +83,21 @@ export class Session {
     return this.state.nimg >= this.parts.totalNimg;
   }
 
-  /** Share of the run that is done, 0 … 1, in whole kimg as in the reference. */
+  /**
+   * Share of the run that is done, 0 … 1: by images (in whole kimg, as in the reference) or by time, whichever is
+   * further. A session's time limit covers what was left of the run when the session began.
+   */
   shareDone(): number {
+    const { counters } = this.parts.resumable;
+    const { maxSec } = this.options;
+    if (maxSec !== null) {
+      const elapsed = Math.min(this.sessionSec() / maxSec, 1);
+      counters.timeShare = this.#startShare + (1 - this.#startShare) * elapsed;
+    }
+    return Math.max(this.#imageShare(), counters.timeShare);
+  }
+
+  #imageShare(): number {
     return (Math.floor(this.state.nimg / 1000) * 1000) / this.parts.totalNimg;
   }
 

@@ -89,7 +89,7 @@ describe('dynamic loss scaling', () => {
     const file = join(await temporaryFolder(), 'state.safetensors');
     const resumable = (lossScale: DynamicLossScale) => ({
       state: makeState(lossScale),
-      counters: { tick: 0, tickStartNimg: 0, earlierSec: 0 },
+      counters: { tick: 0, tickStartNimg: 0, earlierSec: 0, timeShare: 0 },
       order: new InfiniteSampler({ length: 4, seed: 0 }),
       patchRandom: new Mt19937(0),
       device: 'cpu',
