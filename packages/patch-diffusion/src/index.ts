@@ -18,7 +18,8 @@ import type { TrainContext, TrainResult } from './training/loop.js';
 /**
  * Trains a model and writes a run folder.
  *
- * @param options any options of the `train` command, camelCase; `preset` gives the rest
+ * @param options any options of the `train` command, camelCase; `preset` gives the rest, but for `precision`, which is
+ *   `fp32` unless given
  * @param context a signal that stops the run with its state saved, and a listener
  * @throws {UserError} for what the user can fix; the state on disk stays usable
  * @example
@@ -32,7 +33,9 @@ export async function train(
 ): Promise<TrainResult> {
   const { resolveRunOptions } = await import('./training/resume.js');
   const loop = await import('./training/loop.js');
-  return loop.train(await resolveRunOptions({ call: options }), context);
+  // A library's results do not depend on the machine unless asked to; a resumed run keeps what it recorded.
+  const precision = options.resume === undefined ? { precision: 'fp32' as const } : {};
+  return loop.train(await resolveRunOptions({ call: { ...precision, ...options } }), context);
 }
 
 /**

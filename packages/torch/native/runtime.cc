@@ -151,7 +151,7 @@ int cuda_count() { return at::detail::getCUDAHooks().hasCUDA() ? at::detail::get
 napi_value cuda_device_count(Call& call) { return make_int(call.env, cuda_count()); }
 napi_value mps_is_available(Call& call) { return make_bool(call.env, at::hasMPS()); }
 
-// cudaDeviceInfo(index) -> {name, totalBytes} through the driver's own library (no CUDA headers needed).
+// cudaDeviceInfo(index) -> {name, totalBytes, computeCapability} through the driver's own library (no CUDA headers needed).
 napi_value cuda_device_info(Call& call) {
   napi_env env = call.env;
   const int64_t index = get_int(env, call.args[0]);
@@ -162,21 +162,29 @@ napi_value cuda_device_info(Call& call) {
   check(env, napi_create_object(env, &result));
   std::string name = "CUDA device " + std::to_string(index);
   size_t total = 0;
+  double capability = 0;
   if (void* driver = dlopen("libcuda.so.1", RTLD_LAZY)) {
     auto start = reinterpret_cast<int (*)(unsigned)>(dlsym(driver, "cuInit"));
     auto get = reinterpret_cast<int (*)(int*, int)>(dlsym(driver, "cuDeviceGet"));
     auto get_name = reinterpret_cast<int (*)(char*, int, int)>(dlsym(driver, "cuDeviceGetName"));
     auto get_total = reinterpret_cast<int (*)(size_t*, int)>(dlsym(driver, "cuDeviceTotalMem_v2"));
+    auto get_attribute = reinterpret_cast<int (*)(int*, int, int)>(dlsym(driver, "cuDeviceGetAttribute"));
     int device = 0;
     char text[256] = {0};
     if (start && get && get_name && get_total && start(0) == 0 && get(&device, static_cast<int>(index)) == 0) {
       if (get_name(text, sizeof text - 1, device) == 0) name = text;
       get_total(&total, device);
+      // CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+      int major = 0, minor = 0;
+      if (get_attribute && get_attribute(&major, 75, device) == 0 && get_attribute(&minor, 76, device) == 0) {
+        capability = major + minor / 10.0;
+      }
     }
     dlclose(driver);
   }
   set(env, result, "name", make_string(env, name));
   set(env, result, "totalBytes", make_int(env, static_cast<int64_t>(total)));
+  set(env, result, "computeCapability", make_number(env, capability));
   return result;
 }
 

@@ -92,7 +92,7 @@ interface NativeAddon {
   setNumThreads(threads: number): void;
   limitMemory(bytes: number): boolean;
   cudaDeviceCount(): number;
-  cudaDeviceInfo(index: number): { name: string; totalBytes: number };
+  cudaDeviceInfo(index: number): { name: string; totalBytes: number; computeCapability: number };
   cudaMemory(
     index: number,
   ): { allocatedBytes: number; peakAllocatedBytes: number; reservedBytes: number } | null;

@@ -41,8 +41,12 @@ export function cudaIsAvailable(): boolean {
   return cudaDeviceCount() > 0;
 }
 
-/** Name and memory of a CUDA device. */
-export function cudaDeviceInfo(index = 0): { name: string; totalBytes: number } {
+/** Name, memory and compute capability (such as 8.6; 0 where the driver does not say) of a CUDA device. */
+export function cudaDeviceInfo(index = 0): {
+  name: string;
+  totalBytes: number;
+  computeCapability: number;
+} {
   return native().cudaDeviceInfo(index);
 }
 

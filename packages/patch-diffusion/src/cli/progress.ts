@@ -119,7 +119,9 @@ export class TrainProgressView {
           `Images:      ${formatCount(d.length)} of ${d.width}×${d.height} px, ${d.channels} channels${labels} (${d.path})`,
         );
         note(`Patches:     ${event.patches.map(patchText).join(', ')}`);
-        note(`Network:     ${formatCount(event.parameters)} parameters on ${event.device}`);
+        note(
+          `Network:     ${formatCount(event.parameters)} parameters on ${event.device}, ${event.options.precision}`,
+        );
         note(`Run folder:  ${event.runDir}`);
         if (event.resumedFrom !== null)
           note(`Resumed from ${event.resumedFrom} (${event.kimg.toFixed(1)} kimg)`);

@@ -5,7 +5,7 @@
  */
 
 import { EDM_NOISE } from '../diffusion/noise-levels.js';
-import { PRECISIONS } from '../diffusion/precision.js';
+import { PRECISION_CHOICES } from '../diffusion/precision.js';
 import { ARCHITECTURES, type Architecture } from '../networks/architectures.js';
 import { SCHEDULES } from '../patches/schedule.js';
 import * as f from './fields.js';
@@ -236,8 +236,8 @@ export const trainFields = {
   ...f.under('Machine', {
     device: f.device(),
     precision: f.choice(
-      'Precision of the network body; bf16 is about twice as fast where the hardware has it, fp16 needs a GPU',
-      PRECISIONS,
+      'Precision of the network body; auto: bf16 where the hardware is faster in it, else fp32; fp16 needs a GPU',
+      PRECISION_CHOICES,
       { default: 'fp32' },
     ),
     threads: f.threads(),

@@ -1,9 +1,10 @@
 /** Which device a network runs on, and how its weights lie there. */
+import { readFileSync } from 'node:fs';
 import type { Device, MemoryFormat } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import { UserError } from '../common/errors.js';
 import { programName } from '../common/program-name.js';
-import { activationDtype, type Precision } from './precision.js';
+import { activationDtype, type Precision, type PrecisionChoice } from './precision.js';
 import type { Denoiser } from './preconditioning.js';
 
 /**
@@ -62,15 +63,35 @@ export function placement(
  * denoiser.dispose();
  * ```
  */
-export function prepareDenoiser<D extends Denoiser>(denoiser: D, device: Device, precision: Precision): D {
-  checkPrecision(precision, device);
+export function prepareDenoiser<D extends Denoiser>(denoiser: D, device: Device, choice: PrecisionChoice): D {
+  checkPrecision(choice, device);
+  const precision = resolvePrecision(choice, device);
   torch.setFlag('tf32', precision === 'tf32');
   denoiser.computeDtype = activationDtype(precision);
   return denoiser.to(placement(device, precision));
 }
 
+/**
+ * The precision that `auto` stands for on a device: bfloat16 on CPUs with AVX512-BF16 or AMX and on CUDA GPUs of compute
+ * capability 8.0 or more, else float32. Other choices stay as they are.
+ */
+export function resolvePrecision(choice: PrecisionChoice, device: Device): Precision {
+  if (choice !== 'auto') return choice;
+  return isFastInBfloat16(device) ? 'bf16' : 'fp32';
+}
+
+function isFastInBfloat16(device: Device): boolean {
+  if (device.startsWith('cuda')) {
+    return torch.cudaDeviceInfo(Number(device.split(':')[1] ?? 0)).computeCapability >= 8;
+  }
+  // Without oneDNN, or before libtorch 2.0, bfloat16 is computed by slow generic loops.
+  const { oneDnn, cpuCapability } = torch.version();
+  if (device !== 'cpu' || !oneDnn || cpuCapability === null || process.platform !== 'linux') return false;
+  return /\bflags\b.*\b(avx512_bf16|amx_bf16)\b/.test(readFileSync('/proc/cpuinfo', 'utf8'));
+}
+
 /** @throws UserError for float16 on a CPU, which hardly any can multiply (an update takes ten times as long) */
-export function checkPrecision(precision: Precision, device: Device): void {
+export function checkPrecision(precision: PrecisionChoice, device: Device): void {
   if (precision !== 'fp16' || device !== 'cpu') return;
   throw new UserError(
     'BAD_PRECISION',

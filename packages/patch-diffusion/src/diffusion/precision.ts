@@ -12,6 +12,10 @@
 export const PRECISIONS = ['fp32', 'tf32', 'fp16', 'bf16'] as const;
 export type Precision = (typeof PRECISIONS)[number];
 
+/** What a user can ask for: `auto` is bfloat16 where the hardware computes it faster, else float32. */
+export const PRECISION_CHOICES = ['auto', ...PRECISIONS] as const;
+export type PrecisionChoice = (typeof PRECISION_CHOICES)[number];
+
 /** Type of the activations. */
 export function activationDtype(precision: Precision): 'float32' | 'float16' | 'bfloat16' {
   if (precision === 'fp16') return 'float16';

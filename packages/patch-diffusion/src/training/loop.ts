@@ -6,6 +6,7 @@
 import { UserError } from '../common/errors.js';
 import { withMemoryGuard } from '../common/memory.js';
 import type { TrainOptions } from '../config/train-options.js';
+import { resolveDevice, resolvePrecision } from '../diffusion/device.js';
 import { openTrainingData } from './data.js';
 import {
   type EndEvent,
@@ -45,11 +46,14 @@ const MEMORY_REMEDY =
 
 /**
  * Trains a denoiser and writes a run folder.
- * @param options from {@link resolveTrainOptions}
+ * @param given options from {@link resolveTrainOptions}
  * @throws UserError for what the user can fix (data, options, disk, memory); the state on disk stays usable
  * @throws ListenerError when `context.onEvent` throws; the run folder is closed as failed
  */
-export async function train(options: TrainOptions, context: TrainContext = {}): Promise<TrainResult> {
+export async function train(given: TrainOptions, context: TrainContext = {}): Promise<TrainResult> {
+  // The run records what `auto` became, so that it is resumed in the same precision.
+  const precision = resolvePrecision(given.precision, resolveDevice(given.device));
+  const options = { ...given, precision };
   const emit = (event: TrainEvent) => {
     try {
       context.onEvent?.(event);
