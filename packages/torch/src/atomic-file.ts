@@ -1,11 +1,14 @@
 /**
- * Files that appear whole or not at all: write beside the target, fsync, rename, fsync the folder.
- * A crash leaves either the old file or the new one; a failure removes the unfinished copy and throws a
- * {@link FileWriteError} that says what to do. Symbolic links are replaced, not followed.
+ * Files that are replaced whole or not at all: write to a temporary file in the same folder, fsync, rename, fsync
+ * the folder. A failure removes the temporary file and throws a {@link FileWriteError} that says what to do. The
+ * temporary file of a process that was killed is removed by the next one that writes to the folder. Symbolic links
+ * are replaced, not followed.
  */
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, open, readdir, rename, rm } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { type FileHandle, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { basename, dirname, join, resolve } from 'node:path';
+import { isAlive } from './process-alive.js';
 
 /** What {@link writeFileAtomic} accepts: whole contents, or parts that are written as they come. */
 export type AtomicFileData =
@@ -52,7 +55,8 @@ const REMEDIES: Readonly<Record<string, string>> = {
  * @throws FileWriteError if the file system refuses (disk full, read-only, no such folder, …).
  */
 export async function writeFileAtomic(path: string, data: AtomicFileData): Promise<void> {
-  const tmp = temporaryName(path);
+  const tmp = temporaryPath(path);
+  await cleanOnce(dirname(tmp));
   let file: FileHandle;
   try {
     file = await open(tmp, 'wx');
@@ -80,23 +84,62 @@ export async function writeFileAtomic(path: string, data: AtomicFileData): Promi
   await syncFolder(dirname(path));
 }
 
+/** This machine in file names. */
+const HOST = hostname().replace(/\W+/g, '_').slice(0, 30);
+
 /**
- * Removes what writers that were killed left in a folder. Only for a folder that no other process writes to.
- * @returns the names of the files removed
+ * A path for an unfinished file or folder that is renamed to `target` when it is complete: in the same folder
+ * (a rename must stay inside one file system), hidden, and different at each call.
+ * {@link removeLeftovers} removes it when this process ends before that.
  */
-export async function removeLeftovers(folder: string): Promise<string[]> {
-  const names = (await readdir(folder)).filter((name) => LEFTOVER.test(name));
-  await Promise.all(names.map((name) => rm(join(folder, name), { force: true })));
-  return names;
+export function temporaryPath(target: string): string {
+  // 60 characters of the name, at most 180 bytes, keep the whole below the usual limit of 255 bytes.
+  const stem = basename(target).slice(0, 60);
+  const unique = `${HOST}-${process.pid}-${randomBytes(4).toString('hex')}`;
+  return join(dirname(resolve(target)), `.${stem}.${unique}.tmp`);
 }
 
-const LEFTOVER = /^\..+\.\d+-[0-9a-f]{8}\.tmp$/;
+/** Names of {@link temporaryPath}; host and random part were absent from earlier versions' names. */
+const TEMPORARY = /^\..+?\.(?:(\w+)-)?(\d+)(?:-[0-9a-f]{8})?\.tmp$/;
 
-/** Beside the target (rename must stay inside one file system), hidden, and unlike any other writer's. */
-function temporaryName(path: string): string {
-  // 200 bytes of the name keep the whole below the usual limit of 255.
-  const stem = basename(path).slice(0, 60);
-  return join(dirname(path), `.${stem}.${process.pid}-${randomBytes(4).toString('hex')}.tmp`);
+/** A file of another machine, whose processes cannot be seen from here, is a leftover when unchanged for so long. */
+const ABANDONED_MS = 24 * 3_600_000;
+
+/**
+ * Removes the files and folders with a {@link temporaryPath} whose process was killed.
+ *
+ * @returns The names of those removed; none where the folder cannot be read.
+ */
+export async function removeLeftovers(folder: string): Promise<string[]> {
+  const removed: string[] = [];
+  for (const name of await readdir(folder).catch(() => [])) {
+    const [, host = HOST, pid] = TEMPORARY.exec(name) ?? [];
+    const path = join(folder, name);
+    if (pid === undefined || (await isInUse(path, host, Number(pid)))) continue;
+    await rm(path, { recursive: true, force: true }).catch(() => {});
+    removed.push(name);
+  }
+  return removed;
+}
+
+async function isInUse(path: string, host: string, pid: number): Promise<boolean> {
+  if (host === HOST && pid !== process.pid) return isAlive(pid);
+  const changed = await stat(path).then(
+    ({ mtimeMs }) => mtimeMs,
+    () => Number.POSITIVE_INFINITY,
+  );
+  // In a container each run may have the same process number: what is older than this process is not its own.
+  const oldest = host === HOST ? Date.now() - process.uptime() * 1000 : Date.now() - ABANDONED_MS;
+  return changed >= oldest;
+}
+
+const cleaned = new Set<string>();
+
+/** Looks for leftovers at the first write to a folder only: it may hold thousands of files. */
+async function cleanOnce(folder: string): Promise<void> {
+  if (cleaned.has(folder)) return;
+  cleaned.add(folder);
+  await removeLeftovers(folder);
 }
 
 async function* parts(data: AtomicFileData): AsyncGenerator<Uint8Array | string> {

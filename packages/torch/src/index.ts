@@ -8,6 +8,7 @@ export {
   type AtomicFileData,
   FileWriteError,
   removeLeftovers,
+  temporaryPath,
   writeFileAtomic,
 } from './atomic-file.js';
 export { enableGrad, inferenceMode, isGradEnabled, noGrad, setGradEnabled } from './autograd.js';
@@ -22,6 +23,7 @@ export {
   typedView,
 } from './dtype.js';
 export { type ArgumentShape, TorchError, type TorchErrorCode } from './errors.js';
+export { makeFolder } from './make-folder.js';
 export { hasOp } from './native.js';
 export * from './nn/index.js';
 export * from './ops/index.js';

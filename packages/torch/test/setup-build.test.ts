@@ -135,9 +135,11 @@ describe('setup', () => {
     put(join(host.packageDir, 'native/main.cc'), ADDON(4));
     put(join(host.packageDir, 'build'));
     put(join(root, 'file'));
-    await expect(setup({ host: { ...host, cacheDir: join(root, 'file') } })).rejects.toThrow(
-      /can be written to none of: .*build, .*file\/build\. Make one of them writable/,
-    );
+    for (const cacheDir of [join(root, 'file'), '/proc/patch-diffusion']) {
+      await expect(setup({ host: { ...host, cacheDir } })).rejects.toThrow(
+        `can be written to none of: ${join(host.packageDir, 'build')}, ${cacheDir}/build. Make one of them writable`,
+      );
+    }
   });
 });
 

@@ -8,7 +8,6 @@ import { spawn, spawnSync } from 'node:child_process';
 import {
   appendFileSync,
   existsSync,
-  mkdirSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -17,6 +16,7 @@ import {
 } from 'node:fs';
 import { availableParallelism, freemem } from 'node:os';
 import { basename, dirname, join } from 'node:path';
+import { makeFolder } from '../make-folder.js';
 import { ADDON_FILE, buildDirs } from './addon.js';
 import { SetupError } from './errors.js';
 import { findProgram, firstWritable, type Host, removeAbandoned, setupCommand } from './host.js';
@@ -39,10 +39,10 @@ export async function buildAddon(
   const objects = objectsDir(dir, recipe);
   const temporary = join(dir, `.${recipe.key}-${process.pid}`);
   const logFile = join(dir, 'compile.log');
-  mkdirSync(objects, { recursive: true });
+  makeFolder(objects);
   removeAbandoned(dir);
   removeAbandoned(objects);
-  mkdirSync(temporary, { recursive: true });
+  makeFolder(temporary);
   writeFileSync(join(objects, 'libtorch'), libtorch.root);
   writeFileSync(logFile, '');
   try {

@@ -7,8 +7,9 @@
  * time-outs. Only a download that had begun is tried again, with longer ones.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeFolder } from '../make-folder.js';
 import { installByApt } from './apt.js';
 import { findProgram, firstWritable, type Host, hasNvidiaGpu, removeAbandoned, storeDirs } from './host.js';
 import { collect, type FetchOutcome, lastError } from './processes.js';
@@ -60,7 +61,7 @@ export async function fetchByPip(host: Host, log: (line: string) => void): Promi
   }
   const temporary = join(store, `.fetch-${process.pid}`);
   removeAbandoned(store);
-  mkdirSync(temporary, { recursive: true });
+  makeFolder(temporary);
   try {
     if (hasNvidiaGpu(host)) return await installWithCuda(host, python, store, temporary, log);
     log(

@@ -4,10 +4,12 @@
  * Everything that looks for files takes a {@link Host}, so that a test can hand in a made-up machine.
  * Nothing here starts a process.
  */
-import { accessSync, constants, existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { accessSync, constants, existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { arch, homedir } from 'node:os';
 import { dirname, join, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { makeFolder } from '../make-folder.js';
+import { isAlive } from '../process-alive.js';
 
 /** A machine, seen from one installed copy of this package. */
 export interface Host {
@@ -99,7 +101,7 @@ export function storeDirs(host: Pick<Host, 'projectDir' | 'cacheDir'>): string[]
 export function firstWritable(dirs: readonly string[]): string | undefined {
   return dirs.find((dir) => {
     try {
-      mkdirSync(dir, { recursive: true });
+      makeFolder(dir);
       accessSync(dir, constants.W_OK);
       return true;
     } catch {
@@ -137,14 +139,5 @@ export function removeAbandoned(dir: string): void {
   for (const name of readdirSync(dir)) {
     const pid = /^(?:\.\w+-|.*\.o\.)(\d+)$/.exec(name)?.[1];
     if (pid && !isAlive(Number(pid))) rmSync(join(dir, name), { recursive: true, force: true });
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }
