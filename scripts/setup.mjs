@@ -8,7 +8,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
@@ -74,7 +74,7 @@ function missingPackages() {
     .map(([path]) => path.slice('node_modules/'.length));
 }
 
-/** Runs tsc when a source differs from what was built last, judged by names, sizes and times. */
+/** Runs tsc when a source differs from what was built last, judged by names and contents: a copy has new times. */
 function compileTypeScript() {
   const stamp = sourcesStamp();
   const built = [
@@ -92,8 +92,8 @@ function compileTypeScript() {
 function sourcesStamp() {
   const hash = createHash('sha256');
   const add = (path) => {
-    const { size, mtimeMs } = statSync(join(root, path));
-    hash.update(`${path} ${size} ${mtimeMs}\n`);
+    const text = readFileSync(join(root, path), 'utf8');
+    hash.update(JSON.stringify([path, text]));
   };
   const projects = ['packages', 'benchmarks']
     .flatMap((dir) =>

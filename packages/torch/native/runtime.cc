@@ -40,7 +40,10 @@ const Acceleration& load_acceleration() {
   std::call_once(once, [] {
     Dl_info info;
     if (dladdr(reinterpret_cast<void*>(&at::show_config), &info) != 0 && info.dli_fname != nullptr) {
-      const std::string path = info.dli_fname;
+      // The loader's name may hold `..`: the addon finds a libtorch in its project by a relative path.
+      char* real = realpath(info.dli_fname, nullptr);
+      const std::string path = real != nullptr ? real : info.dli_fname;
+      free(real);
       result.library_folder = path.substr(0, path.find_last_of('/'));
     }
 #if defined(__linux__)

@@ -1,4 +1,14 @@
-import { existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, truncateSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+} from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
@@ -6,12 +16,13 @@ import { findBuild, locateAddon } from '../src/setup/addon.js';
 import { buildAddon, findCompiler } from '../src/setup/build.js';
 import { type Host, thisHost } from '../src/setup/host.js';
 import { setup } from '../src/setup/index.js';
+import type { Libtorch } from '../src/setup/libtorch.js';
 import { type FoundLibtorch, locateLibtorch } from '../src/setup/locate.js';
 import { makeRecipe } from '../src/setup/recipe.js';
-import { dropTemporary, fakeHost, makeTemporary, put } from './setup-machine.js';
+import { dropTemporary, fakeHost, fakeLibtorch, makeTemporary, put } from './setup-machine.js';
 
 // A small addon without libtorch's headers compiles in a second; it is linked with the real libtorch.
-const ADDON = (number: number) => `
+const ADDON = (number: number | string) => `
 #include <node_api.h>
 napi_value number(napi_env env);
 NAPI_MODULE_INIT() { napi_set_named_property(env, exports, "number", number(env)); return exports; }
@@ -22,7 +33,7 @@ let root: string;
 let host: Host;
 let libtorch: FoundLibtorch;
 const quiet = () => undefined;
-const build = () => buildAddon(host, libtorch, makeRecipe(host, libtorch), quiet);
+const build = () => buildAddon(host, libtorch, quiet);
 
 beforeAll(() => {
   root = makeTemporary();
@@ -59,11 +70,9 @@ describe('buildAddon', () => {
       readdirSync(join(objects, readdirSync(objects)[0])).filter((name) => name !== 'libtorch');
     put(join(objects, readdirSync(objects)[0], 'main-0.o.999999999'));
     put(join(host.packageDir, 'native/main.cc'), ADDON(2));
-    expect(findBuild(host, makeRecipe(host, libtorch))).toBeUndefined();
+    expect(findBuild(host, libtorch)).toBeUndefined();
     const compiled: string[] = [];
-    const second = await buildAddon(host, libtorch, makeRecipe(host, libtorch), (line) =>
-      compiled.push(line),
-    );
+    const second = await buildAddon(host, libtorch, (line) => compiled.push(line));
     expect(second).not.toBe(first);
     expect(existsSync(first), 'the older build for the same libtorch is removed').toBe(false);
     expect(
@@ -80,25 +89,79 @@ describe('buildAddon', () => {
     await expect(build()).rejects.toThrow(expect.objectContaining({ code: 'COMPILE_FAILED' }));
     await expect(build()).rejects.toThrow(/Compiling main\.cc failed:\n.*nonsense[\s\S]*The whole log: /);
     expect(existsSync(log)).toBe(true);
-    expect(findBuild(host, makeRecipe(host, libtorch))).toBeUndefined();
+    expect(findBuild(host, libtorch)).toBeUndefined();
   });
 
   it('an addon that does not load is no build', async () => {
     put(join(host.packageDir, 'native/main.cc'), `void gone();\nint user = (gone(), 1);\n`);
     await expect(build()).rejects.toThrow(expect.objectContaining({ code: 'ADDON_UNUSABLE' }));
-    expect(findBuild(host, makeRecipe(host, libtorch))).toBeUndefined();
+    expect(findBuild(host, libtorch)).toBeUndefined();
   });
 
   it('names each build after its libtorch, so that several live side by side', () => {
     put(join(host.packageDir, 'native/main.cc'), ADDON(1));
-    const key = makeRecipe(host, libtorch).key;
-    expect(makeRecipe(host, { ...libtorch, version: '9.9.9' }).key).not.toBe(key);
-    expect(makeRecipe(host, { ...libtorch, libDir: '/elsewhere' }).key).not.toBe(key);
-    expect(makeRecipe(host, { ...libtorch, version: '2.12.1' }).compileFlags).toContain('-std=c++17');
-    expect(makeRecipe(host, { ...libtorch, version: '2.13.0' }).compileFlags).toContain('-std=c++20');
-    const old = makeRecipe(host, { ...libtorch, cxx11Abi: false, includeDirs: ['/usr/include'] });
+    const recipe = (changes: Partial<Libtorch>) =>
+      makeRecipe(host, { ...libtorch, ...changes }, join(host.packageDir, 'build'));
+    const { key } = recipe({});
+    expect(recipe({ version: '9.9.9' }).key).not.toBe(key);
+    expect(recipe({ libDir: '/elsewhere' }).key).not.toBe(key);
+    expect(recipe({ version: '2.12.1' }).compileFlags).toContain('-std=c++17');
+    expect(recipe({ version: '2.13.0' }).compileFlags).toContain('-std=c++20');
+    const old = recipe({ cxx11Abi: false, includeDirs: ['/usr/include'] });
     expect(old.compileFlags).toContain('-D_GLIBCXX_USE_CXX11_ABI=0');
     expect(old.compileFlags).not.toContain('/usr/include');
+  });
+});
+
+describe('a libtorch in the project', () => {
+  const loaded = (addon: string) => {
+    const script =
+      'const m = { exports: {} }; process.dlopen(m, process.argv[1]); console.log(m.exports.number)';
+    return spawnSync(process.execPath, ['-e', script, addon], { encoding: 'utf8' }).stdout;
+  };
+
+  it('and its addon are used again where the project was moved or copied to', async () => {
+    const [project, cacheDir] = [join(root, 'project'), join(root, 'no-cache')];
+    const at = (projectDir: string): Host => {
+      const packageDir = join(projectDir, 'packages/torch');
+      return { ...host, env: { PATH: host.env.PATH }, projectDir, packageDir, cacheDir };
+    };
+    put(join(project, 'packages/torch/package.json'), '{}');
+    mkdirSync(join(project, 'node_modules'));
+    symlinkSync(
+      join(host.packageDir, 'node_modules/node-api-headers'),
+      join(project, 'node_modules/node-api-headers'),
+    );
+    put(join(project, 'packages/torch/native/main.cc'), `int answer();${ADDON('answer()')}`);
+    const folder = fakeLibtorch(join(project, '.libtorch/torch'), '2.13.0');
+    put(join(root, 'answer.cc'), 'int answer() { return 42; }');
+    for (const name of ['torch_cpu', 'c10']) {
+      const target = join(folder, `lib/lib${name}.so`);
+      spawnSync(findCompiler(host), ['-shared', '-fPIC', '-o', target, join(root, 'answer.cc')]);
+    }
+    const { addon } = await setup({ host: at(project) });
+    expect(loaded(addon)).toBe('42\n');
+
+    const said: string[] = [];
+    const [copy, moved] = [join(root, 'copied/to'), join(root, 'moved')];
+    cpSync(project, copy, { recursive: true, verbatimSymlinks: true });
+    renameSync(project, moved);
+    for (const there of [copy, moved]) {
+      const found = await setup({ host: at(there), log: (line) => said.push(line) });
+      expect(found.addon).toBe(join(there, addon.slice(project.length)));
+      expect(locateAddon(at(there)).addon).toBe(found.addon);
+      expect(loaded(found.addon), 'the libtorch is found from the new place').toBe('42\n');
+    }
+    expect(said).toEqual([]);
+
+    // A build outside of the project cannot know it by a path from there.
+    const { key, linkFlags } = makeRecipe(
+      at(moved),
+      locateLibtorch(at(moved)).libtorch!,
+      join(cacheDir, 'build'),
+    );
+    expect(addon).not.toContain(key);
+    expect(linkFlags).toContain(`-Wl,-rpath,${join(moved, '.libtorch/torch/lib')}`);
   });
 });
 

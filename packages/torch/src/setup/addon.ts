@@ -7,8 +7,9 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { SetupError } from './errors.js';
 import { type Host, setupCommand, thisHost } from './host.js';
+import type { Libtorch } from './libtorch.js';
 import { describeAttempts, type FoundLibtorch, locateLibtorch, type Search } from './locate.js';
-import { makeRecipe, type Recipe } from './recipe.js';
+import { makeRecipe } from './recipe.js';
 import { libtorchRemedies } from './remedies.js';
 
 /** The addon and the libtorch that it was built for. */
@@ -26,10 +27,10 @@ export function buildDirs(host: Host): string[] {
   return [join(host.packageDir, 'build'), join(host.cacheDir, 'build')];
 }
 
-/** Path of a finished build, if there is one. */
-export function findBuild(host: Host, recipe: Recipe): string | undefined {
+/** Path of the finished build for a libtorch, if there is one. */
+export function findBuild(host: Host, libtorch: Libtorch): string | undefined {
   return buildDirs(host)
-    .map((dir) => join(dir, recipe.key, ADDON_FILE))
+    .map((dir) => join(dir, makeRecipe(host, libtorch, dir).key, ADDON_FILE))
     .find((path) => existsSync(path));
 }
 
@@ -42,7 +43,7 @@ export function findBuild(host: Host, recipe: Recipe): string | undefined {
 export function locateAddon(host: Host = thisHost()): LocatedAddon {
   const search = locateLibtorch(host);
   if (!search.libtorch) throw libtorchMissing(host, search);
-  const addon = findBuild(host, makeRecipe(host, search.libtorch));
+  const addon = findBuild(host, search.libtorch);
   if (!addon) {
     const { version, root, origin } = search.libtorch;
     throw new SetupError(

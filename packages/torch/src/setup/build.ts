@@ -20,8 +20,8 @@ import { makeFolder } from '../make-folder.js';
 import { ADDON_FILE, buildDirs } from './addon.js';
 import { SetupError } from './errors.js';
 import { findProgram, firstWritable, type Host, removeAbandoned, setupCommand } from './host.js';
-import type { FoundLibtorch } from './locate.js';
-import { digest, type Recipe } from './recipe.js';
+import type { Libtorch } from './libtorch.js';
+import { digest, makeRecipe, type Recipe } from './recipe.js';
 import { compilerRemedy } from './remedies.js';
 
 /** Memory that compiling one file with libtorch's headers takes, as measured with g++ 12 (rounded up). */
@@ -30,12 +30,12 @@ const BYTES_PER_COMPILE = 1.5 * 2 ** 30;
 /** Builds the addon and returns its path. Progress goes to `log`, a line at a time. */
 export async function buildAddon(
   host: Host,
-  libtorch: FoundLibtorch,
-  recipe: Recipe,
+  libtorch: Libtorch,
   log: (line: string) => void,
 ): Promise<string> {
   const compiler = findCompiler(host);
   const dir = writableBuildDir(host);
+  const recipe = makeRecipe(host, libtorch, dir);
   const objects = objectsDir(dir, recipe);
   const temporary = join(dir, `.${recipe.key}-${process.pid}`);
   const logFile = join(dir, 'compile.log');
@@ -43,7 +43,7 @@ export async function buildAddon(
   removeAbandoned(dir);
   removeAbandoned(objects);
   makeFolder(temporary);
-  writeFileSync(join(objects, 'libtorch'), libtorch.root);
+  writeFileSync(join(objects, 'libtorch'), recipe.libtorch);
   writeFileSync(logFile, '');
   try {
     const started = Date.now();
@@ -65,12 +65,12 @@ export async function buildAddon(
     }
     writeFileSync(
       join(temporary, 'build.json'),
-      `${JSON.stringify({ libtorch: libtorch.root, version: libtorch.version }, null, 2)}\n`,
+      `${JSON.stringify({ libtorch: recipe.libtorch, version: libtorch.version }, null, 2)}\n`,
     );
     const final = join(dir, recipe.key);
     rmSync(final, { recursive: true, force: true });
     renameSync(temporary, final);
-    removeStale(dir, libtorch, recipe, objects, made);
+    removeStale(dir, recipe, objects, made);
     log(`Built the addon in ${((Date.now() - started) / 1000).toFixed(0)} s.`);
     return join(final, ADDON_FILE);
   } finally {
@@ -205,26 +205,21 @@ export function loadProblem(addon: string): string | undefined {
 }
 
 /** Removes a build and the objects that it was linked from: those of another system may not link on this one. */
-export function discardBuild(host: Host, recipe: Recipe): void {
+export function discardBuild(host: Host, libtorch: Libtorch): void {
   for (const dir of buildDirs(host)) {
+    const recipe = makeRecipe(host, libtorch, dir);
     for (const path of [join(dir, recipe.key), objectsDir(dir, recipe)])
       rmSync(path, { recursive: true, force: true });
   }
 }
 
 /** Removes older builds for the same libtorch, and objects that this build did not use. */
-function removeStale(
-  dir: string,
-  libtorch: FoundLibtorch,
-  recipe: Recipe,
-  objects: string,
-  made: string[],
-): void {
+function removeStale(dir: string, recipe: Recipe, objects: string, made: string[]): void {
   for (const name of readdirSync(dir)) {
     if (name === recipe.key || !/^[0-9a-f]{12}$/.test(name)) continue;
     try {
       const about = JSON.parse(readFileSync(join(dir, name, 'build.json'), 'utf8')) as { libtorch?: string };
-      if (about.libtorch === libtorch.root) rmSync(join(dir, name), { recursive: true, force: true });
+      if (about.libtorch === recipe.libtorch) rmSync(join(dir, name), { recursive: true, force: true });
     } catch {
       // not a finished build: another process may be writing it
     }
@@ -236,7 +231,7 @@ function removeStale(
   for (const name of readdirSync(dirname(objects))) {
     const other = join(dirname(objects), name);
     const owner = join(other, 'libtorch');
-    if (other !== objects && existsSync(owner) && readFileSync(owner, 'utf8') === libtorch.root) {
+    if (other !== objects && existsSync(owner) && readFileSync(owner, 'utf8') === recipe.libtorch) {
       rmSync(other, { recursive: true, force: true });
     }
   }

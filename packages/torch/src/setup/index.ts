@@ -13,7 +13,6 @@ import { explainFileError, SetupError } from './errors.js';
 import { fetchByPip, fetchLibtorch } from './fetch.js';
 import { type Host, setupCommand, thisHost } from './host.js';
 import { type FoundLibtorch, locateLibtorch, type Search } from './locate.js';
-import { makeRecipe } from './recipe.js';
 
 export { type LocatedAddon, locateAddon } from './addon.js';
 export { type Advice, advise, type RuntimeFacts } from './advice.js';
@@ -59,15 +58,14 @@ export async function setup(options: SetupOptions = {}): Promise<LocatedAddon> {
   }
   try {
     const libtorch = await findOrFetch(host, options.fetch ?? false, log);
-    const recipe = makeRecipe(host, libtorch);
-    const built = findBuild(host, recipe);
+    const built = findBuild(host, libtorch);
     const problem = built && loadProblem(built);
     if (built && !problem) return { addon: built, libtorch };
     if (problem) {
       log(`The addon that was built earlier does not load (${problem}); building it again.`);
-      discardBuild(host, recipe);
+      discardBuild(host, libtorch);
     }
-    return { addon: await buildAddon(host, libtorch, recipe, log), libtorch };
+    return { addon: await buildAddon(host, libtorch, log), libtorch };
   } catch (error) {
     throw explainFileError(error, setupCommand(host));
   }

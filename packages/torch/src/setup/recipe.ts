@@ -1,13 +1,15 @@
 /**
  * The inputs of an addon build: sources, flags, and the key that names the finished build.
  *
- * The key is a hash over the libtorch (path, version), the sources and the flags, so builds for several
- * libtorchs live side by side, and the loader knows without starting a process which one it needs.
+ * The key is a hash over the libtorch (folder, version), the sources and the flags, so builds for several
+ * libtorchs exist side by side, and the loader knows without starting a process which one it needs. A libtorch in
+ * the project's folder is known by its path from there, to the key and to the addon: a project that was moved or
+ * copied keeps its build.
  */
 import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join, relative } from 'node:path';
 import type { Host } from './host.js';
 import { compareVersions, type Libtorch } from './libtorch.js';
 
@@ -21,29 +23,44 @@ export interface Recipe {
   readonly linkFlags: readonly string[];
   /** Hash of everything but the one source file that goes into its object. */
   readonly objectSalt: string;
+  /** Folder of the libtorch, relative to the project's where the project may move. */
+  readonly libtorch: string;
 }
 
-/** Works out how to build the addon against a libtorch. */
-export function makeRecipe(host: Host, libtorch: Libtorch): Recipe {
+/** Works out how to build the addon against a libtorch in a folder of builds. */
+export function makeRecipe(host: Host, libtorch: Libtorch, buildDir: string): Recipe {
   const nativeDir = join(host.packageDir, 'native');
   const names = readdirSync(nativeDir).sort();
   const sources = names.filter((name) => name.endsWith('.cc')).map((name) => join(nativeDir, name));
   const headers = names.filter((name) => name.endsWith('.h')).map((name) => join(nativeDir, name));
   const headersPackage = nodeApiHeaders(host);
   const compileFlags = compileFlagsFor(libtorch, join(headersPackage, 'include'));
-  const linkFlags = linkFlagsFor(host, libtorch);
+  const build = realPath(buildDir);
+  const project = realPath(host.projectDir);
+  const movable = [libtorch.root, build].every((path) => !relative(project, path).startsWith('..'));
+  const name = movable ? relative(project, libtorch.root) : libtorch.root;
+  // The loader replaces the first part by the addon's folder, which lies in the folder of builds.
+  const origin = host.platform === 'darwin' ? '@loader_path' : '$ORIGIN';
+  const rpath = movable ? `${origin}/../${relative(build, libtorch.libDir)}` : libtorch.libDir;
+  const linkFlags = linkFlagsFor(host, libtorch, rpath);
 
+  const named = (flag: string): string => flag.replace(libtorch.root, name);
   const objectSalt = digest([
-    libtorch.root,
+    name,
     libtorch.version,
     host.arch,
     // Where Node's headers lie makes no difference to an object, which headers they are does.
-    ...compileFlags.filter((flag) => !flag.startsWith(headersPackage)),
+    ...compileFlags.filter((flag) => !flag.startsWith(headersPackage)).map(named),
     read(join(headersPackage, 'package.json')),
     ...headers.map(read),
   ]);
-  const key = digest([objectSalt, ...linkFlags, ...sources.map(read)]).slice(0, 12);
-  return { key, sources, compileFlags, linkFlags, objectSalt };
+  const key = digest([objectSalt, ...linkFlags.map(named), ...sources.map(read)]).slice(0, 12);
+  return { key, sources, compileFlags, linkFlags, objectSalt, libtorch: name };
+}
+
+/** A path without links; what does not exist yet is kept. */
+function realPath(path: string): string {
+  return existsSync(path) ? realpathSync(path) : join(realPath(dirname(path)), basename(path));
 }
 
 /** SHA-256 of a list of texts, in hexadecimal. */
@@ -72,23 +89,13 @@ function compileFlagsFor(libtorch: Libtorch, nodeHeaders: string): string[] {
   ];
 }
 
-function linkFlagsFor(host: Host, libtorch: Libtorch): string[] {
+function linkFlagsFor(host: Host, libtorch: Libtorch, rpath: string): string[] {
   // Only the CPU half is linked: where there is a GPU, the addon opens libtorch_cuda itself (native/runtime.cc).
   const libraries = ['-ltorch_cpu', '-lc10'];
-  if (host.platform === 'darwin') {
-    const rpath = `-Wl,-rpath,${libtorch.libDir}`;
-    return ['-shared', '-undefined', 'dynamic_lookup', `-L${libtorch.libDir}`, rpath, ...libraries];
-  }
+  const paths = [`-L${libtorch.libDir}`, `-Wl,-rpath,${rpath}`];
+  if (host.platform === 'darwin') return ['-shared', '-undefined', 'dynamic_lookup', ...paths, ...libraries];
   // The old kind of rpath also serves the libraries' own dependencies (an unpacked Debian libtorch).
-  return [
-    '-shared',
-    '-pthread',
-    `-L${libtorch.libDir}`,
-    '-Wl,--disable-new-dtags',
-    `-Wl,-rpath,${libtorch.libDir}`,
-    ...libraries,
-    '-ldl',
-  ];
+  return ['-shared', '-pthread', '-Wl,--disable-new-dtags', ...paths, ...libraries, '-ldl'];
 }
 
 /** The folder of the npm package with Node-API's headers. */
