@@ -57,9 +57,10 @@ export function findPython(): string {
     try {
       const program = 'import torch; print(torch.__version__); print(torch.__config__.show())';
       const stdio: ('ignore' | 'pipe')[] = ['ignore', 'pipe', 'ignore'];
-      const [version, ...built] = execFileSync(python, ['-c', program], { encoding: 'utf8', stdio }).split(
-        '\n',
-      );
+      const [version, ...built] = execFileSync(python, ['-I', '-c', program], {
+        encoding: 'utf8',
+        stdio,
+      }).split('\n');
       if (sameText(built.join('\n'), config)) return python;
       reasons.push(
         `${python} has torch ${version}, another build than the libtorch in use (${torch.version().torch})`,
@@ -97,7 +98,7 @@ export class Peer {
 
   /** @throws NoPeer with Python's last words if it does not come up. */
   static async start(python: string, setup: PeerSetup): Promise<Peer> {
-    const child = spawn(python, [SCRIPT], { cwd: dirname(SCRIPT) });
+    const child = spawn(python, ['-I', SCRIPT], { cwd: dirname(SCRIPT) });
     child.stdin.on('error', () => undefined); // a peer that died shows by its missing answer
     const errors: string[] = [];
     child.stderr.setEncoding('utf8').on('data', (text: string) => errors.push(text));

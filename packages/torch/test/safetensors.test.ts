@@ -244,7 +244,7 @@ describe('files of others', () => {
   const python = [process.env.PYTHON, 'python3'].find((command) => {
     try {
       if (!command) return false;
-      execFileSync(command, ['-c', 'import numpy, safetensors.numpy'], { stdio: 'ignore' });
+      execFileSync(command, ['-I', '-c', 'import numpy, safetensors.numpy'], { stdio: 'ignore' });
       return true;
     } catch {
       return false;
@@ -279,7 +279,7 @@ with safe_open(sys.argv[1], 'np') as file:
     assert file.metadata() == {'k': 'é"'}, file.metadata()
 save_file(tensors, sys.argv[2], {'x': 'y'})
 `;
-    execFileSync(python!, ['-c', script, ours, theirs]);
+    execFileSync(python!, ['-I', '-c', script, ours, theirs]);
     const { tensors, metadata } = await readSafetensors(theirs);
     expect(metadata).toEqual({ x: 'y' });
     expect(tensors.get('a')!).toBeCloseToTensor(a);

@@ -11,7 +11,7 @@ import { locateLibtorch } from '../src/setup/locate.js';
 import { libtorchRemedies } from '../src/setup/remedies.js';
 import { dropTemporary, fakeHost, fakeLibtorch, makeTemporary, put } from './setup-machine.js';
 
-const python = spawnSync('python3', ['-c', 'import sys, pip; print(sys.executable)'], {
+const python = spawnSync('python3', ['-I', '-c', 'import sys, pip; print(sys.executable)'], {
   encoding: 'utf8',
 }).stdout?.trim();
 
@@ -46,7 +46,7 @@ with zipfile.ZipFile(sys.argv[1] + '/torch-2.13.0+cpu-py3-none-any.whl', 'w') as
   for name, text in files.items(): wheel.writestr(name, text)
 `;
   mkdirSync(dir, { recursive: true });
-  const { status, stderr } = spawnSync(python!, ['-c', script, dir], { encoding: 'utf8' });
+  const { status, stderr } = spawnSync(python!, ['-I', '-c', script, dir], { encoding: 'utf8' });
   if (status !== 0) throw new Error(stderr);
 }
 
@@ -81,6 +81,29 @@ describe.skipIf(!python)('fetchByPip (skipped where python3 has no pip)', () => 
     expect(error?.message).toMatch(/getting one: the distribution's package: no apt-get on this system/);
     expect(error?.message).toMatch(/To fix this, run one of:\n.*npm run setup/);
     expect(existsSync(join(root, 'project/.libtorch/torch'))).toBe(false);
+  });
+
+  it('runs nothing that lies in the current folder, and does not take a torch there for an installed one', async () => {
+    const here = join(root, 'here');
+    for (const name of ['pip.py', 'zipfile.py', 'site.py', 'importlib/__init__.py', 'torch/__init__.py'])
+      put(
+        join(here, name),
+        `open(${JSON.stringify(join(root, 'executed'))}, 'w')\nraise SystemExit('executed')\n`,
+      );
+    fakeLibtorch(join(here, 'torch'), '2.13.0');
+    makeWheel(join(root, 'wheels'));
+    const env = { PIP_NO_INDEX: '1', PIP_FIND_LINKS: join(root, 'wheels'), PYTHONPATH: here };
+    const host = hostWithPip(env);
+    const before = process.cwd();
+    process.chdir(here);
+    try {
+      expect(await fetchByPip(host, () => undefined)).toMatchObject({ ok: true });
+      const found = locateLibtorch({ ...host, env: { ...host.env, LIBTORCH_USE_PYTORCH: '1' } });
+      expect(found.tried.filter(({ path }) => path?.startsWith(here))).toEqual([]);
+    } finally {
+      process.chdir(before);
+    }
+    expect(existsSync(join(root, 'executed'))).toBe(false);
   });
 
   it('names the places where nothing can be written', async () => {

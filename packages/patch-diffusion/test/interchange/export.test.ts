@@ -49,7 +49,7 @@ const specs: PrecondSpec[] = [
 function findPython(): string | null {
   for (const python of [process.env.PYTHON, 'python3'].filter((p): p is string => Boolean(p))) {
     try {
-      execFileSync(python, ['-c', 'import torch'], { stdio: 'ignore', timeout: 60_000 });
+      execFileSync(python, ['-I', '-c', 'import torch'], { stdio: 'ignore', timeout: 60_000 });
       return python;
     } catch {
       // The next one.
@@ -152,7 +152,7 @@ for options in ({}, {'mmap': True}):
     d = torch.load(sys.argv[1], weights_only=True, **options)
     out = {k: [list(v.shape), str(v.dtype)[6:], digest(v)] for k, v in d.items()}
 print(json.dumps(out))`;
-      const answer = execFileSync(python!, ['-c', script, file], {
+      const answer = execFileSync(python!, ['-I', '-c', script, file], {
         env: { ...process.env, OMP_NUM_THREADS: '1' },
       }).toString();
       const expected = Object.fromEntries(
@@ -171,7 +171,7 @@ print(json.dumps(out))`;
 import json, struct, sys
 f = open(sys.argv[1], 'rb'); h = json.loads(f.read(struct.unpack('<Q', f.read(8))[0]))
 m = h.pop('__metadata__'); print(json.dumps([sorted(h), m['format'], json.loads(m['config'])['class_name']]))`;
-    const answer = JSON.parse(execFileSync(python!, ['-c', script, file]).toString()) as unknown;
+    const answer = JSON.parse(execFileSync(python!, ['-I', '-c', script, file]).toString()) as unknown;
     expect(answer).toEqual([[...denoiser.stateDict().keys()].sort(), 'pt', 'Patch_EDMPrecond']);
     const { tensors: back } = await readSafetensors(file);
     for (const t of back.values()) t.dispose();

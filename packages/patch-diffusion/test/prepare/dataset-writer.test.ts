@@ -21,7 +21,7 @@ afterAll(() => rm(scratch, { recursive: true, force: true }));
 setFlagsFromString('--expose-gc');
 const collectGarbage = runInNewContext('gc') as () => void;
 
-const hasPython = spawnSync('python3', ['-c', 'import zipfile']).status === 0;
+const hasPython = spawnSync('python3', ['-I', '-c', 'import zipfile']).status === 0;
 
 /** A file system of its own that is mounted on an empty folder. */
 const emptyDisk = ['/dev/shm', '/dev/mqueue'].find(
@@ -54,7 +54,7 @@ import sys, zipfile
 z = zipfile.ZipFile(sys.argv[1])
 assert z.testzip() is None
 print([(i.filename, i.file_size, i.compress_type, i.date_time[:3]) for i in z.infolist()], z.read('00000/img00000000.png'))`;
-    const { stdout, stderr } = spawnSync('python3', ['-c', script, path], { encoding: 'utf8' });
+    const { stdout, stderr } = spawnSync('python3', ['-I', '-c', script, path], { encoding: 'utf8' });
     expect(stderr).toBe('');
     expect(stdout.trim()).toBe(
       "[('00000/img00000000.png', 5, 0, (1980, 1, 1)), ('Größe/ü.txt', 70000, 0, (1980, 1, 1))] b'first'",

@@ -6,13 +6,12 @@
  * dependencies into `.libtorch/`. An index that cannot be reached is noticed within seconds: no retries and short
  * time-outs. Only a download that had begun is tried again, with longer ones.
  */
-import { spawnSync } from 'node:child_process';
 import { readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeFolder } from '../make-folder.js';
 import { installByApt } from './apt.js';
 import { findProgram, firstWritable, type Host, hasNvidiaGpu, removeAbandoned, storeDirs } from './host.js';
-import { collect, type FetchOutcome, lastError } from './processes.js';
+import { collect, type FetchOutcome, ISOLATED, lastError } from './processes.js';
 
 /** The CPU build that is asked for by name; an index or a links folder that has it is preferred (it is smallest). */
 const CPU_WHEEL = 'torch==2.13.0+cpu';
@@ -43,7 +42,7 @@ export async function fetchLibtorch(host: Host, log: (line: string) => void): Pr
 export async function fetchByPip(host: Host, log: (line: string) => void): Promise<FetchOutcome> {
   const python = ['python3', 'python'].find((name) => findProgram(host, name));
   if (!python) return { ok: false, report: 'pip: no python3 in PATH' };
-  if (!succeeds(host, python, ['-m', 'pip', '--version'])) {
+  if ((await collect(python, [ISOLATED, '-m', 'pip', '--version'], host.env)).code !== 0) {
     return {
       ok: false,
       report: `pip: ${python} has no pip module (Debian, Ubuntu: apt-get install python3-pip)`,
@@ -71,7 +70,7 @@ export async function fetchByPip(host: Host, log: (line: string) => void): Promi
     );
     let refusal = '';
     for (const requirement of [CPU_WHEEL, 'torch']) {
-      const download = ['-m', 'pip', 'download', '--no-deps', '--only-binary=:all:', '-d', temporary];
+      const download = ['download', '--no-deps', '--only-binary=:all:', '-d', temporary];
       let result = await pip(host, python, [...download, '--retries', '0', '--timeout', '10', requirement]);
       if (result.code !== 0 && /^\s*Downloading .*torch/m.test(result.output)) {
         log('  The download broke off; trying again with longer time-outs …');
@@ -98,7 +97,11 @@ async function unpack(
   const megabytes = Math.round(statSync(join(temporary, wheel)).size / 1e6);
   log(`  Unpacking ${wheel} (${megabytes} MB) …`);
   const target = join(temporary, 'unpacked');
-  const { code, output } = await collect(python, ['-c', UNPACK, join(temporary, wheel), target], host.env);
+  const { code, output } = await collect(
+    python,
+    [ISOLATED, '-c', UNPACK, join(temporary, wheel), target],
+    host.env,
+  );
   if (code !== 0) return { ok: false, report: `unpacking ${wheel}: ${lastError(output)}` };
   moveIn(target, store);
   return { ok: true, report: `unpacked ${wheel}` };
@@ -117,8 +120,6 @@ async function installWithCuda(
   );
   const target = join(temporary, 'site');
   const { code, output } = await pip(host, python, [
-    '-m',
-    'pip',
     'install',
     '--target',
     target,
@@ -143,13 +144,9 @@ function moveIn(from: string, store: string): void {
   }
 }
 
-function succeeds(host: Host, program: string, args: string[]): boolean {
-  return spawnSync(program, args, { stdio: 'ignore', env: { ...host.env } }).status === 0;
-}
-
 /** pip, its progress shown where a person watches. */
 function pip(host: Host, python: string, args: string[]): Promise<{ code: number; output: string }> {
   const quiet = process.stderr.isTTY ? [] : ['--progress-bar', 'off'];
   const env = { ...host.env, PIP_DISABLE_PIP_VERSION_CHECK: '1', LC_ALL: 'C.UTF-8' };
-  return collect(python, [...args, ...quiet], env, process.stderr.isTTY);
+  return collect(python, [ISOLATED, '-m', 'pip', ...args, ...quiet], env, process.stderr.isTTY);
 }

@@ -10,6 +10,7 @@ import { existsSync, readdirSync, realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { findProgram, type Host, storeDirs } from './host.js';
 import { inspectLibtorch, type Libtorch } from './libtorch.js';
+import { ISOLATED } from './processes.js';
 
 /** Which rule found it. */
 export type Origin =
@@ -135,10 +136,15 @@ function pythonTorchFolders(prefix: string): string[] {
 }
 
 function askPythonForTorch(host: Host): { path?: string; result: string } {
-  const script =
-    'import importlib.util as u; s = u.find_spec("torch"); print(s.submodule_search_locations[0] if s else "")';
+  // An isolated Python leaves out the user's own packages; outside of a virtual environment they count.
+  const script = `
+import importlib.util, site, sys
+if sys.prefix == sys.base_prefix: sys.path.append(site.getusersitepackages())
+spec = importlib.util.find_spec("torch")
+print(spec.submodule_search_locations[0] if spec and spec.submodule_search_locations else "")`;
   for (const python of ['python3', 'python']) {
-    const run = spawnSync(python, ['-c', script], {
+    const run = spawnSync(python, [ISOLATED, '-c', script], {
+      cwd: '/',
       encoding: 'utf8',
       env: { ...host.env },
       timeout: 30_000,

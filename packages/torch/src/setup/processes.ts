@@ -9,7 +9,10 @@ export interface FetchOutcome {
   readonly report: string;
 }
 
-/** Runs a program; never throws: a program that cannot be started has the code -1. */
+/** Python's option against importing what lies in the current folder or in PYTHONPATH. */
+export const ISOLATED = '-I';
+
+/** Runs a program away from the current folder; never throws: a program that cannot be started has the code -1. */
 export function collect(
   program: string,
   args: string[],
@@ -17,7 +20,7 @@ export function collect(
   show = false,
 ): Promise<{ code: number; output: string }> {
   return new Promise((resolve) => {
-    const child = spawn(program, args, { env: { ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(program, args, { cwd: '/', env: { ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
     let output = '';
     const take = (chunk: Buffer) => {
       output += chunk.toString();
