@@ -7,6 +7,15 @@ if (major < 20 || (major === 20 && minor < 17)) {
   );
   process.exitCode = 1;
 } else {
-  const { run } = await import('../dist/cli/main.js');
-  process.exitCode = await run(process.argv.slice(2));
+  try {
+    const { run } = await import('../dist/cli/main.js');
+    process.exitCode = await run(process.argv.slice(2));
+  } catch (error) {
+    // Node opens all of a module's imports at once; `run` itself throws nothing.
+    if (error.code !== 'EMFILE' && error.code !== 'ENFILE') throw error;
+    console.error(
+      'error: the limit of open files is too low to load the program; raise it (ulimit -n 1024) and run this again',
+    );
+    process.exitCode = 1;
+  }
 }
