@@ -11,7 +11,7 @@ if (major < 20 || (major === 20 && minor < 17)) {
     const { run } = await import('../dist/cli/main.js');
     process.exitCode = await run(process.argv.slice(2));
   } catch (error) {
-    // Node opens all of a module's imports at once; `run` itself throws nothing.
+    // Node before 22 opens all of a module's imports at once; `run` itself throws nothing.
     if (error.code !== 'EMFILE' && error.code !== 'ENFILE') throw error;
     console.error(
       'error: the limit of open files is too low to load the program; raise it (ulimit -n 1024) and run this again',
