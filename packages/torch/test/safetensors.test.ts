@@ -147,6 +147,10 @@ describe('SafetensorsFile.open', () => {
       [new Uint8Array(0), /it has 0 bytes/],
       [new Uint8Array(5), /it has 5 bytes/],
       [new Uint8Array(100).fill(255), /not a safetensors file/],
+      [
+        Buffer.from('version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 12345\n'),
+        /this is a git-lfs pointer, not the file itself; run `git lfs pull`/,
+      ],
       [bytesOf(header, 7), /"a" ends at byte 8 of the data, but the file has 7; copy or download it again/],
       [bytesOf(header, 9), /1 bytes follow the last tensor/],
       [bytesOf('{}', 0).subarray(0, 9), /its header takes 2 bytes, but only 1 follow/],

@@ -79,6 +79,11 @@ export function headerLength(prefix: Uint8Array, fileBytes: number, file: string
       `it has ${fileBytes} bytes, the header's length alone takes 8`,
     );
   }
+  // What git leaves in place of a large file: "version https://git-lfs…", some lines of text.
+  if (new TextDecoder('latin1').decode(prefix) === 'version ') {
+    const what = 'this is a git-lfs pointer, not the file itself; run `git lfs pull` where it was cloned';
+    throw new SafetensorsError(file, 'bad-header', what);
+  }
   const view = new DataView(prefix.buffer, prefix.byteOffset, 8);
   const length = view.getUint32(4, true) * 2 ** 32 + view.getUint32(0, true);
   if (length > MAX_HEADER_BYTES) {
@@ -201,7 +206,10 @@ class HeaderParser {
     // Zero-sized dimensions must not hide a product that no stride could hold.
     const extent = shape.reduce((product, dim) => product * Math.max(dim, 1), itemBytes);
     const bytes = shape.reduce((product, dim) => product * dim, itemBytes);
-    if (!Number.isSafeInteger(extent) || bytes !== end - begin) {
+    if (!Number.isSafeInteger(extent)) {
+      return this.#fail(`tensor ${show(name)} has the shape [${shape}], which is too large`);
+    }
+    if (bytes !== end - begin) {
       return this.#fail(
         `tensor ${show(name)}, ${dtype} of shape [${shape}], needs ${bytes} bytes, its data_offsets span ${end - begin}`,
       );
