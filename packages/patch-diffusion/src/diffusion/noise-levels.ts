@@ -41,10 +41,14 @@ export function vpSigmaInverse(betaD: number, betaMin: number): (sigma: number) 
   return (sigma) => (Math.sqrt(betaMin ** 2 + 2 * betaD * Math.log(sigma ** 2 + 1)) - betaMin) / betaD;
 }
 
-/** ᾱ of iDDPM step j of M (Nichol & Dhariwal 2021, cosine schedule), in float32 as the reference evaluates it. */
+/**
+ * ᾱ of iDDPM step j of M (Nichol & Dhariwal 2021, cosine schedule), in float32 as the reference evaluates it: constants are
+ * rounded to float32, too, before they meet a tensor.
+ */
 export function iddpmAlphaBar(j: number, M: number, C2: number): number {
-  const angle = Math.fround(Math.fround(Math.fround(0.5 * Math.PI * j) / M) / (C2 + 1));
-  return Math.fround(Math.fround(Math.sin(angle)) ** 2);
+  const { fround } = Math;
+  const angle = fround(fround(fround(fround(0.5 * Math.PI) * j) / M) / fround(C2 + 1));
+  return fround(fround(Math.sin(angle)) ** 2);
 }
 
 /**

@@ -86,6 +86,8 @@ function checkTable({ u }: IddpmDenoiser, expected: torch.Tensor): void {
   const [ours, theirs] = [u, expected].map((t) => t.toFloat32Array());
   expect(ours.length).toBe(theirs.length);
   for (const [j, sigma] of theirs.entries()) {
-    expect(Math.abs(ours[j] - sigma), `u[${j}]`).toBeLessThanOrEqual(sigma * (sigma > 0.05 ? 2e-5 : 2e-3));
+    // The recurrence amplifies roundings of the sine where levels are small.
+    const tolerance = sigma > 100 ? 0 : sigma > 1 ? 1e-6 : sigma > 0.05 ? 2e-5 : 2e-3;
+    expect(Math.abs(ours[j] - sigma), `u[${j}]`).toBeLessThanOrEqual(sigma * tolerance);
   }
 }
