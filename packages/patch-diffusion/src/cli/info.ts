@@ -1,9 +1,12 @@
 /** What a path is: a run, a folder of runs, a tensor file, or a data set. Reads headers only, changes nothing. */
 
 import { stat } from 'node:fs/promises';
+import type { SafetensorsHeader } from '@patch-diffusion/torch/safetensors-header';
+import { z } from 'zod';
 import { UserError } from '../common/errors.js';
 import type { DatasetInfo } from '../data/dataset-info.js';
 import type { Label } from '../diffusion/labels.js';
+import { checkFields, readMetadata, readTensorHeader } from '../formats/file-description.js';
 import type { OfficialCheckpoint } from '../interchange/official-checkpoint.js';
 import {
   listRuns,
@@ -13,7 +16,7 @@ import {
   type RunJson,
   readRunJson,
 } from '../run/runs.js';
-import { readSnapshotInfo, type SnapshotInfo } from '../run/snapshot-info.js';
+import { readSnapshotInfo, type SnapshotInfo, snapshotInfo } from '../run/snapshot-info.js';
 import { readStats, type Stat } from '../run/stats.js';
 
 export interface RunDescription {
@@ -152,9 +155,8 @@ export function labelDescription({
 }
 
 async function describeTensorFile(path: string, bytes: number): Promise<TensorFileDescription> {
-  const { readMetadata, readTensorHeader } = await import('../formats/file-description.js');
   const header = readTensorHeader(path);
-  const description = readMetadata(header, path) as Record<string, unknown>;
+  const description = await descriptionOf(header, path);
   const kinds = { snapshot: 'snapshot', 'training-state': 'state', latents: 'latents' } as const;
   return {
     kind: kinds[description.kind as keyof typeof kinds] ?? 'safetensors',
@@ -164,6 +166,29 @@ async function describeTensorFile(path: string, bytes: number): Promise<TensorFi
     ...countTensors([...header.entries.values()].map(({ shape }) => shape)),
     description: Object.keys(description).length === 0 ? null : description,
   };
+}
+
+const stateSchema = z.looseObject({
+  precond: z.looseObject({ network: z.looseObject({ type: z.string(), imgResolution: z.number() }) }),
+  ...{ nimg: z.number(), step: z.number() },
+});
+
+/** What a file says of itself, checked as far as it is shown. @throws UserError when it is damaged */
+async function descriptionOf(header: SafetensorsHeader, file: string): Promise<Record<string, unknown>> {
+  const description = readMetadata(header, file) as Record<string, unknown>;
+  const what = `${file}: the description's field`;
+  switch (description.kind) {
+    case 'snapshot':
+      return { ...snapshotInfo(header, file) };
+    case 'latents': {
+      const { latentFileSchema } = await import('../data/latents.js');
+      return checkFields(latentFileSchema, description, what);
+    }
+    case 'training-state':
+      return checkFields(stateSchema, description, what);
+    default:
+      return description;
+  }
 }
 
 /** Files that `import` reads, and the state dicts of `export`. */

@@ -1,13 +1,17 @@
 /**
- * Checks a network description that came from a foreign file before anything is built from it: known keys, sane ranges,
- * and sizes that the file's own tensors confirm (a few bytes must not make us allocate gigabytes).
+ * Checks a network description that came from a file before anything is built from it: known keys, values in range, sizes
+ * that fit together and that the file's own tensors confirm (a few bytes must not make us allocate gigabytes).
  */
 import { z } from 'zod';
 import { UserError } from '../common/errors.js';
+import { checkFields } from '../formats/file-description.js';
+import { type NetworkSpec, networkLevels } from '../networks/architectures.js';
+import { widthProblem } from '../networks/levels.js';
+import { POSITION_CHANNELS } from '../patches/extent.js';
+import type { LossSpec } from './losses.js';
 import type { PrecondSpec } from './precond-spec.js';
 
 const count = (max: number, min = 0) => z.int().min(min).max(max);
-const real = z.number();
 const multipliers = z.array(count(64, 1)).min(1).max(10);
 
 const shape = {
@@ -21,8 +25,8 @@ const shape = {
   channelMultEmb: count(64, 1).optional(),
   numBlocks: count(64, 1).optional(),
   attnResolutions: z.array(count(16384)).max(32).optional(),
-  dropout: real.min(0).max(1).optional(),
-  labelDropout: real.min(0).max(1).optional(),
+  dropout: z.number().min(0).max(1).optional(),
+  labelDropout: z.number().min(0).max(1).optional(),
 };
 
 const network = z.discriminatedUnion('type', [
@@ -33,42 +37,89 @@ const network = z.discriminatedUnion('type', [
     channelMultNoise: count(64, 1).optional(),
     encoderType: z.enum(['standard', 'skip', 'residual']).optional(),
     decoderType: z.enum(['standard', 'skip']).optional(),
-    resampleFilter: z.array(real).min(1).max(16).optional(),
+    resampleFilter: z.array(z.number()).min(1).max(16).optional(),
     implicitMlp: z.boolean().optional(),
   }),
   z.strictObject({ type: z.literal('DhariwalUNet'), ...shape }),
 ]);
 
-const constants = {
-  edm: { sigmaMin: real.optional(), sigmaMax: real.nullable().optional(), sigmaData: real.optional() },
-  vp: {
-    betaD: real.optional(),
-    betaMin: real.optional(),
-    M: count(100_000, 2).optional(),
-    epsilonT: real.optional(),
-  },
-  ve: { sigmaMin: real.optional(), sigmaMax: real.optional() },
-  iddpm: { C1: real.optional(), C2: real.optional(), M: count(100_000, 2).optional() },
-};
+const level = z.number().min(0);
+const positive = z.number().positive();
+const edm = { sigmaMin: level.optional(), sigmaMax: positive.nullish(), sigmaData: positive.optional() };
+const steps = count(100_000, 2).optional();
 
 const image = z.object({ height: count(16384, 1), width: count(16384, 1) }).optional();
 const precond = z.discriminatedUnion('type', [
-  z.strictObject({ type: z.literal('edm'), network, image, ...constants.edm }),
-  z.strictObject({ type: z.literal('pedm'), network, image, ...constants.edm }),
-  z.strictObject({ type: z.literal('vp'), network, image, ...constants.vp }),
-  z.strictObject({ type: z.literal('ve'), network, image, ...constants.ve }),
-  z.strictObject({ type: z.literal('iddpm'), network, image, ...constants.iddpm }),
+  z.strictObject({ type: z.literal('edm'), network, image, ...edm }),
+  z.strictObject({ type: z.literal('pedm'), network, image, ...edm }),
+  z.strictObject({
+    ...{ type: z.literal('vp'), network, image, M: steps },
+    ...{ betaD: positive.optional(), betaMin: level.optional(), epsilonT: positive.max(1).optional() },
+  }),
+  z.strictObject({
+    ...{ type: z.literal('ve'), network, image },
+    ...{ sigmaMin: positive.optional(), sigmaMax: positive.optional() },
+  }),
+  z.strictObject({
+    ...{ type: z.literal('iddpm'), network, image, M: steps },
+    ...{ C1: positive.max(1).optional(), C2: level.optional() },
+  }),
 ]);
 
-/** @throws UserError naming the argument that is unknown or out of range */
+/** The description of a loss, as snapshots carry it. */
+export const lossSchema = z.discriminatedUnion('type', [
+  z.object({
+    ...{ type: z.literal('edm'), pMean: z.number().optional(), pStd: level.optional() },
+    sigmaData: positive.optional(),
+  }),
+  z.object({ type: z.literal('ve'), sigmaMin: positive.optional(), sigmaMax: positive.optional() }),
+  z.object({
+    ...{ type: z.literal('vp'), betaD: positive.optional(), betaMin: level.optional() },
+    epsilonT: positive.max(1).optional(),
+  }),
+]) satisfies z.ZodType<LossSpec>;
+
+/** @throws UserError naming the argument that is unknown or out of range, or what does not fit together */
 export function checkPrecondSpec(spec: unknown, file: string): PrecondSpec {
-  const parsed = precond.safeParse(spec);
-  if (parsed.success) return parsed.data as PrecondSpec;
-  const { path, message } = parsed.error.issues[0];
+  const checked = checkFields(precond, spec, `${file}: the network's argument`) as PrecondSpec;
+  const problem = problemOf(checked);
+  if (problem === null) return checked;
   throw new UserError(
     'BAD_CHECKPOINT',
-    `${file}: the network's argument ${path.join('.') || 'list'} cannot be used (${message}); the file is damaged or made by another program`,
+    `${file}: its network cannot be built: ${problem}; the file is damaged or made by another program`,
   );
+}
+
+/** Why a network of these sizes cannot be, or null. */
+function problemOf({ type, network, image }: PrecondSpec): string | null {
+  const { inChannels, outChannels, imgResolution } = network;
+  const isSong = network.type === 'SongUNet';
+  const { modelChannels, channelMult } = withDefaults(network);
+  const noise = modelChannels * (isSong ? (network.channelMultNoise ?? 1) : 1);
+  if (noise % 2) return `${noise} channels for the noise level are odd`;
+  const data = type === 'iddpm' ? outChannels / 2 : outChannels;
+  const positions = inChannels - data;
+  if (positions !== 0 && !(type === 'pedm' && positions === POSITION_CHANNELS))
+    return `it has ${inChannels} channels in and ${outChannels} out`;
+  const divisor = 2 ** (channelMult.length - 1);
+  const { width, height } = image ?? { width: imgResolution, height: imgResolution };
+  if (width % divisor || height % divisor)
+    return `images of ${width}×${height} px cannot be halved ${channelMult.length - 1} times`;
+  return widthProblem(networkLevels(network));
+}
+
+/** The sizes of the two architectures where a description leaves them out. */
+function withDefaults(network: NetworkSpec) {
+  const defaults =
+    network.type === 'SongUNet'
+      ? { modelChannels: 128, channelMult: [1, 2, 2, 2], numBlocks: 4 }
+      : { modelChannels: 192, channelMult: [1, 2, 3, 4], numBlocks: 3 };
+  const { modelChannels, channelMult, numBlocks } = network;
+  return {
+    modelChannels: modelChannels ?? defaults.modelChannels,
+    channelMult: channelMult ?? defaults.channelMult,
+    numBlocks: numBlocks ?? defaults.numBlocks,
+  };
 }
 
 /**
@@ -83,9 +134,7 @@ export function checkSpecAgainstTensors(
 ): void {
   const n = spec.network;
   const isSong = n.type === 'SongUNet';
-  const base = n.modelChannels ?? (isSong ? 128 : 192);
-  const mult = n.channelMult ?? (isSong ? [1, 2, 2, 2] : [1, 2, 3, 4]);
-  const blocks = n.numBlocks ?? (isSong ? 4 : 3);
+  const { modelChannels: base, channelMult: mult, numBlocks: blocks } = withDefaults(n);
   const noise = base * (n.type === 'SongUNet' ? (n.channelMultNoise ?? 1) : 1);
   const emb = base * (n.channelMultEmb ?? 4);
   const need = (name: string, expected: readonly number[]) => {

@@ -7,6 +7,7 @@ import {
   SafetensorsError,
   type SafetensorsHeader,
 } from '@patch-diffusion/torch/safetensors-header';
+import type { z } from 'zod';
 import { UserError } from '../common/errors.js';
 
 /** Key of the description in a file's metadata. */
@@ -43,6 +44,27 @@ export function readMetadata(
       { cause },
     );
   }
+}
+
+/**
+ * Checks a value from a file field by field.
+ * @param what begins the message, before the field's name: `net.safetensors: the network's argument`
+ * @param remedy ends it
+ * @throws UserError naming the first field that is missing, unknown or out of range
+ */
+export function checkFields<S extends z.ZodType>(
+  schema: S,
+  value: unknown,
+  what: string,
+  remedy = 'the file is damaged or made by another program',
+): z.output<S> {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const [{ path, message }] = result.error.issues;
+  throw new UserError(
+    'BAD_CHECKPOINT',
+    `${what} ${path.join('.') || '(all)'} cannot be used (${message}); ${remedy}`,
+  );
 }
 
 /**

@@ -13,7 +13,7 @@ import type { TrainOptionsInput } from '../config/train-options.js';
 import { checkPrecondSpec } from '../diffusion/precond-schema.js';
 import type { PrecondSpec } from '../diffusion/precond-spec.js';
 import type { Denoiser } from '../diffusion/preconditioning.js';
-import { readMetadata, readTensorHeader } from '../formats/file-description.js';
+import { checkFields, readMetadata, readTensorHeader } from '../formats/file-description.js';
 import { openTensorFile, tensorsUnder } from '../formats/tensor-file.js';
 import { ARCHITECTURES, type Architecture } from '../networks/index.js';
 import { importCheckpoint } from './import.js';
@@ -106,7 +106,7 @@ export async function restoreImported(path: string, state: RestoredState): Promi
 async function restore(file: string, state: RestoredState, name = file): Promise<string[]> {
   const reader = await openTensorFile(file);
   try {
-    const info = infoSchema.parse(readMetadata(reader, file));
+    const info = checkFields(infoSchema, readMetadata(reader, file), `${name}: the description's field`);
     const unused = torch.scope(() => load(state.denoiser, tensorsUnder(reader, 'net.'), name));
     torch.scope(() => load(state.ema, tensorsUnder(reader, 'ema.'), name));
     torch.scope(() => {
@@ -116,6 +116,9 @@ async function restore(file: string, state: RestoredState, name = file): Promise
     });
     Object.assign(state, { nimg: info.nimg, step: info.step });
     return unused;
+  } catch (cause) {
+    if (!(cause instanceof torch.StateDictError)) throw cause;
+    throw new UserError('STATE_MISMATCH', `${name}: ${cause.message}; or use --transfer`, { cause });
   } finally {
     await reader.close();
   }

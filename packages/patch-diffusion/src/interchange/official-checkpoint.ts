@@ -157,7 +157,10 @@ function network(record: ModuleRecord, file: string): OfficialNetwork {
   for (const key of ['img_resolution', 'img_channels', 'label_dim', 'out_channels'])
     args[key] ??= attributes[key] ?? null;
   delete modelArgs.in_channels;
-  const spec = checkPrecondSpec(precondFromOfficial(record.className, args, dropNulls(modelArgs)), file);
+  const spec = checkPrecondSpec(
+    precondFromOfficial(record.className, args, dropNulls(modelArgs), file),
+    file,
+  );
   const tensors = namedTensors(record, file);
   checkSpecAgainstTensors(spec, shapesOf(tensors), file);
   return { spec, tensors };

@@ -1,8 +1,11 @@
 /** Constructor arguments of the official networks and preconditioners, as found in their checkpoints, to ours. */
+import { z } from 'zod';
 import { UserError } from '../common/errors.js';
 import type { LossSpec } from '../diffusion/losses.js';
 import { checkPrecondSpec } from '../diffusion/precond-schema.js';
 import type { PrecondSpec } from '../diffusion/precond-spec.js';
+import { checkFields } from '../formats/file-description.js';
+import { show } from '../formats/pickle/budget.js';
 import type { NetworkSpec } from '../networks/index.js';
 
 /** Keyword arguments in the official spelling. */
@@ -15,11 +18,15 @@ export function camelCaseKeys(args: OfficialArguments): Record<string, unknown> 
 }
 
 /** A bare network by its official class name. @throws UserError for an unknown class */
-export function networkFromOfficial(className: string, args: OfficialArguments): NetworkSpec {
+export function networkFromOfficial(
+  className: string,
+  args: OfficialArguments,
+  file = 'description',
+): NetworkSpec {
   if (className !== 'SongUNet' && className !== 'DhariwalUNet') {
     throw new UserError(
       'UNKNOWN_NETWORK',
-      `the network class ${className} is not known; SongUNet and DhariwalUNet are`,
+      `${file}: the network class ${show(className)} is not known; SongUNet and DhariwalUNet are`,
     );
   }
   return { type: className, ...camelCaseKeys(args) } as unknown as NetworkSpec;
@@ -37,18 +44,20 @@ const PRECOND_TYPES = {
  * A preconditioner with its network by its official class name.
  * @param args the preconditioner's own arguments
  * @param modelArgs the network's; its sizes follow from `args`
+ * @param file name for messages
  * @throws UserError for an unknown class
  */
 export function precondFromOfficial(
   className: string,
   args: OfficialArguments,
   modelArgs: OfficialArguments,
+  file = 'description',
 ): PrecondSpec {
   if (!Object.hasOwn(PRECOND_TYPES, className)) {
     const known = Object.keys(PRECOND_TYPES).join(', ');
     throw new UserError(
       'UNKNOWN_NETWORK',
-      `the preconditioner class ${className} is not known; ${known} are`,
+      `${file}: the preconditioner class ${show(className)} is not known; ${known} are`,
     );
   }
   const { type, network } = PRECOND_TYPES[className as keyof typeof PRECOND_TYPES];
@@ -62,14 +71,13 @@ export function precondFromOfficial(
     ...constants
   } = args;
   const inChannels = img_channels as number;
-  const spec = networkFromOfficial((model_type as string | undefined) ?? network, {
-    ...modelArgs,
+  const sizes = {
     img_resolution,
     in_channels: inChannels,
-    out_channels:
-      type === 'iddpm' ? inChannels * 2 : ((out_channels as number | null | undefined) ?? inChannels),
+    out_channels: type === 'iddpm' ? inChannels * 2 : (out_channels ?? inChannels),
     label_dim: label_dim ?? 0,
-  });
+  };
+  const spec = networkFromOfficial(String(model_type ?? network), { ...modelArgs, ...sizes }, file);
   // JSON has no infinity; null stands for it.
   const finite = Object.entries(constants).map(([key, value]) => [
     key,
@@ -162,26 +170,28 @@ export function officialFromPrecond(spec: PrecondSpec): Record<string, unknown> 
 }
 
 /** Reads what {@link officialFromPrecond} writes. @throws UserError for an unknown class */
-export function precondFromJson(json: OfficialArguments): PrecondSpec {
+export function precondFromJson(json: OfficialArguments, file?: string): PrecondSpec {
   const { class_name, image, ...args } = json;
   const { own, model } = splitArguments(args);
-  const spec = precondFromOfficial(String(class_name), own, model);
+  const spec = precondFromOfficial(String(class_name), own, model, file);
   return image === undefined ? spec : ({ ...spec, image } as PrecondSpec);
 }
 
 /** {@link precondFromJson} of text, checked. @throws UserError for text of another form, and for arguments out of range */
 export function precondFromText(text: string, file: string): PrecondSpec {
-  let spec: PrecondSpec;
+  let json: unknown;
   try {
-    spec = precondFromJson(JSON.parse(text) as OfficialArguments);
+    json = JSON.parse(text);
   } catch (cause) {
+    const { message } = cause as Error;
     throw new UserError(
       'BAD_CHECKPOINT',
-      `${file}: its network description cannot be used (${(cause as Error).message})`,
+      `${file}: its network description is no JSON (${message}); export it again`,
       { cause },
     );
   }
-  return checkPrecondSpec(spec, file);
+  const args = checkFields(z.record(z.string(), z.unknown()), json, `${file}: the network's argument`);
+  return checkPrecondSpec(precondFromJson(args, file), file);
 }
 
 /** The file with the network's arguments beside an exported state dict: `weights.pt` → `weights.json`. */

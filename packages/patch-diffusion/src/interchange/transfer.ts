@@ -7,12 +7,12 @@ import type { Module, Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import { UserError } from '../common/errors.js';
 import type { FetchOptions } from '../formats/hub/download.js';
+import { POSITION_CHANNELS } from '../patches/extent.js';
 import { snapshotAt } from '../run/choose-snapshot.js';
 import { loadAnySnapshot } from './load-snapshot.js';
 
 /** Convolutions that see the network's input: the first one, and those of the auxiliary paths of NCSN++. */
 const INPUT_CONVOLUTION = /^model\.enc\.\d+x\d+_(conv(\.0)?|aux_residual|aux_skip)\.weight$/;
-const POSITION_CHANNELS = 2;
 
 /** Which tensors were copied, by name. */
 interface TransferReport {

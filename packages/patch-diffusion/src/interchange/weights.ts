@@ -72,6 +72,6 @@ function checkNames(own: ReadonlyMap<string, Tensor>, given: Weights['shapes'], 
   if (!wrong.length) return;
   throw new UserError(
     'SNAPSHOT_MISMATCH',
-    `${file}: its tensors do not fit its network (${missing.length} missing, ${unexpected.length} unexpected, ${other.length} of another shape: ${wrong.slice(0, 3).join(', ')})`,
+    `${file}: its tensors do not fit its network (${missing.length} missing, ${unexpected.length} unexpected, ${other.length} of another shape: ${wrong.slice(0, 3).join(', ')}); the file is damaged or made by another program`,
   );
 }

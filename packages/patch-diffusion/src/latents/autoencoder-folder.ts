@@ -6,11 +6,18 @@
 import { mkdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as torch from '@patch-diffusion/torch';
-import { type Device, type Tensor, writeFileAtomic, writeSafetensors } from '@patch-diffusion/torch';
+import {
+  type Device,
+  StateDictError,
+  type Tensor,
+  writeFileAtomic,
+  writeSafetensors,
+} from '@patch-diffusion/torch';
 import { z } from 'zod';
 import { UserError } from '../common/errors.js';
 import { sha256Of } from '../common/sha256.js';
 import { placement } from '../diffusion/device.js';
+import { checkFields } from '../formats/file-description.js';
 import { FileSource } from '../formats/pickle/byte-source.js';
 import { openTensorFile } from '../formats/tensor-file.js';
 import { readTorchFile, TensorRef } from '../formats/torch-file/index.js';
@@ -20,17 +27,17 @@ const WEIGHTS = 'diffusion_pytorch_model';
 const DOWN_BLOCK = 'DownEncoderBlock2D';
 const UP_BLOCK = 'UpDecoderBlock2D';
 
-const width = z.number().int().min(1);
+const width = z.int().min(1).max(8192);
 /** Fields that decide the network; the defaults are those of diffusers. Other fields are ignored. */
 const configSchema = z.looseObject({
   _class_name: z.literal('AutoencoderKL').optional(),
   in_channels: width.default(3),
   out_channels: width.default(3),
   latent_channels: width.default(4),
-  block_out_channels: z.array(width).min(1),
+  block_out_channels: z.array(width).min(1).max(8),
   down_block_types: z.array(z.literal(DOWN_BLOCK)).optional(),
   up_block_types: z.array(z.literal(UP_BLOCK)).optional(),
-  layers_per_block: width.default(1),
+  layers_per_block: z.int().min(1).max(32).default(1),
   act_fn: z.enum(['silu', 'swish']).default('silu'),
   norm_num_groups: width.default(32),
   use_quant_conv: z.boolean().default(true),
@@ -55,15 +62,48 @@ export async function loadAutoencoder(folder: string, device: Device = 'cpu'): P
   const config = await readConfig(folder);
   const weights = await findWeights(folder);
   const tensors = await readWeights(weights);
-  const model = new AutoencoderKL(config, 'zeros');
   try {
-    torch.scope(() => model.loadStateDict(withNewNames(tensors)));
-    return model.requiresGrad(false).eval().to(placement(device));
-  } catch (cause) {
-    model.dispose();
-    throw new UserError('BAD_AUTOENCODER', `${weights}: ${(cause as Error).message}`, { cause });
+    checkSizes(config, tensors, weights);
+    const model = new AutoencoderKL(config, 'zeros');
+    try {
+      torch.scope(() => model.loadStateDict(withNewNames(tensors)));
+      return model.requiresGrad(false).eval().to(placement(device));
+    } catch (cause) {
+      model.dispose();
+      if (!(cause instanceof StateDictError)) throw cause;
+      throw new UserError('BAD_AUTOENCODER', `${weights}: ${cause.message}`, { cause });
+    }
   } finally {
     for (const tensor of tensors.values()) tensor.dispose();
+  }
+}
+
+/** The convolutions of every level must be in the file, so that what is built is not much larger than it. */
+function checkSizes(config: AutoencoderConfig, tensors: ReadonlyMap<string, Tensor>, file: string): void {
+  const { inChannels, outChannels, latentChannels, blockOutChannels: widths, layersPerBlock } = config;
+  const bad = (what: string) => {
+    throw new UserError(
+      'BAD_AUTOENCODER',
+      `${file} does not fit the config.json beside it: ${what}; download both again`,
+    );
+  };
+  const need = (name: string, shape: readonly number[]) => {
+    const found = tensors.get(name)?.shape;
+    if (String(found) !== String(shape))
+      bad(`${name} ${found ? `has the shape [${found}]` : 'is missing'} where [${shape}] is expected`);
+  };
+  const last = widths[widths.length - 1];
+  need('encoder.conv_in.weight', [widths[0], inChannels, 3, 3]);
+  need('encoder.conv_out.weight', [2 * latentChannels, last, 3, 3]);
+  need('decoder.conv_in.weight', [last, latentChannels, 3, 3]);
+  need('decoder.conv_out.weight', [outChannels, widths[0], 3, 3]);
+  for (const [level, to] of widths.entries()) {
+    if (to % Math.min(config.normNumGroups, to))
+      bad(`${to} channels do not make ${config.normNumGroups} equal groups for normalisation`);
+    for (let i = 0; i < layersPerBlock; i++) {
+      const from = i === 0 ? (widths[level - 1] ?? to) : to;
+      need(`encoder.down_blocks.${level}.resnets.${i}.conv1.weight`, [to, from, 3, 3]);
+    }
   }
 }
 
@@ -128,15 +168,12 @@ async function readConfig(folder: string): Promise<AutoencoderConfig> {
       { cause },
     );
   }
-  const parsed = configSchema.safeParse(json);
-  if (!parsed.success) {
-    const issue = parsed.error.issues[0];
-    throw new UserError(
-      'BAD_AUTOENCODER',
-      `${file}: ${issue.path.join('.') || 'contents'}: ${issue.message}; only AutoencoderKL as in Stable Diffusion is supported`,
-    );
-  }
-  const c = parsed.data;
+  const c = checkFields(
+    configSchema,
+    json,
+    `${file}: the field`,
+    'only AutoencoderKL as in Stable Diffusion is supported',
+  );
   return {
     inChannels: c.in_channels,
     outChannels: c.out_channels,

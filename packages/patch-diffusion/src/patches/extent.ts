@@ -4,6 +4,9 @@ export interface Extent {
   readonly width: number;
 }
 
+/** Coordinate channels beside those of the image: x and y. */
+export const POSITION_CHANNELS = 2;
+
 /** `64`, or `96x64` (width × height) where the sides differ: as options and statistics write it. */
 export function extentName({ height, width }: Extent): string {
   return height === width ? String(height) : `${width}x${height}`;

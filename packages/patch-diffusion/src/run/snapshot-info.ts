@@ -1,12 +1,18 @@
 /** What a network snapshot says of itself. Reading it needs no libtorch; the weights are read in `interchange`. */
 import { z } from 'zod';
 import { UserError } from '../common/errors.js';
-import type { TrainOptions } from '../config/train-options.js';
+import { type TrainOptions, trainFields } from '../config/train-options.js';
 import type { LatentInfo } from '../data/types.js';
 import type { Label } from '../diffusion/labels.js';
 import type { LossSpec } from '../diffusion/losses.js';
+import { checkPrecondSpec, lossSchema } from '../diffusion/precond-schema.js';
 import type { PrecondSpec } from '../diffusion/precond-spec.js';
-import { checkFormatVersion, readMetadata, readTensorHeader } from '../formats/file-description.js';
+import {
+  checkFields,
+  checkFormatVersion,
+  readMetadata,
+  readTensorHeader,
+} from '../formats/file-description.js';
 
 /** Version of the layout of {@link SnapshotInfo}. */
 export const SNAPSHOT_VERSION = 1;
@@ -38,14 +44,33 @@ export interface SnapshotInfo {
 
 const labelsSchema = z.union([z.array(z.int().min(0)).min(1), z.array(z.array(z.number()).min(1)).min(1)]);
 
-/** Fields that a reader relies on; the specs themselves are checked by building the network. */
+const { preset, data, sampleSteps, sampleChurn, autoencoder } = trainFields;
+/** Of the training options, those that are used after training. Older files may lack some. */
+const trainSchema = z.looseObject({
+  preset: preset.schema.optional(),
+  data: data.schema.optional(),
+  sampleSteps: sampleSteps.schema.optional(),
+  sampleChurn: sampleChurn.schema.optional(),
+  autoencoder: autoencoder.schema.optional(),
+});
+
 const schema = z.looseObject({
   kind: z.literal('snapshot'),
   formatVersion: z.number(),
-  precond: z.looseObject({ type: z.string(), network: z.looseObject({ type: z.string() }) }),
-  dataset: z.looseObject({ name: z.string(), labels: labelsSchema.nullish() }),
-  nimg: z.number(),
-  step: z.number(),
+  precond: z.unknown(),
+  loss: lossSchema,
+  train: trainSchema.nullable(),
+  dataset: z.looseObject({
+    ...{ name: z.string(), classNames: z.array(z.string()).nullable(), labels: labelsSchema.nullish() },
+  }),
+  latents: z
+    .object({
+      autoencoder: z.object({ path: z.string(), sha256: z.string() }),
+      ...{ scale: z.number().positive(), shift: z.number(), downFactor: z.int().min(1).max(64) },
+    })
+    .nullish(),
+  nimg: z.number().min(0),
+  step: z.number().min(0),
 });
 
 /**
@@ -69,11 +94,14 @@ export function snapshotInfo(
 ): SnapshotInfo {
   const info = readMetadata(header, file);
   checkFormatVersion(info, SNAPSHOT_VERSION, file);
-  if (schema.safeParse(info).success) {
-    checkLabels(info as SnapshotInfo, file);
-    return info as SnapshotInfo;
-  }
   const { kind } = info as { kind?: unknown };
+  if (kind === 'snapshot') {
+    const checked = checkFields(schema, info, `${file}: the description's field`);
+    const precond = checkPrecondSpec(checked.precond, file);
+    const result = { ...(checked as unknown as SnapshotInfo), precond };
+    checkLabels(result, file);
+    return result;
+  }
   const what = kind === 'training-state' ? 'is a training state' : 'is not a snapshot of this program';
   throw new UserError(
     'NOT_A_SNAPSHOT',
@@ -90,6 +118,6 @@ function checkLabels({ precond, dataset: { labels } }: SnapshotInfo, file: strin
   if (wrong === undefined) return;
   throw new UserError(
     'BAD_SNAPSHOT',
-    `${file}: its description is damaged: the label ${JSON.stringify(wrong)} does not fit a network with labelDim ${labelDim}`,
+    `${file}: its description is damaged: the label ${JSON.stringify(wrong)} does not fit a network with labelDim ${labelDim}; use another file`,
   );
 }

@@ -10,7 +10,7 @@ import { UserError } from '../common/errors.js';
 import type { Mt19937 } from '../common/mt19937.js';
 import type { InfiniteSampler } from '../data/sampler.js';
 import type { PrecondSpec } from '../diffusion/precond-spec.js';
-import { checkFormatVersion, METADATA_KEY, readMetadata } from '../formats/file-description.js';
+import { checkFields, checkFormatVersion, METADATA_KEY, readMetadata } from '../formats/file-description.js';
 import { openTensorFile, tensorsUnder } from '../formats/tensor-file.js';
 import type { TrainingState } from './step.js';
 
@@ -40,24 +40,25 @@ export interface Resumable {
 export const LATER_OUTPUTS = ['snapshot', 'sample sheet'] as const;
 export type LaterOutput = (typeof LATER_OUTPUTS)[number];
 
+const count = z.int().min(0);
 const infoSchema = z.looseObject({
   kind: z.literal('training-state'),
   formatVersion: z.number(),
   precond: z.unknown(),
-  datasetLength: z.number(),
-  nimg: z.number(),
-  step: z.number(),
+  datasetLength: count,
+  nimg: count,
+  step: count,
   counters: z.object({
-    tick: z.number(),
-    tickStartNimg: z.number(),
-    earlierSec: z.number(),
+    tick: count,
+    tickStartNimg: count,
+    earlierSec: z.number().min(0),
     /** Absent in states of version 0.1.0. */
-    timeShare: z.number().default(0),
+    timeShare: z.number().min(0).max(1).default(0),
   }),
   orderMode: z.enum(['window', 'epochs']),
-  orderPosition: z.number(),
-  orderRngPosition: z.number(),
-  patchRngPosition: z.number(),
+  orderPosition: count,
+  orderRngPosition: count,
+  patchRngPosition: count,
   /**
    * Whether weights and averages are finite and so were all gradients since the state before; absent in files of earlier
    * versions, as is the next.
@@ -65,7 +66,7 @@ const infoSchema = z.looseObject({
   isGood: z.boolean().optional(),
   due: z.array(z.enum(LATER_OUTPUTS)).readonly().optional(),
   /** Absent without dynamic loss scaling. */
-  lossScale: z.object({ scale: z.number().positive(), goodSteps: z.number() }).optional(),
+  lossScale: z.object({ scale: z.number().positive(), goodSteps: count }).optional(),
 });
 
 /** What a state says of itself. */
@@ -129,9 +130,10 @@ export async function readStateInfo(file: string): Promise<StateInfo> {
 
 function parseInfo(reader: SafetensorsFile, file: string): z.infer<typeof infoSchema> {
   const info = readMetadata(reader, file);
-  const parsed = infoSchema.safeParse(info);
   checkFormatVersion(info, FORMAT_VERSION, file);
-  if (parsed.success) return parsed.data;
+  const { kind, imported } = info as { kind?: unknown; imported?: unknown };
+  if (kind === 'training-state' && imported === undefined)
+    return checkFields(infoSchema, info, `${file}: the description's field`);
   throw new UserError(
     'NOT_A_STATE',
     `${file} is not a training state; name a run folder or a file from its state/ folder`,
@@ -175,6 +177,16 @@ export async function readTrainingState(
     state.nimg = info.nimg;
     state.step = info.step;
     Object.assign(counters, info.counters);
+  } catch (cause) {
+    // A tensor is missing, has another shape, or holds impossible values.
+    const isDamage = [RangeError, torch.StateDictError, torch.SafetensorsError].some(
+      (c) => cause instanceof c,
+    );
+    if (!isDamage) throw cause;
+    const { message } = cause as Error;
+    throw new UserError('BAD_STATE', `${file} is damaged (${message}); resume from an earlier state`, {
+      cause,
+    });
   } finally {
     await reader.close();
   }

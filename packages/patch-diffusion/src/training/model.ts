@@ -7,7 +7,7 @@ import type { LossSpec } from '../diffusion/losses.js';
 import { DEFAULT_SIGMA_DATA } from '../diffusion/noise-levels.js';
 import type { PrecondSpec } from '../diffusion/precond-spec.js';
 import { ARCHITECTURES, type NetworkSpec } from '../networks/index.js';
-import type { Extent } from '../patches/extent.js';
+import { type Extent, POSITION_CHANNELS } from '../patches/extent.js';
 import {
   customPatchSizes,
   defaultPatchSizes,
@@ -26,9 +26,6 @@ export interface DataShape extends Extent {
   /** Measured standard deviation, where there is one. */
   readonly std: number | null;
 }
-
-/** Coordinate channels: x and y. */
-const POSITION_CHANNELS = 2;
 
 /**
  * The denoiser of a run.

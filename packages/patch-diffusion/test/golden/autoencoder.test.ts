@@ -165,9 +165,7 @@ describe.each(folders)('golden/autoencoder/%s', (name) => {
       await writeFile(join(dir, 'config.json'), config);
       await expect(loadAutoencoder(dir)).rejects.toThrow(/no weights in/);
       await writeSafetensors(join(dir, 'diffusion_pytorch_model.safetensors'), []);
-      const model = await loadAutoencoder(folder);
-      await expect(loadAutoencoder(dir)).rejects.toThrow(`${model.stateDict().size} missing`);
-      model.dispose();
+      await expect(loadAutoencoder(dir)).rejects.toThrow(/encoder\.conv_in\.weight is missing/);
     } finally {
       await rm(dir, { recursive: true });
     }

@@ -5,9 +5,12 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as torch from '@patch-diffusion/torch';
+import { readSafetensors, writeSafetensors } from '@patch-diffusion/torch';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { UserError } from '../../src/common/errors.js';
 import type { PrecondSpec } from '../../src/diffusion/precond-spec.js';
 import { createDenoiser } from '../../src/diffusion/preconditioning.js';
+import { METADATA_KEY } from '../../src/formats/file-description.js';
 import { loadAnySnapshot } from '../../src/interchange/load-snapshot.js';
 import { writeSnapshot } from '../../src/interchange/snapshot.js';
 
@@ -35,6 +38,48 @@ beforeAll(async () => {
     dataset: { name: 'd', classNames: null },
     nimg: 7,
     step: 1,
+  });
+});
+
+/** The snapshot again with other entries in its description. */
+async function withInfo(change: object): Promise<string> {
+  const file = join(scratch, 'altered.safetensors');
+  const { tensors, metadata } = await readSafetensors(snapshot);
+  const info = JSON.parse(metadata[METADATA_KEY]) as object;
+  await writeSafetensors(file, tensors, { [METADATA_KEY]: JSON.stringify({ ...info, ...change }) });
+  for (const tensor of tensors.values()) tensor.dispose();
+  return file;
+}
+
+describe('descriptions are checked before anything is built', () => {
+  const network = (change: object) => ({ precond: { ...spec, network: { ...spec.network, ...change } } });
+
+  it.each([
+    ['a billion blocks', network({ numBlocks: 1e9 }), /network's argument network\.numBlocks cannot be used/],
+    ['more blocks than tensors', network({ numBlocks: 60 }), /block1\.conv1\.weight is missing/],
+    ['a billion channels', network({ modelChannels: 1e9 }), /network\.modelChannels cannot be used/],
+    ['a width of text', network({ channelMult: '1' }), /network\.channelMult cannot be used/],
+    [
+      'attention of another type',
+      network({ attnResolutions: 16 }),
+      /network\.attnResolutions cannot be used/,
+    ],
+    [
+      'sides that cannot be halved',
+      network({ imgResolution: 17, channelMult: [1, 1] }),
+      /17×17 px cannot be halved/,
+    ],
+    ['channels that cannot be normalised', network({ modelChannels: 34 }), /34 channels do not make/],
+    ['a billion sampler steps', { train: { sampleSteps: 1e9 } }, /field train\.sampleSteps cannot be used/],
+    ['steps of text', { train: { sampleSteps: '18' } }, /field train\.sampleSteps cannot be used/],
+    ['images of text', { nimg: '7' }, /field nimg cannot be used/],
+    ['a later version', { formatVersion: 2 }, /newer version of patch-diffusion; update/],
+  ])('%s', async (_, change, message) => {
+    const file = await withInfo(change);
+    const before = torch.liveTensors();
+    await expect(loadAnySnapshot(file)).rejects.toThrow(message);
+    await expect(loadAnySnapshot(file)).rejects.toThrow(UserError);
+    expect(torch.liveTensors()).toBe(before);
   });
 });
 
