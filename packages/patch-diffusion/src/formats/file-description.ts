@@ -9,6 +9,7 @@ import {
 } from '@patch-diffusion/torch/safetensors-header';
 import type { z } from 'zod';
 import { UserError } from '../common/errors.js';
+import { lfsPointerErrorOf } from './lfs-pointer.js';
 
 /** Key of the description in a file's metadata. */
 export const METADATA_KEY = 'patch_diffusion';
@@ -24,7 +25,7 @@ export function asUserError<T>(read: () => T): T {
     return read();
   } catch (cause) {
     if (!(cause instanceof SafetensorsError)) throw cause;
-    throw new UserError('BAD_TENSOR_FILE', cause.message, { cause });
+    throw lfsPointerErrorOf(cause.file) ?? new UserError('BAD_TENSOR_FILE', cause.message, { cause });
   }
 }
 

@@ -6,6 +6,7 @@
 import { promisify } from 'node:util';
 import yauzl, { type Entry, type ZipFile } from 'yauzl';
 import { UserError } from '../common/errors.js';
+import { lfsPointerErrorOf } from './lfs-pointer.js';
 
 /** An array in row-major order. */
 interface NpyArray {
@@ -31,6 +32,8 @@ export async function readNpz(path: string): Promise<Map<string, NpyArray>> {
     return await readEntries(zip);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
+    const pointer = lfsPointerErrorOf(path);
+    if (pointer) throw pointer;
     throw new UserError(
       'NPZ_UNREADABLE',
       `${path} is not a usable .npz file (${reason}); make or download it again`,

@@ -7,7 +7,7 @@ import type { LossSpec } from '../diffusion/losses.js';
 import { checkPrecondSpec, checkSpecAgainstTensors } from '../diffusion/precond-schema.js';
 import type { PrecondSpec } from '../diffusion/precond-spec.js';
 import { type ByteSource, FileSource } from '../formats/pickle/byte-source.js';
-import { ModuleRecord, readTorchFile, TensorRef } from '../formats/torch-file/index.js';
+import { ModuleRecord, readTorchFile, stateDictOf, TensorRef } from '../formats/torch-file/index.js';
 import { lossFromOfficial, precondFromOfficial, splitArguments } from './official-config.js';
 import {
   broken,
@@ -83,8 +83,11 @@ export async function readCheckpoint(source: ByteSource, file: string): Promise<
     const [ema, net] = [top.get('ema'), top.get('net')];
     if (ema instanceof ModuleRecord) return snapshot(top, ema, file);
     if (net instanceof ModuleRecord) return trainingState(top, net, file);
-    const dict = stateDict(top);
-    if (dict.length) return { kind: 'state-dict', tensors: dict };
+    const dict = stateDictOf(top);
+    if (dict) {
+      const tensors = Array.from(dict, ([name, tensor]) => ({ name, tensor, isParameter: true }));
+      return { kind: 'state-dict', tensors };
+    }
   }
   throw new UserError(
     'NOT_A_CHECKPOINT',
@@ -174,14 +177,4 @@ function dropNulls(args: Record<string, unknown>): Record<string, unknown> {
 function lossOf(record: unknown, file: string): LossSpec {
   if (!(record instanceof ModuleRecord)) return { type: 'edm' };
   return lossFromOfficial(record.className, plainObject(record.state, file)) ?? { type: 'edm' };
-}
-
-function stateDict(top: ReadonlyMap<unknown, unknown>): NamedTensor[] {
-  const entries = [...top];
-  if (!entries.every(([name, tensor]) => typeof name === 'string' && tensor instanceof TensorRef)) return [];
-  return entries.map(([name, tensor]) => ({
-    name: name as string,
-    tensor: tensor as TensorRef,
-    isParameter: true,
-  }));
 }

@@ -7,6 +7,7 @@ import { checkSpecAgainstTensors } from '../diffusion/precond-schema.js';
 import type { PrecondSpec } from '../diffusion/precond-spec.js';
 import { createDenoiser, type Denoiser } from '../diffusion/preconditioning.js';
 import { asUserError } from '../formats/file-description.js';
+import { unwrappedName } from '../formats/torch-file/index.js';
 import { type NamedTensor, shapesOf } from './official-module.js';
 
 /** Weights in an open file. A tensor is read when it is asked for. */
@@ -19,9 +20,12 @@ export interface Weights {
 
 /** The weights of a safetensors file, which must stay open. */
 export function weightsOf(reader: SafetensorsFile): Weights {
+  const names = new Map(reader.names.map((name) => [unwrappedName(name), name]));
   return {
-    shapes: asUserError(() => new Map(reader.names.map((name) => [name, reader.info(name).shape]))),
-    read: (name) => asUserError(() => reader.tensor(name)),
+    shapes: asUserError(
+      () => new Map(Array.from(names, ([name, stored]) => [name, reader.info(stored).shape])),
+    ),
+    read: (name) => asUserError(() => reader.tensor(names.get(name)!)),
   };
 }
 

@@ -20,7 +20,7 @@ import { placement } from '../diffusion/device.js';
 import { checkFields } from '../formats/file-description.js';
 import { FileSource } from '../formats/pickle/byte-source.js';
 import { openTensorFile } from '../formats/tensor-file.js';
-import { readTorchFile, TensorRef } from '../formats/torch-file/index.js';
+import { readTorchFile, stateDictOf } from '../formats/torch-file/index.js';
 import { type AutoencoderConfig, AutoencoderKL } from '../networks/autoencoder-kl.js';
 
 const WEIGHTS = 'diffusion_pytorch_model';
@@ -213,9 +213,8 @@ async function readWeights(file: string): Promise<Map<string, Tensor>> {
   }
   const source = new FileSource(file);
   try {
-    const dict = await readTorchFile(source, file);
-    const tensors = dict instanceof Map ? [...dict].filter(([, tensor]) => tensor instanceof TensorRef) : [];
-    return new Map(tensors.map(([name, tensor]) => [String(name), (tensor as TensorRef).toTensor()]));
+    const dict = stateDictOf(await readTorchFile(source, file)) ?? [];
+    return new Map(Array.from(dict, ([name, tensor]) => [name, tensor.toTensor()]));
   } finally {
     source.close();
   }

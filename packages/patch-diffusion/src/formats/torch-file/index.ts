@@ -1,4 +1,6 @@
 /** Opens what Python's `pickle.dump` and `torch.save` write: tells the three formats apart by their first bytes. */
+
+import { lfsPointerError } from '../lfs-pointer.js';
 import { Budget } from '../pickle/budget.js';
 import type { ByteSource } from '../pickle/byte-source.js';
 import { readPickle } from '../pickle/pickle.js';
@@ -7,6 +9,7 @@ import { readLegacy } from './legacy.js';
 import { readTorchZip } from './zip.js';
 
 export { ModuleRecord } from './globals.js';
+export { stateDictOf, unwrappedName } from './state-dict.js';
 export { TensorRef } from './tensors.js';
 
 /** The length of a pickled magic number: PROTO, LONG1 and ten bytes. */
@@ -21,11 +24,11 @@ const LEGACY_START = Buffer.from('80028a0a6cfc9c46f9206aa85019', 'hex');
  */
 export async function readTorchFile(source: ByteSource, file: string): Promise<unknown> {
   const budget = new Budget(file, source.size);
-  const head = source.read(0, Math.min(LEGACY_START.length, source.size));
+  const head = source.read(0, Math.min(64, source.size));
   if (head[0] === 0x50 && head[1] === 0x4b) return readTorchZip(source, budget);
   if (LEGACY_START.every((byte, i) => head[i] === byte)) return readLegacy(source, budget);
   if (head[0] === 0x80 && head[1] >= 2 && head[1] <= 5) return readPlain(source, budget);
-  return budget.fail('it is neither a pickle nor a PyTorch file');
+  throw lfsPointerError(head, file) ?? budget.fail('it is neither a pickle nor a PyTorch file');
 }
 
 function readPlain(source: ByteSource, budget: Budget): unknown {
