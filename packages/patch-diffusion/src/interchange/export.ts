@@ -2,6 +2,7 @@
 import { basename, dirname, join } from 'node:path';
 import { type Module, writeFileAtomic, writeSafetensors } from '@patch-diffusion/torch';
 import type { PrecondSpec } from '../diffusion/precond-spec.js';
+import { withoutSecrets } from '../formats/hub/locator.js';
 import { writeStateDict } from '../formats/torch-file/write.js';
 import { chooseSnapshot } from '../run/choose-snapshot.js';
 import { type LoadOptions, loadAnySnapshot } from './load-snapshot.js';
@@ -69,7 +70,7 @@ export async function writeExport(
 
 function defaultOut(network: string, format: ExportFormat): string {
   const isLocal = !/^(https?|hf):/.test(network);
-  const stem = basename(network)
+  const stem = basename(withoutSecrets(network))
     .replace(/@[^@]*$/, '')
     .replace(/\.[^.]*$/, '');
   const file = format === 'torch' ? `${stem}.pt` : `${stem}-weights.safetensors`;

@@ -7,6 +7,7 @@ import type { Module, Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import { UserError } from '../common/errors.js';
 import type { FetchOptions } from '../formats/hub/download.js';
+import { withoutSecrets } from '../formats/hub/locator.js';
 import { POSITION_CHANNELS } from '../patches/extent.js';
 import { snapshotAt } from '../run/choose-snapshot.js';
 import { loadAnySnapshot } from './load-snapshot.js';
@@ -47,7 +48,7 @@ export async function transferWeights(
   }
   throw new UserError(
     'NOTHING_TRANSFERRED',
-    `no tensor of ${from} fits this network; check --arch, --model-channels and --channel-mult`,
+    `no tensor of ${withoutSecrets(from)} fits this network; check --arch, --model-channels and --channel-mult`,
   );
 }
 

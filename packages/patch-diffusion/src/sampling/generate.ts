@@ -9,6 +9,7 @@ import type { Guidance } from '../diffusion/guidance.js';
 import type { Label } from '../diffusion/labels.js';
 import type { Denoiser } from '../diffusion/preconditioning.js';
 import { sampleImages } from '../diffusion/sample.js';
+import { withoutSecrets } from '../formats/hub/locator.js';
 import { loadAnySnapshot } from '../interchange/load-snapshot.js';
 import { type LatentDecoder, toPixels } from '../latents/latents.js';
 import { chooseSnapshot } from '../run/choose-snapshot.js';
@@ -93,7 +94,11 @@ async function generateFrom(options: GenerateOptions, context: GenerateContext):
     if (warning) onEvent?.({ type: 'warning', code: 'NO_LABEL_DROPOUT', message: warning });
     await checkOutput(options);
     const drawn = await draw(options, { denoiser, info, decoder, guidance, labels, device }, context);
-    return { network, ...drawn, ...(options.grid === null ? {} : { sheet: options.grid }) };
+    return {
+      network: withoutSecrets(network),
+      ...drawn,
+      ...(options.grid === null ? {} : { sheet: options.grid }),
+    };
   } finally {
     guidance?.guide?.dispose();
     decoder?.dispose();

@@ -14,6 +14,7 @@ import { holdOut } from '../data/views.js';
 import { createAugment } from '../diffusion/augmentation/index.js';
 import { checkPrecision, prepareDenoiser, resolveDevice } from '../diffusion/device.js';
 import { createDenoiser } from '../diffusion/preconditioning.js';
+import { withoutSecrets } from '../formats/hub/locator.js';
 import { restoreImported } from '../interchange/imported-state.js';
 import { transferDetails, transferSummary, transferWeights } from '../interchange/transfer.js';
 import { LatentDecoder } from '../latents/latents.js';
@@ -39,10 +40,12 @@ export interface SessionContext {
 
 /** Builds a run from its options and data, new or from a saved state. On failure nothing is left open. */
 export async function openSession(
-  options: TrainOptions,
+  given: TrainOptions,
   dataset: DataSet,
   { earlier, signal, emit }: SessionContext,
 ): Promise<Session> {
+  // What is recorded and shown has no secrets.
+  const options = { ...given, transfer: given.transfer && withoutSecrets(given.transfer) };
   validateAgainstData(options, dataset);
   const device = resolveDevice(options.device);
   checkPrecision(options.precision, device);
@@ -62,7 +65,7 @@ export async function openSession(
   try {
     if (earlier) await resume(earlier, resumable, emit);
     else if (options.resume !== null) await resumeImported(options, resumable, emit);
-    else if (options.transfer !== null) await transfer(options.transfer, state, { signal, emit });
+    else if (given.transfer !== null) await transfer(given.transfer, state, { signal, emit });
 
     const step = stepOptions(options, trainSet, device);
     const schedule = patchSchedule(options, patchSizes(options, dataset));
@@ -150,13 +153,14 @@ async function transfer(
   { denoiser, ema }: TrainingState,
   { signal, emit }: Pick<SessionContext, 'signal' | 'emit'>,
 ): Promise<void> {
+  const name = withoutSecrets(from);
   const report = await transferWeights(denoiser, from, {
     signal,
-    onProgress: (doneBytes, totalBytes) => emit({ type: 'fetch', from, doneBytes, totalBytes }),
+    onProgress: (doneBytes, totalBytes) => emit({ type: 'fetch', from: name, doneBytes, totalBytes }),
     onNote: (message) => emit({ type: 'warning', code: 'CACHED_COPY', message }),
   });
   copyWeights(ema, denoiser);
-  emit({ type: 'transfer', message: transferSummary(report, from), details: transferDetails(report) });
+  emit({ type: 'transfer', message: transferSummary(report, name), details: transferDetails(report) });
 }
 
 async function resume(earlier: EarlierRun, resumable: Resumable, emit: TrainEventListener): Promise<void> {

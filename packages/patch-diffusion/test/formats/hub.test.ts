@@ -14,10 +14,11 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { inspect } from 'node:util';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { cacheFolder } from '../../src/formats/hub/cache.js';
 import { type FetchOptions, fetchToCache } from '../../src/formats/hub/download.js';
-import { isRemote, parseLocator } from '../../src/formats/hub/locator.js';
+import { isRemote, parseLocator, withoutSecrets } from '../../src/formats/hub/locator.js';
 
 type Handler = (request: IncomingMessage, response: ServerResponse) => void;
 
@@ -108,6 +109,35 @@ describe('addresses', () => {
       expect(() => parseLocator(text, {})).toThrow(/is not a usable address/);
     },
   );
+
+  it.each([
+    ['https://h/x/net.pkl?X-Amz-Signature=S3CR3T&v=1#S3CR3T', 'https://h/x/net.pkl'],
+    ['https://me:S3CR3T@h:8443/net.pkl', 'https://h:8443/net.pkl'],
+    ['HTTPS://S3CR3T@h/net.pkl', 'https://h/net.pkl'],
+    ['https://me:S3CR3T@h:port/x?y', 'https://h:port/x'],
+    ['hf:own/repo/net.pkl@main', 'hf:own/repo/net.pkl@main'],
+    ['runs/what?.pkl', 'runs/what?.pkl'],
+  ])('%s without secrets', (address, shown) => {
+    expect(withoutSecrets(address)).toBe(shown);
+  });
+
+  it('that are refused are shown without secrets', () => {
+    for (const text of ['https://me:S3CR3T@h/x', 'https://h:port/x?sig=S3CR3T']) {
+      expect(() => parseLocator(text, {})).toThrow(/^https:\/\/h(:port)?\/x is not a usable address/);
+    }
+    const env = { HF_ENDPOINT: 'https://me:S3CR3T@h' };
+    expect(() => parseLocator('hf:own/repo/a.pkl', env)).toThrow(/^https:\/\/h\/ is not a usable address/);
+  });
+
+  it('with a token: line breaks around it do not count, others are told without the token', () => {
+    expect(parseLocator('hf:own/repo/a.pkl', { HF_TOKEN: ' hf_S3CR3T\r\n' }).token).toBe('hf_S3CR3T');
+    expect(parseLocator('hf:own/repo/a.pkl', { HF_TOKEN: '\n' }).token).toBeNull();
+    for (const HF_TOKEN of ['hf_S3CR3T\nhf_S3CR3T', 'hf_S3CR3T\u0000', 'hf_S3CR3Tß']) {
+      const read = () => parseLocator('hf:own/repo/a.pkl', { HF_TOKEN });
+      expect(read).toThrow(/^HF_TOKEN is not a token: [^\n]*set it again/);
+      expect(read).not.toThrow(/S3CR3T/);
+    }
+  });
 
   it('the cache folder follows the environment', () => {
     expect(cacheFolder({ PATCH_DIFFUSION_CACHE: '/c' })).toBe('/c');
@@ -332,6 +362,124 @@ describe('downloads', () => {
     };
     await expect(fetched()).rejects.toThrow(/redirected to file:/);
   }, 30_000);
+});
+
+describe('signed addresses', () => {
+  const signed = (signature: string) => url(`/w/net.pkl?X-Amz-Signature=${signature}&version=1`);
+
+  it('leave no secret in the cache, and a new signature finds the same file', async () => {
+    handler = serveFile(body);
+    const { file } = await fetched({}, signed('S3CR3T'));
+    expect(requests[0].url).toContain('X-Amz-Signature=S3CR3T');
+    for (const name of inCache()) {
+      expect(name).not.toContain('S3CR3T');
+      expect(readFileSync(join(cacheDir, 'downloads', name)).includes('S3CR3T')).toBe(false);
+    }
+    expect(await fetched({}, signed('other'))).toMatchObject({ file, fromCache: true });
+    expect((await fetched({}, url('/w/net.pkl?version=2'))).file).not.toBe(file);
+  });
+
+  it.each([404, 403, 418, 200])('are not printed whole when the answer is %d', async (status) => {
+    handler = (_, response) => void response.writeHead(status, { 'content-length': '7' }).end();
+    const error = await fetched({ maxBytes: 5 }, signed('S3CR3T')).catch((e: Error) => e);
+    expect(String((error as Error).message)).toContain('/w/net.pkl');
+    expect(inspect(error, { depth: 9 })).not.toContain('S3CR3T');
+  });
+});
+
+describe('what must not fill the disk', () => {
+  const endless: Handler = (_, response) => {
+    const write = () => {
+      while (response.write(Buffer.alloc(65_536)));
+      response.once('drain', write);
+    };
+    response.writeHead(200, { etag: '"v"' });
+    write();
+  };
+
+  it.each<[string, Handler]>([
+    ['a download without an end', endless],
+    ['one that is announced to be larger', serveFile(body)],
+  ])('%s', async (_, serve) => {
+    handler = serve;
+    await expect(fetched({ maxBytes: 200_000 })).rejects.toThrow(
+      /a download may have 0\.000200 GB here; check/,
+    );
+    expect(requests).toHaveLength(1);
+    expect(inCache()).toEqual([]);
+  });
+
+  it('one that is larger than announced', async () => {
+    handler = (_, response) => {
+      response.socket!.end(`HTTP/1.1 200 OK\r\netag: "v"\r\ncontent-length: 3\r\n\r\nabcdef`);
+    };
+    const result = await fetched().catch((e: Error) => e);
+    // The HTTP client itself may cut the surplus off.
+    if (!(result instanceof Error)) expect(result.bytes).toBe(3);
+    expect(inCache().filter((name) => name.includes('.part-'))).toEqual([]);
+  });
+
+  it('one that fails for good and cannot be continued', async () => {
+    handler = serveFile(body, { etag: null, limit: 1000 });
+    await expect(fetched()).rejects.toThrow(/cannot be reached or broke off/);
+    expect(inCache()).toEqual([]);
+  });
+
+  it('one whose checksum is wrong', async () => {
+    handler = serveFile(body);
+    await expect(fetched({ sha256: '0'.repeat(64) })).rejects.toThrow(/damaged or altered/);
+    expect(inCache()).toEqual([]);
+  });
+
+  it('one that is stopped stays where it can be continued', async () => {
+    handler = (_, response) =>
+      void response.writeHead(200, { 'content-length': 10, etag: '"v"' }).write('abc');
+    const controller = new AbortController();
+    setTimeout(() => controller.abort(), 100);
+    await expect(fetched({ signal: controller.signal })).rejects.toThrow(/abort/i);
+    expect(inCache().map((name) => name.replace(/.*\.part-/, ''))).toEqual([
+      `${host}-${process.pid}`,
+      `${host}-${process.pid}.json`,
+    ]);
+  });
+
+  it('what dead processes left of other addresses, when it is old or cannot be continued', async () => {
+    const folder = join(cacheDir, 'downloads');
+    mkdirSync(folder);
+    const part = (name: string, etag: string | null, age = 0) => {
+      const file = join(folder, `${name}.part-${host}-999999999`);
+      writeFileSync(file, 'x');
+      writeFileSync(`${file}.json`, JSON.stringify({ etag }));
+      utimesSync(file, Date.now() / 1000 - age, Date.now() / 1000 - age);
+    };
+    part('old', '"v"', 8 * 24 * 3600);
+    part('unversioned', null);
+    part('recent', '"v"');
+    handler = serveFile(body);
+    await fetched();
+    expect(inCache().filter((name) => name.includes('.part-'))).toEqual([
+      `recent.part-${host}-999999999`,
+      `recent.part-${host}-999999999.json`,
+    ]);
+  });
+});
+
+describe('redirects', () => {
+  afterEach(() => vi.unstubAllGlobals());
+
+  it('never lead from https to http', async () => {
+    // A server with https would need a certificate that this process trusts.
+    const asked: string[] = [];
+    vi.stubGlobal('fetch', async (address: URL) => {
+      asked.push(String(address));
+      return new Response(null, { status: 302, headers: { location: 'http://127.0.0.1:1/net.pkl?S3CR3T' } });
+    });
+    await expect(fetched({}, parseLocator('https://h/net.pkl?t=S3CR3T', {}))).rejects.toThrow(
+      /^h redirects https:\/\/h\/net\.pkl from https to http, where/,
+    );
+    expect(asked).toEqual(['https://h/net.pkl?t=S3CR3T']);
+    expect(inCache()).toEqual([]);
+  });
 });
 
 describe('the Hub', () => {

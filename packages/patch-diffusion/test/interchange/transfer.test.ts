@@ -1,11 +1,21 @@
 /** Starting from other weights: a network for whole images becomes one for patches without changing what it does. */
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
 import * as torch from '@patch-diffusion/torch';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import type { PrecondSpec } from '../../src/diffusion/precond-spec.js';
 import { createDenoiser } from '../../src/diffusion/preconditioning.js';
+import { train } from '../../src/index.js';
+import { writeSnapshot } from '../../src/interchange/snapshot.js';
 import { transferDetails, transferSummary, transferTensors } from '../../src/interchange/transfer.js';
 import type { NetworkSpec } from '../../src/networks/index.js';
+import { readRunJson } from '../../src/run/runs.js';
+import type { TrainEvent } from '../../src/training/events.js';
 import { expectClose } from '../helpers/golden.js';
+import { iconSet, temporaryFolder } from '../helpers/tiny-run.js';
+import { tinyOptions } from '../helpers/tiny-train.js';
 
 const shape = {
   imgResolution: 16,
@@ -119,5 +129,49 @@ describe('partial transfer', () => {
     });
     from.dispose();
     to.dispose();
+  });
+});
+
+describe('--transfer from a signed address', () => {
+  it('leaves no secret in the run, its events and the cache', async () => {
+    const dir = await temporaryFolder();
+    const data = await iconSet(dir);
+    const snapshot = join(dir, 'network-snapshot-000001.safetensors');
+    using denoiser = createDenoiser({
+      type: 'edm',
+      network: { type: 'SongUNet', ...shape, channelMult: [1, 2], inChannels: 3 },
+    });
+    const dataset = { name: 'd', classNames: null };
+    await writeSnapshot(snapshot, denoiser, {
+      loss: { type: 'edm' },
+      train: null,
+      dataset,
+      nimg: 1,
+      step: 1,
+    });
+    const server = createServer((_, response) => void response.end(readFileSync(snapshot)));
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as AddressInfo;
+    vi.stubEnv('PATCH_DIFFUSION_CACHE', join(dir, 'cache'));
+    try {
+      const events: TrainEvent[] = [];
+      const transfer = `http://127.0.0.1:${port}/network-snapshot-000001.safetensors?X-Amz-Signature=S3CR3T`;
+      const { runDir } = await train(
+        { ...tinyOptions, data, transfer, durationKimg: 0.008, out: join(dir, 'run') },
+        { onEvent: (event) => events.push(event) },
+      );
+      expect(events.find((event) => event.type === 'transfer')?.message).toMatch(/^transferred [1-9]/);
+      expect((await readRunJson(runDir))?.config.transfer).toBe(transfer.replace(/\?.*/, ''));
+      expect(JSON.stringify(events)).not.toContain('S3CR3T');
+      const files = readdirSync(dir, { recursive: true, encoding: 'utf8' });
+      expect(files.filter((name) => name.includes('cache/downloads/'))).toHaveLength(2);
+      for (const name of files.map((file) => join(dir, file))) {
+        if (statSync(name).isFile()) expect(readFileSync(name).includes('S3CR3T'), name).toBe(false);
+      }
+    } finally {
+      vi.unstubAllEnvs();
+      server.close();
+      server.closeAllConnections();
+    }
   });
 });

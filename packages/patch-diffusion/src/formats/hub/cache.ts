@@ -8,6 +8,7 @@ import { sha256Of } from '../../common/sha256.js';
 
 /** What is known of a finished download; beside the file, as JSON. */
 interface CacheRecord {
+  /** Without secrets. */
   readonly url: string;
   /** The server's version of the file; null where it gave none. */
   readonly etag: string | null;
@@ -35,7 +36,7 @@ export class CacheEntry {
 
   constructor(url: URL, folder: string) {
     this.#folder = join(folder, 'downloads');
-    const key = createHash('sha256').update(url.href).digest('hex').slice(0, 16);
+    const key = createHash('sha256').update(unsigned(url).href).digest('hex').slice(0, 16);
     const name =
       basename(decoded(url.pathname))
         .replace(/[^\w.-]+/g, '_')
@@ -70,11 +71,16 @@ export class CacheEntry {
   async claimPart(): Promise<{ file: string; etag: string | null }> {
     await mkdir(this.#folder, { recursive: true });
     const mine = `${this.file}.part-${HOST}-${process.pid}`;
-    const prefix = `${basename(this.file)}.part-`;
-    for (const name of await readdir(this.#folder)) {
-      if (!name.startsWith(prefix) || name.endsWith('.json')) continue;
+    const names = await readdir(this.#folder);
+    for (const name of names) {
+      const [, stem, owner] = PART.exec(name) ?? [];
+      if (stem === undefined) continue;
       const left = join(this.#folder, name);
-      if (left !== mine && (await isInUse(left, name.slice(prefix.length)))) continue;
+      if (left !== mine && (await isInUse(left, owner))) continue;
+      if (stem !== basename(this.file)) {
+        await removeStale(left);
+        continue;
+      }
       try {
         if (left !== mine) await rename(left, mine);
         const record = await readJson<{ etag: string | null }>(`${left}.json`);
@@ -88,6 +94,35 @@ export class CacheEntry {
   }
 }
 
+/** Removes a part and what is known of it. */
+export async function removePart(part: string): Promise<void> {
+  for (const file of [part, `${part}.json`]) await rm(file, { force: true });
+}
+
+/** A part of another address whose process is gone: without a version it cannot be continued, and old ones never are. */
+async function removeStale(part: string): Promise<void> {
+  const record = await readJson<{ etag: string | null }>(`${part}.json`);
+  const info = await stat(part).catch(() => null);
+  const isOld = info !== null && Date.now() - info.mtimeMs > STALE_MS;
+  if (isOld || !record?.etag) await removePart(part);
+}
+
+/** Parameters that sign an address. Another signature is the same file. */
+const SIGNATURE =
+  /^(x-(amz|goog)-.*|signature|sig|access_?token|token|expires|policy|key-pair-id|se|sp|sv|sr)$/i;
+/^x-(amz|goog|ms)-|sign|token|secret|credential|passw|auth|^(key|sig|expires|policy|se|sp|sv|sr)$/i;
+
+/** An address without what signs it. */
+function unsigned(url: URL): URL {
+  const plain = new URL(url);
+  for (const name of [...plain.searchParams.keys()])
+    if (SIGNATURE.test(name)) plain.searchParams.delete(name);
+  return plain;
+}
+
+/** `name.part-host-pid` */
+const PART = /^(.*)\.part-(.*-\d+)$/;
+const STALE_MS = 7 * 24 * 3_600_000;
 /** This machine's name, for file names. */
 const HOST = hostname().replace(/[^\w.]+/g, '_');
 /** A part of another machine that has not grown for this long is taken over. */

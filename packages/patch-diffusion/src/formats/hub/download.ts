@@ -2,13 +2,14 @@
  * Fetches a file into the user's cache: once, resumed where it broke off, checked against the checksum that the server
  * states, and in place only when whole. A cached file is used without the net when the host cannot be reached.
  */
-import { open, rm, stat } from 'node:fs/promises';
+import { open, stat, statfs } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { writeFileAtomic } from '@patch-diffusion/torch/atomic-file';
 import { UserError } from '../../common/errors.js';
 import { guarded } from '../../common/file-error.js';
 import { sha256Of } from '../../common/sha256.js';
-import { CacheEntry, cacheFolder } from './cache.js';
-import type { RemoteFile } from './locator.js';
+import { CacheEntry, cacheFolder, removePart } from './cache.js';
+import { type RemoteFile, withoutSecrets } from './locator.js';
 import { type Answer, get, sha256FromEtag } from './request.js';
 
 export interface FetchOptions {
@@ -23,6 +24,8 @@ export interface FetchOptions {
   readonly sha256?: string;
   /** A connection that is silent for this long is given up and the transfer resumed. Default 60 s. */
   readonly stallMs?: number;
+  /** A larger file is refused. Default 16 GiB, and never more than nine tenths of the free disk space. */
+  readonly maxBytes?: number;
 }
 
 interface FetchedFile {
@@ -37,6 +40,7 @@ interface FetchedFile {
 /** Attempts in a row that bring nothing. */
 const ATTEMPTS = 5;
 const STALL_MS = 60_000;
+const MAX_BYTES = 16 * 2 ** 30;
 /** Progress is reported at most this often. */
 const REPORT_MS = 100;
 /** The pause before the first repetition, doubled each time. */
@@ -123,11 +127,14 @@ async function fetchNew(
       const bytes = await sizeOf(part.file);
       const { file } = part;
       await guarded(`write ${entry.file}`, () =>
-        entry.finish(file, { url: remote.url.href, etag: answer.etag, sha256, bytes }),
+        entry.finish(file, { url: withoutSecrets(remote.url.href), etag: answer.etag, sha256, bytes }),
       );
       return { file: entry.file, sha256, bytes, fromCache: false };
     } catch (error) {
-      if (options.signal?.aborted || !(error instanceof Unreachable)) throw error;
+      const isLast = !(error instanceof Unreachable) || attempt === ATTEMPTS;
+      const isStopped = options.signal?.aborted === true;
+      if (part && (isLast || isStopped) && !isResumable(error, part, isStopped)) await removePart(part.file);
+      if (isStopped || !(error instanceof Unreachable)) throw error;
       const bytes = part?.etag ? await sizeOf(part.file) : 0;
       if (bytes > mostBytes) {
         mostBytes = bytes;
@@ -139,6 +146,11 @@ async function fetchNew(
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS * 2 ** attempt));
     }
   }
+}
+
+/** Whether a later attempt can continue: the server names the version, and the transfer only broke off. */
+function isResumable(error: unknown, part: Part, isStopped: boolean): boolean {
+  return part.etag !== null && (isStopped || error instanceof Unreachable);
 }
 
 function conditions(part: Part | null, from: number, cachedEtag: string | null): Record<string, string> {
@@ -230,21 +242,21 @@ async function receive(
       'FETCH_FAILED',
       `${remote.url.host} sent another range of ${remote.text} than asked for; try again`,
     );
-  const length = response.headers.get('content-length');
-  const total = length === null ? null : start + Number(length);
+  const length = Number(response.headers.get('content-length') ?? Number.NaN);
+  const total = Number.isSafeInteger(length) ? start + length : null;
+  const limit = await sizeLimit(part.file, start, options);
+  if (total !== null && total > limit) throw tooLarge(remote, total, limit);
   part.etag = resumable(rawEtag);
   await guarded(`write ${part.file}`, () =>
     writeFileAtomic(`${part.file}.json`, JSON.stringify({ etag: part.etag })),
   );
-  const done = await store(remote, response, part.file, start, total, options);
+  const done = await store(remote, response, part.file, { start, total, limit }, options);
   if (total !== null && done !== total) {
     throw unreachable(new Error(`${done} of ${total} bytes`), remote, options.signal);
   }
   const sha256 = await sha256Of(part.file);
   const expected = options.sha256?.toLowerCase() ?? sha256FromEtag(etag) ?? sha256;
   if (expected !== sha256) {
-    await rm(part.file, { force: true });
-    await rm(`${part.file}.json`, { force: true });
     throw new UserError(
       'CHECKSUM_MISMATCH',
       `${remote.text} arrived damaged or altered: its SHA-256 is ${sha256.slice(0, 12)}… and should be ${expected.slice(0, 12)}…; the copy was deleted, fetch it again`,
@@ -253,13 +265,32 @@ async function receive(
   return sha256;
 }
 
-/** Appends the body from position `start`; returns the file's length. */
+/** How large a file may become. @param start bytes of it that are on the disk already */
+async function sizeLimit(
+  part: string,
+  start: number,
+  { maxBytes = MAX_BYTES }: FetchOptions,
+): Promise<number> {
+  const disk = await statfs(dirname(part)).catch(() => null);
+  return disk === null ? maxBytes : Math.min(maxBytes, start + 0.9 * disk.bavail * disk.bsize);
+}
+
+/** @param bytes as announced; null where more came than was announced, or nothing was */
+function tooLarge({ text }: RemoteFile, bytes: number | null, limit: number): UserError {
+  const gb = (n: number) => `${(n / 1e9).toPrecision(3)} GB`;
+  const size = bytes === null ? `more than ${gb(limit)}` : gb(bytes);
+  return new UserError(
+    'TOO_LARGE',
+    `${text} has ${size}, and a download may have ${gb(limit)} here; check the address and the free disk space, or fetch the file by other means and name it`,
+  );
+}
+
+/** Appends the body from position `start`, up to `limit`; returns the file's length. */
 async function store(
   remote: RemoteFile,
   response: Response,
   file: string,
-  start: number,
-  total: number | null,
+  { start, total, limit }: { start: number; total: number | null; limit: number },
   options: FetchOptions,
 ): Promise<number> {
   const { onProgress } = options;
@@ -278,6 +309,7 @@ async function store(
           `${remote.url.host} sent more of ${remote.text} than it announced; try again`,
         );
       }
+      if (done + chunk.length > limit) throw tooLarge(remote, null, limit);
       await guarded(`write ${file}`, () => handle.write(chunk, 0, chunk.length, done));
       done += chunk.length;
       if (performance.now() - reportedAt > REPORT_MS) {

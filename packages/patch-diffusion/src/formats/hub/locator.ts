@@ -5,7 +5,7 @@ const DEFAULT_ENDPOINT = 'https://huggingface.co';
 
 /** Where to fetch a file. */
 export interface RemoteFile {
-  /** As the user wrote it. */
+  /** As the user wrote it, but for secrets: for messages and records. */
   readonly text: string;
   readonly url: URL;
   /** Sent to the first host only, never to one that it redirects to. */
@@ -18,6 +18,28 @@ export function isRemote(text: string): boolean {
 }
 
 /**
+ * An address for messages and records: without user name, password, query and fragment, where signatures and tokens
+ * are. Other text stays as it is.
+ */
+export function withoutSecrets(address: string): string {
+  if (!/^\s*https?:/i.test(address)) return address;
+  if (!URL.canParse(address)) return address.replace(/[?#].*$/s, '').replace(/\/\/.*@/s, '//');
+  const { protocol, host, pathname } = new URL(address);
+  return `${protocol}//${host}${pathname}`;
+}
+
+/** `HF_TOKEN`; line breaks around it come from files. @throws UserError when it cannot be a token; without its text */
+function tokenOf(env: NodeJS.ProcessEnv): string | null {
+  const token = (env.HF_TOKEN ?? '').trim();
+  if (/^[\x21-\x7e]*$/.test(token)) return token || null;
+  throw new UserError(
+    'BAD_TOKEN',
+    'HF_TOKEN is not a token: it contains blanks, line breaks or other characters that none has; set it again, or unset it',
+    { exitCode: 2 },
+  );
+}
+
+/**
  * Reads an address. `HF_ENDPOINT` replaces the Hub's base address, `HF_TOKEN` gives access to private repositories.
  * @throws UserError when it is malformed
  */
@@ -26,7 +48,7 @@ export function parseLocator(text: string, env: NodeJS.ProcessEnv = process.env)
     if (!URL.canParse(text)) throw malformed(text, 'write it as https://host/path');
     const url = new URL(text);
     if (url.username || url.password) throw malformed(text, 'leave user name and password out of it');
-    return { text, url, token: null };
+    return { text: withoutSecrets(text), url, token: null };
   }
   const [, path = '', revision = 'main'] = /^hf:(?:\/\/)?([^@]*)(?:@(.+))?$/i.exec(text) ?? [];
   const parts = path.split('/');
@@ -36,10 +58,14 @@ export function parseLocator(text: string, env: NodeJS.ProcessEnv = process.env)
   const [owner, repository, ...file] = parts.map(encodeURIComponent);
   const base = (env.HF_ENDPOINT || DEFAULT_ENDPOINT).replace(/\/+$/, '');
   const address = `${base}/${owner}/${repository}/resolve/${encodeURIComponent(revision)}/${file.join('/')}`;
-  if (!URL.canParse(address)) throw malformed(base, 'set HF_ENDPOINT to an address such as https://host');
-  return { text, url: new URL(address), token: env.HF_TOKEN || null };
+  const url = URL.canParse(address) ? new URL(address) : null;
+  if (!url || !/^https?:$/.test(url.protocol) || url.username || url.password || /[?#]/.test(base))
+    throw malformed(base, 'set HF_ENDPOINT to an address such as https://host');
+  return { text, url, token: tokenOf(env) };
 }
 
 function malformed(text: string, remedy: string): UserError {
-  return new UserError('BAD_ADDRESS', `${text} is not a usable address; ${remedy}`, { exitCode: 2 });
+  return new UserError('BAD_ADDRESS', `${withoutSecrets(text)} is not a usable address; ${remedy}`, {
+    exitCode: 2,
+  });
 }

@@ -1,4 +1,5 @@
 /** One GET that follows redirects itself: the first answers carry the Hub's checksum, and a token stays with its host. */
+import { UserError } from '../../common/errors.js';
 import type { RemoteFile } from './locator.js';
 
 const MAX_REDIRECTS = 10;
@@ -12,7 +13,7 @@ export interface Answer {
   readonly rawEtag: string | null;
 }
 
-/** @throws TypeError (of `fetch`) when the host cannot be reached */
+/** @throws TypeError (of `fetch`) when the host cannot be reached; UserError when it leads from https to http */
 export async function get(
   remote: RemoteFile,
   headers: Record<string, string>,
@@ -37,8 +38,15 @@ export async function get(
       return { response, etag: unquoted(linked ?? rawEtag), rawEtag };
     }
     await response.body?.cancel();
-    url = new URL(location, url);
-    if (!/^https?:$/.test(url.protocol)) throw new TypeError(`redirected to ${url.protocol}`);
+    const next = new URL(location, url);
+    if (!/^https?:$/.test(next.protocol)) throw new TypeError(`redirected to ${next.protocol}`);
+    if (url.protocol === 'https:' && next.protocol === 'http:') {
+      throw new UserError(
+        'INSECURE_REDIRECT',
+        `${url.host} redirects ${remote.text} from https to http, where anybody on the way can alter it; use another address`,
+      );
+    }
+    url = next;
   }
   throw new TypeError(`more than ${MAX_REDIRECTS} redirects`);
 }
