@@ -78,7 +78,7 @@ export const generateFields = {
       example: '0.28,2.9',
     }),
     guide: f.path(
-      'Snapshot of a smaller or less trained network that --cfg leads away from; without it, away from no class',
+      'A smaller or less trained network that --cfg leads away from, as for --network, or a run folder; without it, away from no class',
       { nullWord: 'none' },
     ),
   }),

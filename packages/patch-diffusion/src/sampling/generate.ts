@@ -74,12 +74,14 @@ async function generateFrom(options: GenerateOptions, context: GenerateContext):
   checkPrecision(options.precision, device);
   if (options.threads !== null) torch.setNumThreads(options.threads);
   const { signal, onEvent } = context;
-  const { denoiser, info } = await loadAnySnapshot(network, {
+  const loading = {
     device,
     signal,
-    onProgress: (doneBytes, totalBytes) => onEvent?.({ type: 'fetch', doneBytes, totalBytes }),
-    onNote: (message) => onEvent?.({ type: 'warning', code: 'CACHED_COPY', message }),
-  });
+    onProgress: (doneBytes: number, totalBytes: number | null) =>
+      onEvent?.({ type: 'fetch', doneBytes, totalBytes }),
+    onNote: (message: string) => onEvent?.({ type: 'warning', code: 'CACHED_COPY', message }),
+  };
+  const { denoiser, info } = await loadAnySnapshot(network, loading);
   let decoder: LatentDecoder | null = null;
   let guidance: Guidance | null = null;
   try {
@@ -89,7 +91,7 @@ async function generateFrom(options: GenerateOptions, context: GenerateContext):
     const ambiguous = classWarning(options.class, info.dataset);
     if (ambiguous) onEvent?.({ type: 'warning', code: 'NUMBER_IS_NAME', message: ambiguous });
     decoder = await openDecoder(options, info, denoiser, device);
-    guidance = await openGuidance(options, denoiser, device);
+    guidance = await openGuidance(options, denoiser, loading);
     const warning = guidanceWarning(guidance, denoiser);
     if (warning) onEvent?.({ type: 'warning', code: 'NO_LABEL_DROPOUT', message: warning });
     await checkOutput(options);

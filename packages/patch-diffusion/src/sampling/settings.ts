@@ -9,9 +9,11 @@ import type { Guidance } from '../diffusion/guidance.js';
 import type { Denoiser } from '../diffusion/preconditioning.js';
 import { EDM_DEFAULTS } from '../diffusion/samplers/edm.js';
 import { type SamplerOptions, takesChurn } from '../diffusion/samplers/index.js';
-import { loadSnapshot } from '../interchange/snapshot.js';
+import { withoutSecrets } from '../formats/hub/locator.js';
+import { type LoadOptions, loadAnySnapshot } from '../interchange/load-snapshot.js';
 import { LatentDecoder } from '../latents/latents.js';
 import { extentName } from '../patches/extent.js';
+import { snapshotAt } from '../run/choose-snapshot.js';
 import type { SnapshotInfo } from '../run/snapshot-info.js';
 
 /** @throws UserError (exit code 2) for a window or a switch that the network does not have */
@@ -94,12 +96,13 @@ export async function openDecoder(
 
 /**
  * The guidance, with the guiding network loaded; the caller disposes it.
+ * @param loading how networks are loaded
  * @throws UserError when the networks cannot be guided as asked
  */
 export async function openGuidance(
   options: GenerateOptions,
   denoiser: Denoiser,
-  device: torch.Device,
+  loading: LoadOptions & { readonly device: torch.Device },
 ): Promise<Guidance | null> {
   const { cfg, cfgInterval: interval } = options;
   if (cfg === null) return null;
@@ -110,14 +113,14 @@ export async function openGuidance(
       `--cfg ${cfg}: this network was trained without class labels; add --guide SNAPSHOT to guide by a worse network, or leave the option out`,
     );
   }
-  const { denoiser: guide } = await loadSnapshot(options.guide, device);
-  prepareDenoiser(guide, device, options.precision);
+  const { denoiser: guide } = await loadAnySnapshot(await snapshotAt(options.guide), loading);
+  prepareDenoiser(guide, loading.device, options.precision);
   const reason = mismatch(denoiser, guide);
   if (!reason) return { scale: cfg, interval, guide };
   guide.dispose();
   throw usageError(
     'BAD_GUIDE',
-    `--guide ${options.guide} ${reason}; use a snapshot that was trained on the same data`,
+    `--guide ${withoutSecrets(options.guide)} ${reason}; use a snapshot that was trained on the same data`,
   );
 }
 
