@@ -67,6 +67,38 @@ async function importSnapshot(
 }
 
 async function importState(state: OfficialState, file: string, out: string): Promise<ImportResult> {
+  return withStateParts(state, file, async (info, parts) => {
+    const tensors = Object.entries(parts).flatMap(([prefix, dict]) =>
+      Array.from(dict, ([name, tensor]): [string, Tensor] => [prefix + name, tensor]),
+    );
+    await writeSafetensors(out, tensors, { [METADATA_KEY]: JSON.stringify(info) });
+    return result('training-state', out, state.net, info.nimg);
+  });
+}
+
+/** Description of an imported state. */
+export interface ImportedStateInfo {
+  readonly kind: 'training-state';
+  readonly formatVersion: 1;
+  readonly imported: true;
+  readonly precond: PrecondSpec;
+  readonly optimizer: OfficialState['optimizer'];
+  readonly nimg: number;
+  readonly step: number;
+}
+
+/** The tensors of an imported state by the prefix of their names: weights, average and Adam's state. */
+export type StateParts = Readonly<Record<'net.' | 'ema.' | 'adam.', ReadonlyMap<string, Tensor>>>;
+
+/**
+ * Hands an official state to `use`, in our terms; the tensors are freed afterwards.
+ * @throws UserError when the snapshot with its average is not beside it, or either is damaged
+ */
+export async function withStateParts<T>(
+  state: OfficialState,
+  file: string,
+  use: (info: ImportedStateInfo, parts: StateParts) => T | Promise<T>,
+): Promise<T> {
   const beside = join(
     dirname(file),
     basename(file)
@@ -83,15 +115,6 @@ async function importState(state: OfficialState, file: string, out: string): Pro
     if (snapshot.kind !== 'snapshot')
       throw new UserError('NOT_A_CHECKPOINT', `${beside} is no network snapshot`);
     const step = stepOf(state.moments, file);
-    const info = {
-      kind: 'training-state',
-      formatVersion: 1,
-      imported: true,
-      precond: state.net.spec,
-      optimizer: state.optimizer,
-      nimg: nimgOf(file),
-      step,
-    };
     using net = build(state.net, file);
     using ema = build(snapshot.ema, beside);
     const adam = new Map<string, Tensor>();
@@ -102,12 +125,11 @@ async function importState(state: OfficialState, file: string, out: string): Pro
         adam.set(`exp_avg_sq.${name}`, moments?.expAvgSq.toTensor() ?? torch.zeros(shape));
       }
       adam.set('step', torch.tensor(step, { dtype: 'float32' }));
-      const parts = { 'net.': net.stateDict(), 'ema.': ema.stateDict(), 'adam.': adam };
-      const tensors = Object.entries(parts).flatMap(([prefix, dict]) =>
-        Array.from(dict, ([name, tensor]): [string, Tensor] => [prefix + name, tensor]),
-      );
-      await writeSafetensors(out, tensors, { [METADATA_KEY]: JSON.stringify(info) });
-      return result('training-state', out, state.net, info.nimg);
+      const info = {
+        ...({ kind: 'training-state', formatVersion: 1, imported: true } as const),
+        ...{ precond: state.net.spec, optimizer: state.optimizer, nimg: nimgOf(file), step },
+      };
+      return await use(info, { 'net.': net.stateDict(), 'ema.': ema.stateDict(), 'adam.': adam });
     } finally {
       for (const tensor of adam.values()) tensor.dispose();
     }

@@ -2,9 +2,6 @@
  * Resuming from an imported training state: weights, average, Adam and the image count come from it; the data order, the
  * random streams and the run folder are new, as with the official `--resume`.
  */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
 import type { Adam, Module, Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import { z } from 'zod';
@@ -16,8 +13,8 @@ import type { Denoiser } from '../diffusion/preconditioning.js';
 import { checkFields, readMetadata, readTensorHeader } from '../formats/file-description.js';
 import { openTensorFile, tensorsUnder } from '../formats/tensor-file.js';
 import { ARCHITECTURES, type Architecture } from '../networks/index.js';
-import { importCheckpoint } from './import.js';
-import { withCheckpoint } from './official-checkpoint.js';
+import { type StateParts, withStateParts } from './import.js';
+import { type OfficialState, withCheckpoint } from './official-checkpoint.js';
 
 const infoSchema = z.looseObject({
   kind: z.literal('training-state'),
@@ -45,18 +42,21 @@ const isOfficial = (file: string): boolean => /\.pth?$/.test(file);
  * @throws UserError when the file is damaged
  */
 export async function importedNetwork(path: string): Promise<PrecondSpec | null> {
-  if (isOfficial(path)) {
-    return withCheckpoint(path, (c) => {
-      if (c.kind === 'training-state') return c.net.spec;
-      throw new UserError(
-        'NOT_A_STATE',
-        `${path} is no training state; name a training-state-*.pt, or start from a snapshot with --transfer`,
-      );
-    });
-  }
+  if (isOfficial(path)) return withTrainingState(path, ({ net }) => net.spec);
   if (!path.endsWith('.safetensors')) return null;
   const parsed = infoSchema.safeParse(readMetadata(readTensorHeader(path), path));
   return parsed.success ? checkPrecondSpec(parsed.data.precond, path) : null;
+}
+
+/** Opens an official training state. */
+function withTrainingState<T>(path: string, use: (state: OfficialState) => T | Promise<T>): Promise<T> {
+  return withCheckpoint(path, (checkpoint) => {
+    if (checkpoint.kind === 'training-state') return use(checkpoint);
+    throw new UserError(
+      'NOT_A_STATE',
+      `${path} is no training state; name a training-state-*.pt, or start from a snapshot with --transfer`,
+    );
+  });
 }
 
 /** The options that describe such a network, so that nobody has to repeat them. */
@@ -93,34 +93,40 @@ function architectureOf(network: PrecondSpec['network']): Architecture | null {
  * @throws UserError when the file does not fit the network
  */
 export async function restoreImported(path: string, state: RestoredState): Promise<string[]> {
-  if (!isOfficial(path)) return restore(path, state);
-  const folder = await mkdtemp(join(tmpdir(), 'patch-diffusion-'));
+  if (isOfficial(path)) {
+    return withTrainingState(path, (official) =>
+      withStateParts(official, path, (info, parts) => restore(info, (part) => parts[part], state, path)),
+    );
+  }
+  const reader = await openTensorFile(path);
   try {
-    const { file } = await importCheckpoint(path, { out: join(folder, `${basename(path)}.safetensors`) });
-    return await restore(file, state, path);
+    const info = checkFields(infoSchema, readMetadata(reader, path), `${path}: the description's field`);
+    return restore(info, (part) => tensorsUnder(reader, part), state, path);
   } finally {
-    await rm(folder, { recursive: true, force: true });
+    await reader.close();
   }
 }
 
-async function restore(file: string, state: RestoredState, name = file): Promise<string[]> {
-  const reader = await openTensorFile(file);
+/** @param read the tensors of one part, in the current scope where they have to be read */
+function restore(
+  { nimg, step }: { readonly nimg: number; readonly step: number },
+  read: (part: keyof StateParts) => ReadonlyMap<string, Tensor>,
+  state: RestoredState,
+  file: string,
+): string[] {
   try {
-    const info = checkFields(infoSchema, readMetadata(reader, file), `${name}: the description's field`);
-    const unused = torch.scope(() => load(state.denoiser, tensorsUnder(reader, 'net.'), name));
-    torch.scope(() => load(state.ema, tensorsUnder(reader, 'ema.'), name));
+    const unused = torch.scope(() => load(state.denoiser, read('net.'), file));
+    torch.scope(() => load(state.ema, read('ema.'), file));
     torch.scope(() => {
       const own = state.optimizer.stateDict();
-      const known = [...tensorsUnder(reader, 'adam.')].filter(([key]) => own.has(key));
+      const known = [...read('adam.')].filter(([key]) => own.has(key));
       state.optimizer.loadStateDict(new Map(known));
     });
-    Object.assign(state, { nimg: info.nimg, step: info.step });
+    Object.assign(state, { nimg, step });
     return unused;
   } catch (cause) {
     if (!(cause instanceof torch.StateDictError)) throw cause;
-    throw new UserError('STATE_MISMATCH', `${name}: ${cause.message}; or use --transfer`, { cause });
-  } finally {
-    await reader.close();
+    throw new UserError('STATE_MISMATCH', `${file}: ${cause.message}; or use --transfer`, { cause });
   }
 }
 
