@@ -1,8 +1,8 @@
 /** Snapshots to files that other programs read: a state dict for PyTorch, or plain safetensors. */
 import { basename, dirname, join } from 'node:path';
 import { type Module, writeFileAtomic, writeSafetensors } from '@patch-diffusion/torch';
+import { withoutSecrets } from '../common/secrets.js';
 import type { PrecondSpec } from '../diffusion/precond-spec.js';
-import { withoutSecrets } from '../formats/hub/locator.js';
 import { writeStateDict } from '../formats/torch-file/write.js';
 import { chooseSnapshot } from '../run/choose-snapshot.js';
 import { type LoadOptions, loadAnySnapshot } from './load-snapshot.js';

@@ -6,8 +6,8 @@
 import type { Module, Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import { UserError } from '../common/errors.js';
+import { withoutSecrets } from '../common/secrets.js';
 import type { FetchOptions } from '../formats/hub/download.js';
-import { withoutSecrets } from '../formats/hub/locator.js';
 import { POSITION_CHANNELS } from '../patches/extent.js';
 import { snapshotAt } from '../run/choose-snapshot.js';
 import { loadAnySnapshot } from './load-snapshot.js';

@@ -1,6 +1,7 @@
 /** Generating images from a run or a snapshot: batches of seeds, one PNG per seed and/or one sheet. */
 import * as torch from '@patch-diffusion/torch';
 import { withMemoryGuard } from '../common/memory.js';
+import { withoutSecrets } from '../common/secrets.js';
 import type { GenerateOptions } from '../config/generate-options.js';
 import { type LabelRecord, labelRecord } from '../data/sample-labels.js';
 import type { SheetShape } from '../data/sheet.js';
@@ -9,7 +10,6 @@ import type { Guidance } from '../diffusion/guidance.js';
 import type { Label } from '../diffusion/labels.js';
 import type { Denoiser } from '../diffusion/preconditioning.js';
 import { sampleImages } from '../diffusion/sample.js';
-import { withoutSecrets } from '../formats/hub/locator.js';
 import { loadAnySnapshot } from '../interchange/load-snapshot.js';
 import { type LatentDecoder, toPixels } from '../latents/latents.js';
 import { chooseSnapshot } from '../run/choose-snapshot.js';

@@ -2,6 +2,7 @@
 
 import type * as torch from '@patch-diffusion/torch';
 import { usageError } from '../common/errors.js';
+import { withoutSecrets } from '../common/secrets.js';
 import { toExtent } from '../config/fields.js';
 import type { GenerateOptions } from '../config/generate-options.js';
 import { prepareDenoiser } from '../diffusion/device.js';
@@ -9,7 +10,6 @@ import type { Guidance } from '../diffusion/guidance.js';
 import type { Denoiser } from '../diffusion/preconditioning.js';
 import { EDM_DEFAULTS } from '../diffusion/samplers/edm.js';
 import { type SamplerOptions, takesChurn } from '../diffusion/samplers/index.js';
-import { withoutSecrets } from '../formats/hub/locator.js';
 import { type LoadOptions, loadAnySnapshot } from '../interchange/load-snapshot.js';
 import { LatentDecoder } from '../latents/latents.js';
 import { extentName } from '../patches/extent.js';

@@ -16,9 +16,10 @@ import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inspect } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { withoutSecrets } from '../../src/common/secrets.js';
 import { cacheFolder } from '../../src/formats/hub/cache.js';
 import { type FetchOptions, fetchToCache } from '../../src/formats/hub/download.js';
-import { isRemote, parseLocator, withoutSecrets } from '../../src/formats/hub/locator.js';
+import { isRemote, parseLocator } from '../../src/formats/hub/locator.js';
 
 type Handler = (request: IncomingMessage, response: ServerResponse) => void;
 

@@ -7,9 +7,10 @@ import { dirname } from 'node:path';
 import { writeFileAtomic } from '@patch-diffusion/torch/atomic-file';
 import { UserError } from '../../common/errors.js';
 import { guarded } from '../../common/file-error.js';
+import { withoutSecrets } from '../../common/secrets.js';
 import { sha256Of } from '../../common/sha256.js';
 import { CacheEntry, cacheFolder, removePart } from './cache.js';
-import { type RemoteFile, withoutSecrets } from './locator.js';
+import type { RemoteFile } from './locator.js';
 import { type Answer, get, sha256FromEtag } from './request.js';
 
 export interface FetchOptions {

@@ -1,5 +1,6 @@
 /** Addresses of networks: plain `http(s)://` ones, and `hf:owner/repo/path[@revision]` on the Hugging Face Hub. */
 import { UserError } from '../../common/errors.js';
+import { withoutSecrets } from '../../common/secrets.js';
 
 const DEFAULT_ENDPOINT = 'https://huggingface.co';
 
@@ -15,17 +16,6 @@ export interface RemoteFile {
 /** Is this an address rather than a path? */
 export function isRemote(text: string): boolean {
   return /^(https?:\/\/|hf:)/i.test(text);
-}
-
-/**
- * An address for messages and records: without user name, password, query and fragment, where signatures and tokens
- * are. Other text stays as it is.
- */
-export function withoutSecrets(address: string): string {
-  if (!/^\s*https?:/i.test(address)) return address;
-  if (!URL.canParse(address)) return address.replace(/[?#].*$/s, '').replace(/\/\/.*@/s, '//');
-  const { protocol, host, pathname } = new URL(address);
-  return `${protocol}//${host}${pathname}`;
 }
 
 /** `HF_TOKEN`; line breaks around it come from files. @throws UserError when it cannot be a token; without its text */
