@@ -206,7 +206,7 @@ describe('training states', () => {
     const optimizer = new Adam(denoiser.namedParameters(), { lr: 1e-3 });
     target = {
       state: { denoiser, ema, optimizer, lossScale: null, nimg: 0, step: 0 },
-      counters: { tick: 0, tickStartNimg: 0, earlierSec: 0 },
+      counters: { tick: 0, tickStartNimg: 0, earlierSec: 0, timeShare: 0 },
       order: new InfiniteSampler({ length: 8, seed: 1, mode: 'window' }),
       patchRandom: new Mt19937(1),
       device: 'cpu',
