@@ -1,5 +1,6 @@
 /** The description of a path as a table for people. */
 
+import { oneLine } from '../common/printable.js';
 import { programName } from '../common/program-name.js';
 import type { DatasetInfo } from '../data/dataset-info.js';
 import type { LatentFileInfo } from '../data/latents.js';
@@ -33,7 +34,7 @@ export function infoText(info: Description): string {
     case 'run':
       return runText(info);
     case 'runs':
-      return info.runs.map((r) => `${r.path}  ${r.status}  ${kimg(r)}  ${r.data}`).join('\n');
+      return info.runs.map((r) => oneLine(`${r.path}  ${r.status}  ${kimg(r)}  ${r.data}`)).join('\n');
     case 'data':
       return dataText(info);
     default:
@@ -160,7 +161,7 @@ function dataText({ data: d }: DataDescription): string {
   ];
   if (d.skipped.length > 0) rows.push(['Not usable', `${formatCount(d.skipped.length)} files:`]);
   // All of them, so that a script can act on each.
-  const skipped = d.skipped.map(({ file, reason }) => `  ${file}: ${reason}`);
+  const skipped = d.skipped.map(({ file, reason }) => `  ${oneLine(`${file}: ${reason}`)}`);
   const warnings = d.warnings.map((warning): [string, string] => ['Warning', warning]);
   return [table([...warnings, ...rows]), ...skipped].join('\n');
 }

@@ -3,13 +3,14 @@
  * 0 done, 1 failed, 2 wrong usage, 130 interrupted.
  */
 
-import type { Command } from 'commander';
+import { type Command, CommanderError } from 'commander';
 import { nearest } from '../common/errors.js';
+import { oneLine } from '../common/printable.js';
 import { programName } from '../common/program-name.js';
 import { version } from '../common/version.js';
 import { normaliseArgs } from './flags.js';
 import { Exit, INTERRUPTED } from './interrupt.js';
-import { CommanderError, commands, createProgram, oneLine } from './program.js';
+import { commands, createProgram } from './program.js';
 import { complain, note, verbosity } from './terminal.js';
 
 /**

@@ -3,8 +3,9 @@
  * nothing here may import tensors, images or schemas.
  */
 
-import { Command, CommanderError, type OutputConfiguration } from 'commander';
+import { Command, type OutputConfiguration } from 'commander';
 import { programName } from '../common/program-name.js';
+import { print } from './terminal.js';
 
 /** A command's module: adds the command to the program. */
 interface CommandModule {
@@ -71,9 +72,6 @@ Examples:
 Every command has its own help:
   $ patch-diffusion train --help`;
 
-/** A message on one line. */
-const oneLine = (text: string): string => text.trim().replace(/\s*\n\s*/g, ' ');
-
 /**
  * Builds the program.
  *
@@ -87,7 +85,7 @@ export async function createProgram(wanted: string | undefined, version: string)
     outputError: () => {},
     // The pages say `$ patch-diffusion …`; what is copied from a terminal should run as it stands there.
     writeOut: (text) =>
-      process.stdout.write(text.replace(/^( +\$) patch-diffusion\b/gm, `$1 ${programName()}`)),
+      print(text.replace(/^( +\$) patch-diffusion\b/gm, `$1 ${programName()}`).replace(/\n$/, '')),
   };
   program
     .description('Train diffusion models on patches of your images, and sample them (arXiv 2304.12526).')
@@ -116,5 +114,3 @@ export async function createProgram(wanted: string | undefined, version: string)
   }
   return program;
 }
-
-export { CommanderError, oneLine };

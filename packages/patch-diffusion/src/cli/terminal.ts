@@ -1,6 +1,10 @@
-/** Where text goes and how it looks: colour only on a terminal, and never with NO_COLOR. */
+/**
+ * Where text goes and how it looks: colour only on a terminal, and never with NO_COLOR. Everything that this program
+ * prints passes through here, where control characters in names, metadata and messages are made harmless.
+ */
 
 import type { WriteStream } from 'node:tty';
+import { oneLine, printable } from '../common/printable.js';
 
 const REDRAW_MS = 100;
 /** To the first column, and erase the line. */
@@ -16,7 +20,7 @@ function hasColours(stream: WriteStream): boolean {
   return stream.isTTY === true && process.env.TERM !== 'dumb';
 }
 
-/** Text in a colour, where standard error has colours. */
+/** Text of ours in a colour, where standard error has colours. */
 function paint(colour: Colour, text: string): string {
   return hasColours(process.stderr) ? `\u001b[${CODES[colour]}m${text}\u001b[0m` : text;
 }
@@ -26,22 +30,22 @@ export const verbosity = { isVerbose: false };
 
 /** Results: what a script might read. */
 export function print(text = ''): void {
-  process.stdout.write(`${text}\n`);
+  process.stdout.write(`${printable(text)}\n`);
 }
 
 /** Progress and notes. */
 export function note(text: string): void {
-  process.stderr.write(`${text}\n`);
+  process.stderr.write(`${printable(text)}\n`);
 }
 
 /** Something a person should know. */
 export function warn(message: string): void {
-  note(paint('yellow', `warning: ${message}`));
+  process.stderr.write(`${paint('yellow', `warning: ${printable(oneLine(message))}`)}\n`);
 }
 
 /** Why a command fails. */
 export function complain(message: string): void {
-  note(`${paint('red', 'error:')} ${message}`);
+  process.stderr.write(`${paint('red', 'error:')} ${printable(message)}\n`);
 }
 
 /** One line at the bottom of a terminal; text above it scrolls on. */
@@ -66,7 +70,7 @@ export class LiveLine {
     this.#text = text;
     if (!force && now - this.#drawnAt < REDRAW_MS) return;
     this.#drawnAt = now;
-    this.#stream.write(`${CLEAR_LINE}${text.slice(0, this.columns)}`);
+    this.#stream.write(`${CLEAR_LINE}${printable(oneLine(text)).slice(0, this.columns)}`);
   }
 
   /** Writes a lasting line above. */
@@ -137,5 +141,5 @@ export const formatCount = (n: number): string => n.toLocaleString('en-US');
 /** Rows of label and value, aligned. */
 export function table(rows: readonly (readonly [string, string])[], indent = ''): string {
   const width = Math.max(0, ...rows.map(([label]) => label.length));
-  return rows.map(([label, value]) => `${indent}${label.padEnd(width)}  ${value}`).join('\n');
+  return rows.map(([label, value]) => `${indent}${label.padEnd(width)}  ${oneLine(value)}`).join('\n');
 }

@@ -2,6 +2,7 @@
 
 import type { Command } from 'commander';
 import { usageError } from '../../common/errors.js';
+import { oneLine } from '../../common/printable.js';
 import { programName } from '../../common/program-name.js';
 import { configSource } from '../../config/config-file.js';
 import { prepareFields, resolvePrepareOptions } from '../../config/prepare-options.js';
@@ -63,7 +64,7 @@ async function runPrepare(source: string | undefined, given: Record<string, unkn
     ),
   );
   for (const warning of report.warnings) warn(warning);
-  for (const { file, reason } of report.skipped.slice(0, LISTED)) note(`skipped ${file}: ${reason}`);
+  for (const { file, reason } of report.skipped.slice(0, LISTED)) note(oneLine(`skipped ${file}: ${reason}`));
   if (report.skipped.length > LISTED) {
     const more = formatCount(report.skipped.length - LISTED);
     note(`… and ${more} more; all of them: ${programName()} info ${options.source} --verify`);
