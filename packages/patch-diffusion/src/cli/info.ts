@@ -114,7 +114,10 @@ export async function describePath(path: string, options: { verify?: boolean } =
 async function describeRun({ dir, json }: RunInfo): Promise<RunDescription> {
   const snapshots = await listSnapshots(dir);
   const last = (await readStats(dir)).at(-1);
-  const mean = (name: string): number | null => (last?.[name] as Stat | undefined)?.mean ?? null;
+  const mean = (name: string): number | null => {
+    const value: unknown = (last?.[name] as Stat | undefined)?.mean;
+    return typeof value === 'number' ? value : null;
+  };
   const silentSec = (Date.now() - Date.parse(json.heartbeat)) / 1000;
   return {
     kind: 'run',

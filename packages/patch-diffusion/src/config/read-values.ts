@@ -3,7 +3,9 @@
  * aliases, converts text and units, and words every complaint: option, value, what is allowed.
  */
 
+import { inspect } from 'node:util';
 import { nearest, type UserError, usageError } from '../common/errors.js';
+import { oneLine } from '../common/printable.js';
 import type { Field, Fields, Values } from './fields.js';
 
 /** Where values come from, for error messages. */
@@ -40,14 +42,20 @@ export function nameTable(fields: Fields): Map<string, { readonly key: string; r
 }
 
 function shown(name: string, origin: Origin): string {
-  if (origin === 'flag') return `--${foldName(name)}`;
-  return origin === 'call' ? `option "${name}"` : `"${name}" in ${origin.file}`;
+  if (origin === 'flag') return `--${shortened(foldName(name))}`;
+  const quoted = shortened(JSON.stringify(name));
+  return origin === 'call' ? `option ${quoted}` : `${quoted} in ${origin.file}`;
 }
 
+/** A value of any type on one line. */
 function showValue(value: unknown): string {
-  if (typeof value === 'number' || typeof value === 'boolean' || value == null) return String(value);
-  const text = typeof value === 'string' ? `"${value}"` : (JSON.stringify(value) ?? String(value));
-  return text.length > 60 ? `${text.slice(0, 57)}…` : text;
+  const isText = typeof value === 'string';
+  return shortened(isText ? JSON.stringify(value) : inspect(value, { depth: 1, breakLength: Infinity }));
+}
+
+function shortened(text: string): string {
+  const line = oneLine(text);
+  return line.length > 60 ? `${line.slice(0, 57)}…` : line;
 }
 
 /** The error for a name that no option has. */
@@ -74,6 +82,9 @@ const withoutBrackets = (text: string): string =>
     .replace(/^\[(.*)\]$/s, '$1')
     .trim();
 
+/** Longest list that ranges may make. */
+const MAX_LIST = 10_000_000;
+
 /** `1,2,5-7` → [1, 2, 5, 6, 7]; brackets and blanks are tolerated. NaN marks what cannot be read. */
 export function parseIntList(text: string): number[] {
   const body = withoutBrackets(text);
@@ -86,7 +97,7 @@ export function parseIntList(text: string): number[] {
       continue;
     }
     const [low, high] = [Number(range[1]), Number(range[2])];
-    if (high < low || high - low > 10_000_000) return [Number.NaN];
+    if (high < low || out.length + high - low > MAX_LIST) return [Number.NaN];
     for (let i = low; i <= high; i++) out.push(i);
   }
   return out;

@@ -23,7 +23,15 @@ import { guarded } from '../common/file-error.js';
 import type { TrainOptions } from '../config/train-options.js';
 import { datasetName } from '../data/names.js';
 import { RunLock } from './run-lock.js';
-import { newestSnapshot, newestState, notARun, type RunJson, type RunStatus, readRunJson } from './runs.js';
+import {
+  newestSnapshot,
+  newestState,
+  notARun,
+  RUN_JSON_FORMAT,
+  type RunJson,
+  type RunStatus,
+  readRunJson,
+} from './runs.js';
 import type { StatsLine } from './stats.js';
 import { setAside } from './superseded.js';
 
@@ -126,7 +134,7 @@ export class RunFolder {
     const run = new RunFolder(
       dir,
       {
-        format: 1,
+        format: RUN_JSON_FORMAT,
         config: init.config,
         status: 'running',
         version: init.version,

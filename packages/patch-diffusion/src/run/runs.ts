@@ -1,6 +1,7 @@
 /** Finding runs, and reading what they have written; the layout is in run-folder.ts. */
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { z } from 'zod';
 import { UserError } from '../common/errors.js';
 import { fileError } from '../common/file-error.js';
 import type { TrainOptions } from '../config/train-options.js';
@@ -11,7 +12,7 @@ export type RunStatus = 'running' | 'done' | 'interrupted' | 'failed';
 /** Contents of `run.json`. */
 export interface RunJson {
   /** Version of this file's layout. */
-  readonly format: 1;
+  readonly format: typeof RUN_JSON_FORMAT;
   readonly config: TrainOptions;
   status: RunStatus;
   /** Of the program that wrote it. */
@@ -28,6 +29,25 @@ export interface RunJson {
   /** One line, when status is "failed". */
   error?: string;
 }
+
+/** Version of the layout of `run.json`. */
+export const RUN_JSON_FORMAT = 1;
+
+/** What readers rely on. The options in `config` are checked one by one when the run is resumed. */
+const schema = z.looseObject({
+  format: z.int().min(1),
+  config: z.looseObject({ data: z.string(), preset: z.string() }),
+  status: z.enum(['running', 'done', 'interrupted', 'failed']),
+  version: z.string(),
+  pid: z.number(),
+  host: z.string(),
+  startedAt: z.string(),
+  heartbeat: z.string(),
+  step: z.number(),
+  nimg: z.number(),
+  totalNimg: z.number(),
+  error: z.string().optional(),
+});
 
 /** The error for a folder without a run. */
 export function notARun(dir: string): UserError {
@@ -53,13 +73,24 @@ export async function readRunJson(dir: string): Promise<RunJson | null> {
     if (code === 'ENOENT' || code === 'ENOTDIR') return null;
     throw fileError(error, `read ${file}`);
   }
+  const damaged = (what: string) =>
+    new UserError(
+      'BAD_RUN_JSON',
+      `${file} is damaged (${what}); restore it, or start a new run with --transfer`,
+    );
+  let json: unknown;
   try {
-    const json = JSON.parse(text) as RunJson;
-    if (typeof json.status === 'string' && typeof json.config === 'object') return json;
+    json = JSON.parse(text);
   } catch {
-    // Told below.
+    throw damaged('it is not JSON');
   }
-  throw new UserError('BAD_RUN_JSON', `${file} is damaged; restore it, or start a new run with --transfer`);
+  const { success, data, error } = schema.safeParse(json);
+  if (!success) throw damaged(`${error.issues[0].path.join('.') || 'it'} is missing or of another type`);
+  if (data.format <= RUN_JSON_FORMAT) return json as RunJson;
+  throw new UserError(
+    'FILE_TOO_NEW',
+    `${file} was written by a newer version of this program; update to read it`,
+  );
 }
 
 export interface RunInfo {
