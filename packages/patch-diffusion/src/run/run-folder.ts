@@ -22,7 +22,7 @@ import { UserError } from '../common/errors.js';
 import { guarded } from '../common/file-error.js';
 import type { TrainOptions } from '../config/train-options.js';
 import { datasetName } from '../data/names.js';
-import { RunLock } from './run-lock.js';
+import { HEARTBEAT_SEC, RunLock } from './run-lock.js';
 import {
   newestSnapshot,
   newestState,
@@ -35,7 +35,6 @@ import {
 import type { StatsLine } from './stats.js';
 import { setAside } from './superseded.js';
 
-const HEARTBEAT_SEC = 15;
 const FOLDERS = ['samples', 'snapshots', 'state'] as const;
 
 /** Any text as a part of a folder's name. */
@@ -169,8 +168,9 @@ export class RunFolder {
   /** Changes `run.json` and renews the heartbeat. */
   async update(change: Partial<Pick<RunJson, 'status' | 'step' | 'nimg' | 'error'>>): Promise<void> {
     this.#json = { ...this.#json, ...change, heartbeat: new Date().toISOString() };
-    await this.#write();
+    // Other hosts judge the run by its lock, which is renewed even where nothing can be written.
     await this.#lock.touch();
+    await this.#write();
   }
 
   async #write(): Promise<void> {
@@ -211,8 +211,7 @@ export class RunFolder {
     try {
       await this.update(error === undefined ? { status } : { status, error });
     } finally {
-      await stats.close();
-      await this.#lock.release();
+      await stats.close().finally(() => this.#lock.release());
     }
   }
 }

@@ -8,18 +8,27 @@ import { constants, copyFile, link, open, readFile, rm, stat, utimes } from 'nod
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
+import { z } from 'zod';
 import { UserError } from '../common/errors.js';
 
-/** Older than this without a heartbeat, a lock of another host counts as abandoned. */
+/** A lock is renewed at this interval. */
+export const HEARTBEAT_SEC = 15;
+/** Not renewed for so long, a lock of another host counts as abandoned. */
 const STALE_AFTER_SEC = 600;
+/** The same for a lock that is only held while a stale one is removed, which takes milliseconds. */
+const TURN_STALE_AFTER_SEC = 60;
 
-interface Owner {
-  readonly pid: number;
-  readonly host: string;
+/** What a lock file says of its owner. */
+const ownerSchema = z.object({
+  pid: z.int().positive(),
+  host: z.string(),
   /** Tells a process from a later one with the same pid; null where the system does not say. */
-  readonly processStart: string | null;
-  readonly token: string;
-}
+  processStart: z.string().nullable(),
+  /** When it took the lock, ISO 8601; absent in locks of version 0.1.0. */
+  since: z.string().optional(),
+  token: z.string(),
+});
+type Owner = z.infer<typeof ownerSchema>;
 
 /** Start time of a process in kernel ticks since boot (Linux), else null. */
 async function processStart(pid: number): Promise<string | null> {
@@ -59,6 +68,7 @@ export class RunLock {
       pid: process.pid,
       host: hostname(),
       processStart: await processStart(process.pid),
+      since: new Date().toISOString(),
       token,
     };
     // Written aside and linked into place: the lock is never seen half-written.
@@ -77,7 +87,7 @@ export class RunLock {
         } catch (error) {
           if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
         }
-        await clearStale(runDir, file);
+        await clearStale(runDir, file, draft);
       }
       throw new UserError('RUN_IN_USE', `run folder ${runDir} is being taken by another process; try again`);
     } finally {
@@ -107,53 +117,81 @@ async function createExclusively(draft: string, file: string): Promise<void> {
   }
 }
 
+/** Null for a file that is missing or damaged. */
 async function readOwner(file: string): Promise<Owner | null> {
   try {
-    return JSON.parse(await readFile(file, 'utf8')) as Owner;
+    return ownerSchema.parse(JSON.parse(await readFile(file, 'utf8')));
   } catch {
     return null;
   }
 }
 
 /**
- * Removes a lock whose owner is gone. Removers take turns: otherwise one could remove the new lock that another
- * has put in the place of the stale one that it has looked at.
+ * Removes a lock whose owner is gone. Removers take turns, each with a lock of its own: otherwise one could remove the
+ * new lock that another has put in the place of the stale one that it has looked at.
  *
- * @throws {UserError} when the owner lives
+ * @param draft this process's lock, not yet in place
+ * @throws {UserError} when the owner lives, or another process that removes the lock may do so
  */
-async function clearStale(runDir: string, file: string): Promise<void> {
+async function clearStale(runDir: string, file: string, draft: string): Promise<void> {
   const turn = `${file}.clearing`;
   try {
-    await (await open(turn, 'wx')).close();
+    await createExclusively(draft, turn);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-    await dropAbandonedTurn(turn);
+    const other = await holderOf(turn, TURN_STALE_AFTER_SEC);
+    if (other === 'none') return;
+    if (other === 'gone') await rm(turn, { force: true });
+    // A turn lasts milliseconds.
+    else if (other.ageSec > 1)
+      throw new UserError(
+        'RUN_IN_USE',
+        `run folder ${runDir} is being taken over ${describeHolder(turn, other)}`,
+      );
     await setTimeout(10);
     return;
   }
   try {
-    const owner = await readOwner(file);
-    if (owner !== null && (await inUse(owner, file))) {
-      const where = owner.host === hostname() ? '' : ` on ${owner.host}`;
+    const holder = await holderOf(file, STALE_AFTER_SEC);
+    if (typeof holder === 'object')
       throw new UserError(
         'RUN_IN_USE',
-        `run folder ${runDir} is already in use by process ${owner.pid}${where}; wait for it or stop it first`,
+        `run folder ${runDir} is already in use ${describeHolder(file, holder)}`,
       );
-    }
     await rm(file, { force: true });
   } finally {
     await rm(turn, { force: true });
   }
 }
 
-/** A turn lasts milliseconds; one that is minutes old was left by a crash. */
-async function dropAbandonedTurn(turn: string): Promise<void> {
-  const info = await stat(turn).catch(() => null);
-  if (info !== null && Date.now() - info.mtimeMs > 60_000) await rm(turn, { force: true });
+/** A process that holds a lock file, or may do so. */
+interface Holder {
+  readonly owner: Owner;
+  /** Since the last sign of life. */
+  readonly ageSec: number;
+  /** Without a sign of life until then, the lock counts as abandoned. */
+  readonly staleAfterSec: number;
 }
 
-async function inUse(owner: Owner, file: string): Promise<boolean> {
-  if (owner.host === hostname()) return isAlive(owner);
+/** Who holds a lock file: `none` when there is no such file, `gone` when its owner has ended. */
+async function holderOf(file: string, staleAfterSec: number): Promise<Holder | 'none' | 'gone'> {
   const info = await stat(file).catch(() => null);
-  return info !== null && Date.now() - info.mtimeMs < STALE_AFTER_SEC * 1000;
+  if (info === null) return 'none';
+  const owner = await readOwner(file);
+  if (owner === null) return 'gone';
+  const ageSec = Math.max(0, (Date.now() - info.mtimeMs) / 1000);
+  const isHeld = owner.host === hostname() ? await isAlive(owner) : ageSec < staleAfterSec;
+  return isHeld ? { owner, ageSec, staleAfterSec } : 'gone';
+}
+
+/** "by process 7 on elsewhere since …; what to do". */
+function describeHolder(file: string, { owner, ageSec, staleAfterSec }: Holder): string {
+  const { pid, host, since } = owner;
+  const begin = since === undefined ? '' : ` since ${since}`;
+  if (host === hostname()) return `by process ${pid}${begin}; wait for it or stop it first`;
+  const [age, left] = [ageSec, staleAfterSec - ageSec].map((sec) => `${Math.ceil(sec)} s`);
+  return (
+    `by process ${pid} on ${host}${begin} (last sign of life ${age} ago, one is due every ${HEARTBEAT_SEC} s); ` +
+    `stop it there first, or, if it is gone, remove ${file} or try again in ${left}`
+  );
 }

@@ -53,7 +53,9 @@ it('saves when it is interrupted, goes on, and draws images', async () => {
   // While one process trains, another may not.
   const third = await start(...resume, '100').end;
   expect(third.code).toBe(1);
-  expect(third.stderr).toMatch(/already in use by process \d+; wait for it or stop it first\n$/);
+  expect(third.stderr).toMatch(
+    /already in use by process \d+ since [\dT:.-]+Z; wait for it or stop it first\n$/,
+  );
   second.child.kill('SIGTERM');
   expect(await second.end).toMatchObject({ code: 130 });
   const nimg = (await readRunJson(run))!.nimg;

@@ -92,7 +92,7 @@ describe('train refuses', () => {
     const { code, stderr } = await second!;
     expect(code).toBe(1);
     expect(stderr.trim().split('\n').at(-1)).toMatch(
-      /already in use by process \d+; wait for it or stop it first$/,
+      /already in use by process \d+ since [\dT:.-]+Z; wait for it or stop it first$/,
     );
   });
 

@@ -1,6 +1,17 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { appendFile, chmod, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import {
+  appendFile,
+  chmod,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -192,6 +203,66 @@ describe('locking', () => {
     const owner = { pid: 1, host: 'elsewhere', processStart: null, token: 'x' };
     await writeFile(join(run.dir, 'lock'), JSON.stringify(owner));
     await expect(reopen(run.dir)).rejects.toThrow('already in use by process 1 on elsewhere');
+  });
+
+  it('says who holds a lock on another host, since when, and how to take over', async () => {
+    const run = await create();
+    await run.close('done');
+    const lock = join(run.dir, 'lock');
+    const since = '2026-01-02T03:04:05.000Z';
+    await writeFile(
+      lock,
+      JSON.stringify({ pid: 7, host: 'elsewhere', processStart: null, since, token: 'x' }),
+    );
+    const silentFor = (sec: number) => utimes(lock, new Date(), new Date(Date.now() - sec * 1000));
+    await silentFor(200);
+    await expect(reopen(run.dir)).rejects.toThrow(
+      new RegExp(
+        `in use by process 7 on elsewhere since ${since} \\(last sign of life 20[01] s ago, one is due every 15 s\\); ` +
+          `stop it there first, or, if it is gone, remove ${lock} or try again in (400|399) s$`,
+      ),
+    );
+    await silentFor(601);
+    await (await reopen(run.dir)).close('done');
+  });
+
+  it('takes over at once where a process was killed while it removed a lock', async () => {
+    const run = await create();
+    await run.close('done');
+    const child = spawn(process.execPath, ['-e', '']);
+    await once(child, 'exit');
+    const dead = JSON.stringify({ pid: child.pid, host: hostname(), processStart: null, token: 'x' });
+    const far = JSON.stringify({ pid: 7, host: 'elsewhere', processStart: null, token: 'x' });
+    const [lock, clearing] = [join(run.dir, 'lock'), join(run.dir, 'lock.clearing')];
+    // An earlier version left an empty one.
+    for (const left of [dead, '']) {
+      await writeFile(lock, dead);
+      await writeFile(clearing, left);
+      await (await reopen(run.dir)).close('done');
+    }
+    await writeFile(lock, dead);
+    await writeFile(clearing, far);
+    await utimes(clearing, new Date(), new Date(Date.now() - 30_000));
+    await expect(reopen(run.dir)).rejects.toThrow(
+      /is being taken over by process 7 on elsewhere .*if it is gone, remove .*lock\.clearing or try again in 30 s$/,
+    );
+    expect((await readdir(run.dir)).filter((name) => name.startsWith('lock'))).toEqual([
+      'lock',
+      'lock.clearing',
+    ]);
+  });
+
+  it('is renewed where run.json cannot be written', async () => {
+    const run = await create();
+    const file = join(run.dir, 'run.json');
+    await rm(file);
+    await mkdir(join(file, 'in the way'), { recursive: true });
+    const lock = join(run.dir, 'lock');
+    await utimes(lock, new Date(0), new Date(0));
+    await expect(run.update({ step: 1 })).rejects.toThrow('run.json');
+    expect(Date.now() - (await stat(lock)).mtimeMs).toBeLessThan(60_000);
+    await expect(run.close('done')).rejects.toThrow('run.json');
+    expect(await readdir(run.dir)).not.toContain('lock');
   });
 });
 
