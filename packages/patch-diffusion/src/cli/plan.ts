@@ -4,43 +4,39 @@
  */
 
 import type { TrainOptions } from '../config/train-options.js';
+import { patchesText } from './patches-text.js';
 import { formatBytes, formatCount, formatSec, table } from './terminal.js';
 
 /** Rows for people. */
 export async function describePlan(options: TrainOptions): Promise<string> {
-  const [{ estimateStep }, { patchSizes }, { meanMultiplier }, resolve] = await Promise.all([
+  const [{ estimateRun, estimateStep }, { patchSchedule, patchSizes }, resolve] = await Promise.all([
     import('../training/estimate.js'),
     import('../training/model.js'),
-    import('../patches/schedule.js'),
     import('../config/resolve.js'),
   ]);
   const rows: [string, string][] = [];
   const shape = await dataShape(options, rows);
   resolve.validateAgainstData(options, shape);
-  const patches = patchSizes(options, shape);
+  const schedule = patchSchedule(options, patchSizes(options, shape));
   const { parameters, weightBytes, bytesPerImage, secPerImage } = estimateStep(options, shape);
-  const perUpdate = Math.floor(options.batch * meanMultiplier(patches));
-  const updates = Math.ceil((options.durationKimg * 1000) / perUpdate);
-  const pixels = patches.reduce((sum, p) => sum + p.probability * p.multiplier * p.height * p.width, 0);
-  const share = pixels / (shape.height * shape.width);
+  const { updates, imagesPerUpdate, pixelShare } = estimateRun(schedule, shape, options);
   const batchGpu = options.batchGpu ?? options.batch;
   const memory = weightBytes + bytesPerImage * batchGpu;
-  const secPerUpdate = options.batch * share * secPerImage;
-  const sizes = patches.map(
-    (p) => `${p.width}×${p.height} (${Math.round(p.probability * 100)} %, batch ×${p.multiplier})`,
-  );
+  const secPerUpdate = options.batch * pixelShare * secPerImage;
+  const isChanging = options.schedule === 'annealed' || options.schedule === 'progressive';
+  const onAverage = isChanging ? ' on average over the run' : '';
   rows.push(
-    ['Patches', sizes.join(', ')],
+    ['Patches', `${patchesText(schedule)}, ${options.schedule}`],
     ['Parameters', formatCount(parameters)],
-    ['Updates', `${formatCount(updates)} of ${formatCount(perUpdate)} images on average`],
-    ['Pixel work', `${share.toFixed(2)} of an update on whole images`],
+    ['Updates', `${formatCount(updates)} of ${formatCount(Math.round(imagesPerUpdate))} images on average`],
+    ['Pixel work', `${pixelShare.toFixed(2)} of an update on whole images${onAverage}`],
     [
       'Memory',
       `about ${formatBytes(memory)}: ${formatBytes(weightBytes)} for weights, gradient, Adam and average, the rest for ${batchGpu} images at a time`,
     ],
     [
       'Time',
-      `about ${formatSec(updates * secPerUpdate)} on this machine, ${formatSec(secPerUpdate)} per update (measured on a small one)`,
+      `about ${formatSec(updates * secPerUpdate)} on this machine, ${formatSec(secPerUpdate)} per update${onAverage} (measured on a small one)`,
     ],
     ['Snapshot', `${formatBytes(parameters * 4)} each`],
   );

@@ -24,7 +24,9 @@ export async function readConfigFile(file: string): Promise<Record<string, unkno
   let value: unknown;
   try {
     // YAML 1.2 is a superset of JSON; JSON.parse gives the better message for JSON.
-    value = file.endsWith('.json') ? JSON.parse(text) : (await import('yaml')).parse(text, { logLevel: 'error' });
+    value = file.endsWith('.json')
+      ? JSON.parse(text)
+      : (await import('yaml')).parse(text, { logLevel: 'error' });
   } catch (error) {
     throw usage(`config file ${file} is malformed: ${(error as Error).message.split('\n')[0]}`);
   }

@@ -224,16 +224,18 @@ export function readSources<F extends Fields>(
 }
 
 /**
- * Every option with its value: the one given, else its default.
+ * Every option with its value, in the order of the fields: the one given, else its default.
  *
  * @throws {UserError} (exit code 2) naming an option that has neither
  */
 export function withDefaults<F extends Fields>(fields: F, given: Partial<Values<F>>): Values<F> {
-  const values: Partial<Values<F>> = { ...defaultsOf(fields), ...given };
-  const missing = Object.entries(fields).find(([key]) => values[key] === undefined);
-  if (missing === undefined) return values as Values<F>;
-  const [key, { placeholder }] = missing;
-  throw usageError('MISSING_OPTION', `--${kebab(key)} is missing; add --${kebab(key)} <${placeholder}>`);
+  const entries = Object.entries(fields).map(([key, field]) => {
+    const value: unknown = given[key] === undefined ? field.default : given[key];
+    if (value !== undefined) return [key, value];
+    const flag = `--${kebab(key)}`;
+    throw usageError('MISSING_OPTION', `${flag} is missing; add ${flag} <${field.placeholder}>`);
+  });
+  return Object.fromEntries(entries) as Values<F>;
 }
 
 /** The defaults of the options that have one. */

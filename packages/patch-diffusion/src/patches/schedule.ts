@@ -157,6 +157,8 @@ export function planUpdate(
   uniform: () => number,
 ): UpdatePlan {
   const accumulation = batch / batchGpu;
+  const sizes = sizesAt(schedule, progress);
+  const nimg = batch * meanMultiplier(sizes);
   const repeat = (choose: () => PatchSize): PlannedMicroBatch[] =>
     Array.from({ length: accumulation }, () => {
       const patch = choose();
@@ -164,27 +166,22 @@ export function planUpdate(
     });
   switch (schedule.name) {
     case 'stochastic':
-      return {
-        microBatches: repeat(() => drawPatchSize(schedule.sizes, uniform())),
-        nimg: batch * meanMultiplier(schedule.sizes),
-      };
-    case 'annealed': {
-      const sizes = withFullShare(schedule.sizes, annealedShare(schedule.annealing!, progress));
-      return {
-        microBatches: repeat(() => drawPatchSize(sizes, uniform())),
-        nimg: batch * meanMultiplier(sizes),
-      };
-    }
-    case 'progressive': {
-      const patch = progressivePatchSize(schedule.sizes, progress);
-      return { microBatches: repeat(() => patch), nimg: batch * patch.multiplier };
-    }
+    case 'annealed':
+      return { microBatches: repeat(() => drawPatchSize(sizes, uniform())), nimg };
+    case 'progressive':
+      return { microBatches: repeat(() => sizes[0]), nimg };
     case 'stratified':
       return {
-        microBatches: schedule.sizes.flatMap((patch) => stratifiedMicroBatches(patch, batch, batchGpu)),
-        nimg: batch * meanMultiplier(schedule.sizes),
+        microBatches: sizes.flatMap((patch) => stratifiedMicroBatches(patch, batch, batchGpu)),
+        nimg,
       };
   }
+}
+
+/** The sizes that updates use at a point of the run, with their probabilities there. */
+export function sizesAt({ name, sizes, annealing }: PatchSchedule, progress: number): PatchSize[] {
+  if (name === 'annealed') return withFullShare(sizes, annealedShare(annealing!, progress));
+  return name === 'progressive' ? [{ ...progressivePatchSize(sizes, progress), probability: 1 }] : [...sizes];
 }
 
 /**

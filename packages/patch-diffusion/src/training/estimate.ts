@@ -1,10 +1,12 @@
-/** What an update will cost, measured on a small one: for `train --dry-run`. */
+/** What a run will cost, measured on a small update: for `train --dry-run`. */
 import * as torch from '@patch-diffusion/torch';
 import { TorchRandom } from '../common/random-source.js';
 import type { TrainOptions } from '../config/train-options.js';
 import { prepareDenoiser, resolveDevice } from '../diffusion/device.js';
 import { denoisingLoss } from '../diffusion/losses.js';
 import { createDenoiser } from '../diffusion/preconditioning.js';
+import type { Extent } from '../patches/extent.js';
+import { meanMultiplier, type PatchSchedule, sizesAt } from '../patches/schedule.js';
 import { type DataShape, lossSpec, precondSpec } from './model.js';
 
 /** float32 copies of every weight while training: weights, gradient, two Adam moments, average. */
@@ -22,6 +24,40 @@ export interface StepEstimate {
   readonly bytesPerImage: number;
   /** Forward and backward of one whole image. */
   readonly secPerImage: number;
+}
+
+export interface RunEstimate {
+  readonly updates: number;
+  /** On average over the run. */
+  readonly imagesPerUpdate: number;
+  /** Pixels of an update in whole images of the batch, on average over the run. */
+  readonly pixelShare: number;
+}
+
+/** Points of a run at which the sizes and costs of its schedule are looked at. */
+const POINTS = 1000;
+
+/** The number of updates of a run and their mean cost, under its schedule. */
+export function estimateRun(
+  schedule: PatchSchedule,
+  { height, width }: Extent,
+  { batch, durationKimg }: TrainOptions,
+): RunEstimate {
+  const total = durationKimg * 1000;
+  let updates = 0;
+  let pixels = 0;
+  for (let point = 0; point < POINTS; point++) {
+    const sizes = sizesAt(schedule, (point + 0.5) / POINTS);
+    const count = total / POINTS / Math.floor(batch * meanMultiplier(sizes));
+    updates += count;
+    for (const s of sizes) pixels += count * s.probability * s.multiplier * s.height * s.width;
+  }
+  return {
+    // Less a rounding error of the sum.
+    updates: Math.ceil(updates - 1e-6),
+    imagesPerUpdate: total / updates,
+    pixelShare: pixels / (updates * height * width),
+  };
 }
 
 /** Builds the network and runs it forward and backward on a few random images. */

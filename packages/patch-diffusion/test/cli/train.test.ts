@@ -92,5 +92,6 @@ it('describes a run without doing it', async () => {
   ).end;
   expect(code).toBe(0);
   expect(stdout).toMatch(/Parameters +[\d,]+\n/);
+  expect(stdout).toMatch(/Patches +8×8 \(20 %.*32×32 \(50 %\), stratified\n/);
   expect(await readdir(dir)).not.toContain('dry');
 });

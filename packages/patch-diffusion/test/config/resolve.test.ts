@@ -8,6 +8,7 @@ import { resolveGenerateOptions } from '../../src/config/generate-options.js';
 import { officialTrainOptions, takeOfficialOptions } from '../../src/config/official.js';
 import { presetNames, presets } from '../../src/config/presets.js';
 import { resolveTrainOptions, validateAgainstData } from '../../src/config/resolve.js';
+import { trainFields } from '../../src/config/train-options.js';
 
 const data = { height: 64, width: 64, channels: 3, labelDim: 0 };
 
@@ -26,6 +27,7 @@ describe('resolveTrainOptions', () => {
   it.each(presetNames)('resolves preset %s, and its result again to itself', (preset) => {
     const options = resolveTrainOptions({ call: { data: 'x', preset } });
     expect(options).toMatchObject(presets[preset].values);
+    expect(Object.keys(options)).toEqual(Object.keys(trainFields));
     expect(resolveTrainOptions({ call: options })).toEqual(options);
     expect(resolveTrainOptions({ call: JSON.parse(JSON.stringify(options)) })).toEqual(options);
     const side = presets[preset].sidePx;
