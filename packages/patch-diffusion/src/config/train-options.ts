@@ -4,7 +4,7 @@
  * meaning and unit (spec: published option table of Patch Diffusion, arXiv 2304.12526).
  */
 
-import { EDM_NOISE } from '../diffusion/noise-levels.js';
+import { DEFAULT_SIGMA_DATA, EDM_NOISE } from '../diffusion/noise-levels.js';
 import { PRECISION_CHOICES } from '../diffusion/precision.js';
 import { ARCHITECTURES, type Architecture } from '../networks/architectures.js';
 import { SCHEDULES } from '../patches/schedule.js';
@@ -82,7 +82,7 @@ export const trainFields = {
     }),
     sigmaData: f.number(
       'Standard deviation of the data, as preconditioning and loss assume it; auto: as measured for latents, else 0.5',
-      { above: 0, nullWord: 'auto', default: 0.5 },
+      { above: 0, nullWord: 'auto', default: DEFAULT_SIGMA_DATA },
     ),
     implicitMlp: f.boolean('First layer as a small MLP over pixels and coordinates', { default: false }),
   }),

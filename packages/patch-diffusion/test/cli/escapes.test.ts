@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join, relative } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import * as torch from '@patch-diffusion/torch';
 import sharp from 'sharp';
@@ -79,9 +79,10 @@ describe('control characters are shown as escapes', () => {
   it('because nothing else writes to the terminal', () => {
     const source = fileURLToPath(new URL('../../src/', import.meta.url));
     const files = readdirSync(source, { recursive: true, encoding: 'utf8' }).filter((n) => n.endsWith('.ts'));
+    const code = (name: string) => readFileSync(join(source, name), 'utf8').replace(/\/\*[^]*?\*\//g, '');
     const writers = files.filter((name) =>
-      /process\.std(out|err)\.write|#stream\.write|console\./.test(readFileSync(join(source, name), 'utf8')),
+      /process\.std(out|err)\.write|#stream\.write|console\./.test(code(name)),
     );
-    expect(writers.map((name) => relative('', name))).toEqual([join('cli', 'terminal.ts')]);
+    expect(writers).toEqual([join('cli', 'terminal.ts')]);
   });
 });
