@@ -236,6 +236,8 @@ const FIXED_ON_RESUME = [
   'channelMult',
   'numBlocks',
   'attnResolutions',
+  'dropout',
+  'labelDropout',
   'implicitMlp',
   'augment',
   'sigmaData',

@@ -12,6 +12,7 @@ import type { InfiniteSampler } from '../data/sampler.js';
 import type { PrecondSpec } from '../diffusion/precond-spec.js';
 import { checkFields, checkFormatVersion, METADATA_KEY, readMetadata } from '../formats/file-description.js';
 import { openTensorFile, tensorsUnder } from '../formats/tensor-file.js';
+import { specDifference } from './spec-difference.js';
 import type { TrainingState } from './step.js';
 
 const FORMAT_VERSION = 1;
@@ -199,10 +200,11 @@ function checkSameRun(
   savedLength: number,
   length: number,
 ): void {
-  if (JSON.stringify(saved) !== JSON.stringify(current)) {
+  const difference = specDifference(saved, current);
+  if (difference !== null) {
     throw new UserError(
       'STATE_MISMATCH',
-      `${file} belongs to a network with other options; resume with those of its run.json, or use --transfer`,
+      `${file} belongs to a network of ${difference}; resume with the options of its run.json, or start a new run with --transfer`,
     );
   }
   if (savedLength !== length) {

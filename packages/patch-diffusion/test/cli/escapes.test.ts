@@ -79,7 +79,7 @@ describe('control characters are shown as escapes', () => {
   it('because nothing else writes to the terminal', () => {
     const source = fileURLToPath(new URL('../../src/', import.meta.url));
     const files = readdirSync(source, { recursive: true, encoding: 'utf8' }).filter((n) => n.endsWith('.ts'));
-    const code = (name: string) => readFileSync(join(source, name), 'utf8').replace(/\/\*[^]*?\*\//g, '');
+    const code = (name: string) => readFileSync(join(source, name), 'utf8').replace(/\/\*[\s\S]*?\*\//g, '');
     const writers = files.filter((name) =>
       /process\.std(out|err)\.write|#stream\.write|console\./.test(code(name)),
     );

@@ -160,6 +160,7 @@ describe('a resumed run', () => {
   it.each([
     [{ numBlocks: 2 }, '--num-blocks is fixed by the run (4, not 2)'],
     [{ seed: 2 }, '--seed is fixed by the run (1, not 2)'],
+    [{ dropout: 0.25 }, '--dropout is fixed by the run (0.05, not 0.25)'],
     [{ order: 'epochs' }, '--order is fixed by the run (window, not epochs)'],
     [{ holdout: 8 }, '--holdout is fixed by the run (0, not 8)'],
     [{ maxImages: 5 }, '--max-images is fixed by the run (all, not 5)'],
@@ -168,6 +169,13 @@ describe('a resumed run', () => {
     [{ transfer: 'b.pkl' }, 'exclude each other'],
   ])('refuses %j', (change, message) => {
     expect(() => resume(change)).toThrow(message);
+  });
+
+  it('keeps its label dropout', () => {
+    const values = { ...recorded, cond: 'auto' };
+    const change = () =>
+      resolveTrainOptions({ base: { name: 'run.json', values }, flags: { labelDropout: '0.1' } });
+    expect(change).toThrow('--label-dropout is fixed by the run (0, not 0.1)');
   });
 
   it('may have been recorded by a version with fewer options', () => {
