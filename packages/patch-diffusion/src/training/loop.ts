@@ -4,7 +4,7 @@
  */
 
 import { UserError } from '../common/errors.js';
-import { withMemoryGuard } from '../common/memory.js';
+import { explainMemory, withMemoryGuard } from '../common/memory.js';
 import type { TrainOptions } from '../config/train-options.js';
 import { resolveDevice, resolvePrecision } from '../diffusion/device.js';
 import { openTrainingData } from './data.js';
@@ -92,7 +92,8 @@ async function runSession(
     const totalSec = session.totalSec();
     emit({ type: 'end', reason, runDir: folder.dir, snapshot, totalSec, ...session.progress() });
     return { runDir: folder.dir, snapshot, nimg: state.nimg, interrupted: reason === 'interrupted' };
-  } catch (error) {
+  } catch (caught) {
+    const error = explainMemory(caught, MEMORY_REMEDY);
     await folder.close('failed', (error as Error).message).catch(() => {});
     throw error;
   } finally {

@@ -4,6 +4,7 @@ import { chmod, mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { listRuns } from '../../src/run/runs.js';
 import { bin } from '../helpers/cli.js';
 import { iconSet, runCli, temporaryFolder, tinyFlags } from '../helpers/tiny-run.js';
 
@@ -96,19 +97,35 @@ describe('train refuses', () => {
     );
   });
 
-  it.runIf(process.platform === 'linux')('a batch beyond the memory, naming the option to lower', () => {
-    const flags = ['train', '--data', data, ...tinyFlags, '--batch', '200000', '--out', join(dir, 'memory')];
-    // A limit of its own, so that the test is the same on every machine.
-    const { status, stderr } = spawnSync(
-      'bash',
-      ['-c', 'ulimit -d 2500000; exec "$0" "$@"', process.execPath, bin, ...flags],
-      {
-        encoding: 'utf8',
-      },
-    );
-    expect(stderr.trim().split('\n').at(-1)).toMatch(/out of memory; lower --batch-gpu/);
-    expect(status).toBe(1);
-  });
+  it.runIf(process.platform === 'linux')(
+    'a batch beyond the memory, naming the option to lower',
+    async () => {
+      const flags = [
+        'train',
+        '--data',
+        data,
+        ...tinyFlags,
+        '--batch',
+        '200000',
+        '--out',
+        join(dir, 'memory'),
+      ];
+      // A limit of its own, so that the test is the same on every machine.
+      const { status, stderr } = spawnSync(
+        'bash',
+        ['-c', 'ulimit -d 2500000; exec "$0" "$@"', process.execPath, bin, ...flags],
+        {
+          encoding: 'utf8',
+        },
+      );
+      const shown = stderr.trim().split('\n').at(-1)!;
+      expect(shown).toMatch(/out of memory; lower --batch-gpu/);
+      expect(status).toBe(1);
+      // The run folder says what the terminal does.
+      const [run] = await listRuns(join(dir, 'memory'));
+      expect(run.json).toMatchObject({ status: 'failed', error: shown.replace(/^error: /, '') });
+    },
+  );
 });
 
 describe('images that cannot be used', () => {
