@@ -8,6 +8,7 @@ import * as torch from '@patch-diffusion/torch';
 import { writeFileAtomic } from '@patch-diffusion/torch/atomic-file';
 import { guarded } from '../common/file-error.js';
 import { explainMemory } from '../common/memory.js';
+import type { TrainOptions } from '../config/train-options.js';
 import { withPngText } from '../data/png.js';
 import { type LabelRecord, labelRecord, sheetText } from '../data/sample-labels.js';
 import { gridPng, type SheetShape } from '../data/sheet.js';
@@ -50,7 +51,8 @@ export async function runMaintenance(
     isTick && (session.overdue.has(output) || (interval !== null && tick > 0 && tick % interval === 0));
   if (isTick) Object.assign(counters, { tick: tick + 1, tickStartNimg: state.nimg });
   const isSheetDue =
-    ending !== 'interrupted' && (isEnd || isSheetTime || due('sample sheet', options.sampleTicks));
+    ending !== 'interrupted' &&
+    (isEnd ? drawsSheets(options) : isSheetTime || due('sample sheet', options.sampleTicks));
   const files: FileOutput[] = [];
   if (isEnd || due('state', options.stateTicks)) files.push('state');
   if (isEnd || due('snapshot', options.snapshotTicks)) files.push('snapshot');
@@ -65,6 +67,9 @@ export async function runMaintenance(
   session.maintenanceSec += secondsSince(begin);
 }
 
+/** Without an interval a run draws no sheet, at its end neither. */
+const drawsSheets = ({ sampleTicks, sampleSec }: TrainOptions) => sampleTicks !== null || sampleSec !== null;
+
 /**
  * Writes what was due with the state that the run is resumed from and is not there: an earlier process ended before it
  * had written it.
@@ -76,7 +81,8 @@ export async function writeMissing(
 ): Promise<void> {
   const isEnd = session.isDone();
   // States of earlier versions do not say what was due with them.
-  const { due = isEnd ? LATER_OUTPUTS : [], folder } = session.parts;
+  const atEnd = LATER_OUTPUTS.filter((output) => output !== 'sample sheet' || drawsSheets(session.options));
+  const { due = isEnd ? atEnd : [], folder } = session.parts;
   const isThere = await Promise.all(due.map((output) => exists(fileOf(output, session))));
   const missing = due.filter((_, i) => !isThere[i]);
   await runJobs(fileJobs(missing, session, emit, isEnd ? undefined : signal), session, emit, isEnd);
