@@ -5,6 +5,7 @@
 
 import { describeLabels } from '../data/sample-labels.js';
 import type { StepEvent, TickEvent, TrainEvent } from '../training/events.js';
+import { patchesText } from './patches-text.js';
 import { fetchLine, formatBytes, formatCount, formatSec, LiveLine, note, verbosity } from './terminal.js';
 
 const BAR_CHARS = 24;
@@ -118,13 +119,15 @@ export class TrainProgressView {
         note(
           `Images:      ${formatCount(d.length)} of ${d.width}×${d.height} px, ${d.channels} channels${labels} (${d.path})`,
         );
-        note(`Patches:     ${event.patches.map(patchText).join(', ')}`);
+        note(`Patches:     ${patchesText(event.schedule)}, ${event.schedule.name}`);
         note(
           `Network:     ${formatCount(event.parameters)} parameters on ${event.device}, ${event.options.precision}`,
         );
         note(`Run folder:  ${event.runDir}`);
         if (event.resumedFrom !== null)
-          note(`Resumed from ${event.resumedFrom} (${event.kimg.toFixed(1)} kimg)`);
+          note(
+            `Resumed from ${event.resumedFrom} (${event.kimg.toFixed(1)} kimg, ${formatCount(event.step)} updates)`,
+          );
         break;
       }
       case 'step': {
@@ -178,9 +181,4 @@ export class TrainProgressView {
   close(): void {
     this.#line.clear();
   }
-}
-
-function patchText(p: { height: number; width: number; probability: number; multiplier: number }): string {
-  const times = p.multiplier === 1 ? '' : `, ${p.multiplier}× the batch`;
-  return `${p.width}×${p.height} (${Math.round(p.probability * 100)} %${times})`;
 }

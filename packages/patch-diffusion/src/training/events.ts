@@ -6,6 +6,7 @@
 import type { TrainOptions } from '../config/train-options.js';
 import type { Progress } from '../data/types.js';
 import type { Label } from '../diffusion/labels.js';
+import type { PatchSchedule } from '../patches/schedule.js';
 
 /** Where a run stands; on every event that follows a training step. */
 export interface TrainProgress {
@@ -43,6 +44,8 @@ export interface StartEvent extends TrainProgress {
     readonly probability: number;
     readonly multiplier: number;
   }[];
+  /** How the sizes are chosen over the run. */
+  readonly schedule: PatchSchedule;
   readonly parameters: number;
   readonly device: string;
   /** State file that the run was resumed from, or null. */

@@ -153,6 +153,7 @@ function startEvent(session: Session): StartEvent {
     options,
     dataset: { name, path, length, channels, height, width, labelDim, labels: parts.labels },
     patches: parts.updates.schedule.sizes,
+    schedule: parts.updates.schedule,
     parameters: state.denoiser.numParams(),
     device: parts.resumable.device,
     resumedFrom: parts.resumedFrom,

@@ -57,7 +57,12 @@ it('saves when it is interrupted, goes on, and draws images', async () => {
     /already in use by process \d+ since [\dT:.-]+Z; wait for it or stop it first\n$/,
   );
   second.child.kill('SIGTERM');
-  expect(await second.end).toMatchObject({ code: 130 });
+  const resumed = await second.end;
+  expect(resumed.code).toBe(130);
+  expect(resumed.stderr).toMatch(
+    /^Resumed from runs\/00000-photos\/state\/training-state-\d+[\d-]*\.safetensors \(0\.\d kimg, \d+ updates\)$/m,
+  );
+  expect(resumed.stderr).toMatch(/^Patches: +4×4 \(20 %, 4× the batch\), .*16×16 \(50 %\), stratified$/m);
   const nimg = (await readRunJson(run))!.nimg;
   expect(nimg).toBeGreaterThan(interrupted!.nimg);
   expect(await start(...resume, `${(nimg + 60) / 1000}`).end).toMatchObject({

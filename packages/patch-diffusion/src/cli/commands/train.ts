@@ -97,6 +97,6 @@ function summary(o: TrainOptions): string {
   return [
     `Training on  ${o.data}${size}, preset ${o.preset}, seed ${o.seed}`,
     `Network:     ${network}`,
-    `Schedule:    ${length}, batch ${o.batch}, lr ${o.lr}, ${Math.round(o.realP * 100)} % whole images`,
+    `Schedule:    ${length}, batch ${o.batch}, lr ${o.lr}, ${o.schedule} patches`,
   ].join('\n');
 }
