@@ -5,6 +5,7 @@
 
 import { type Command, CommanderError } from 'commander';
 import { nearest } from '../common/errors.js';
+import { FEW_FILES } from '../common/file-error.js';
 import { oneLine } from '../common/printable.js';
 import { programName } from '../common/program-name.js';
 import { version } from '../common/version.js';
@@ -74,7 +75,10 @@ function report(error: unknown, name: string | undefined, program: Command | und
     'SafetensorsError',
     'SetupError',
   ].includes(error.name);
-  const isSystem = typeof (error as NodeJS.ErrnoException).syscall === 'string';
+  const { code, syscall } = error as NodeJS.ErrnoException;
+  // Mostly Node's own, which opens all imports of a module at once.
+  if (code === 'EMFILE' || code === 'ENFILE') return fail(FEW_FILES, 1);
+  const isSystem = typeof syscall === 'string';
   if (isForPeople || isSystem || typeof exitCode === 'number') {
     // The set-up's message lists places and commands, a line each.
     const text = error.name === 'SetupError' ? error.message : oneLine(error.message);

@@ -1,6 +1,9 @@
 /** File-system errors for people: one line with the remedy. */
 import { UserError } from './errors.js';
 
+/** What to do where the system opens no more files. */
+export const FEW_FILES = 'the limit of open files is too low; raise it (ulimit -n 1024) and run this again';
+
 /** Turns a file-system error into one line for people. Others pass through. */
 export function fileError(error: unknown, doing: string): unknown {
   if (error instanceof UserError || !(error instanceof Error) || !('code' in error)) return error;
@@ -12,6 +15,8 @@ export function fileError(error: unknown, doing: string): unknown {
     EPERM: 'permission denied; choose a place that you may write to',
     ENOTDIR: 'part of the path is a file; choose another place',
     EEXIST: 'a file is in the way; choose another place',
+    EMFILE: FEW_FILES,
+    ENFILE: FEW_FILES,
     ENOENT: 'it does not exist; check the path',
   };
   const reason = reasons[String(error.code)];
