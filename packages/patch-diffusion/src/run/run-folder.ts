@@ -14,10 +14,11 @@
  */
 
 import type { FileHandle } from 'node:fs/promises';
-import { mkdir, open, readdir, readFile, stat, truncate } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, truncate } from 'node:fs/promises';
 import { hostname } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { removeLeftovers, writeFileAtomic } from '@patch-diffusion/torch/atomic-file';
+import { makeFolder } from '@patch-diffusion/torch/make-folder';
 import { UserError } from '../common/errors.js';
 import { guarded } from '../common/file-error.js';
 import type { TrainOptions } from '../config/train-options.js';
@@ -81,7 +82,7 @@ export class RunFolder {
     const { config } = init;
     const out = config.out;
     return guarded(`create a run folder in ${out}`, async () => {
-      await makeFolder(out);
+      makeFolder(out);
       if (config.nosubdir) {
         const lock = await RunLock.acquire(out);
         return releasedOnFailure(lock, async () => {
@@ -126,7 +127,7 @@ export class RunFolder {
   static async #start(dir: string, init: RunFolderInit, lock: RunLock, before?: RunJson): Promise<RunFolder> {
     await removeLeftovers(dir);
     for (const folder of FOLDERS) {
-      await mkdir(join(dir, folder), { recursive: true });
+      makeFolder(join(dir, folder));
       await removeLeftovers(join(dir, folder));
     }
     const now = new Date().toISOString();
@@ -236,25 +237,6 @@ async function checkUnused(dir: string): Promise<void> {
     'RUN_EXISTS',
     `${dir} already holds a run; continue it with --resume ${dir}, or choose another --out`,
   );
-}
-
-/** As `mkdir` with `recursive`, which never returns where a file system claims that an existing parent is missing (/proc). */
-async function makeFolder(path: string): Promise<void> {
-  try {
-    await mkdir(path);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    const info = await stat(path).catch(() => null);
-    if (info?.isDirectory()) return;
-    const parent = dirname(resolve(path));
-    const hasParent = await stat(parent).then(
-      () => true,
-      () => false,
-    );
-    if (code !== 'ENOENT' || hasParent) throw error;
-    await makeFolder(parent);
-    await mkdir(path);
-  }
 }
 
 async function cutTornLine(file: string): Promise<void> {

@@ -5,6 +5,7 @@
 import { appendFile, mkdir, readdir, readFile, rename } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { writeFileAtomic } from '@patch-diffusion/torch/atomic-file';
+import { makeFolder } from '@patch-diffusion/torch/make-folder';
 import { nimgInName } from './file-names.js';
 import { listSheets, listSnapshots, listStates } from './runs.js';
 import type { Stat } from './stats.js';
@@ -23,13 +24,13 @@ export async function setAside(runDir: string, nimg: number): Promise<string | n
   if (!newer.length && !later.length) return null;
 
   const all = join(runDir, 'superseded');
-  await mkdir(all, { recursive: true });
+  makeFolder(all);
   const last = Math.max(-1, ...(await readdir(all)).map((name) => Number(/\d+/.exec(name)?.[0] ?? -1)));
   const target = join(all, String(last + 1).padStart(5, '0'));
   await mkdir(target);
   for (const file of newer) {
     const folder = join(target, basename(dirname(file)));
-    await mkdir(folder, { recursive: true });
+    makeFolder(folder);
     await rename(file, join(folder, basename(file)));
   }
   if (later.length) {

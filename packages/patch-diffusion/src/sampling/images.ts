@@ -1,8 +1,9 @@
 /** The files that `generate` writes: one PNG per seed, and a sheet whose rows say which seeds they show. */
 import { constants } from 'node:fs';
-import { access, mkdir, stat } from 'node:fs/promises';
+import { access, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { writeFileAtomic } from '@patch-diffusion/torch/atomic-file';
+import { makeFolder } from '@patch-diffusion/torch/make-folder';
 import { UserError } from '../common/errors.js';
 import { guarded } from '../common/file-error.js';
 import type { GenerateOptions } from '../config/generate-options.js';
@@ -25,7 +26,7 @@ export async function checkOutput({ out, grid }: GenerateOptions): Promise<void>
   for (const folder of folders) {
     if (folder === null) continue;
     await guarded(`write to ${folder}`, async () => {
-      await mkdir(folder, { recursive: true });
+      makeFolder(folder);
       await access(folder, constants.W_OK);
     });
   }
@@ -57,7 +58,7 @@ export async function writePngs(
     const png = await gridPng(pixels.subarray(n * bytes, (n + 1) * bytes), [1, ...size]);
     const image = labels.length ? withPngText(png, labelText(labels[n])) : png;
     await guarded(`write ${file}`, async () => {
-      await mkdir(dirname(file), { recursive: true });
+      makeFolder(dirname(file));
       await writeFileAtomic(file, image);
     });
   });

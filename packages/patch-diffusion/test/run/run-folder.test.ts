@@ -106,6 +106,32 @@ describe('creating', () => {
   });
 });
 
+it('makes runs of several processes that start at the same moment in a new folder', async () => {
+  const [processes, rounds] = [4, 20];
+  const module = new URL('../../dist/run/run-folder.js', import.meta.url).href;
+  const code = `
+    import { RunFolder } from ${JSON.stringify(module)};
+    const config = ${JSON.stringify(config())};
+    process.stdin.once('data', async () => {
+      for (let i = 0; i < ${rounds}; i++) {
+        const out = ${JSON.stringify(out)} + '/' + i + '/new/folder';
+        const run = await RunFolder.create({ config: { ...config, out }, version: '0', totalNimg: 1 });
+        await run.close('done');
+      }
+      process.exit();
+    });
+    process.stdout.write('ready');`;
+  const children = Array.from({ length: processes }, () =>
+    spawn(process.execPath, ['--input-type=module', '-e', code], { stdio: ['pipe', 'pipe', 'inherit'] }),
+  );
+  const ends = children.map((child) => once(child, 'exit'));
+  await Promise.all(children.map((child) => once(child.stdout, 'data')));
+  for (const child of children) child.stdin.write('go');
+  expect((await Promise.all(ends)).map(([status]) => status)).toEqual(children.map(() => 0));
+  for (let i = 0; i < rounds; i++)
+    expect(await readdir(join(out, String(i), 'new/folder'))).toHaveLength(processes);
+});
+
 describe('recording', () => {
   it('keeps configuration, status and progress in run.json', async () => {
     const run = await create();

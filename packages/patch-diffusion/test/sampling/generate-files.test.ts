@@ -1,11 +1,12 @@
 /** Files that `generate` writes where the system is in the way. */
-import { spawnSync } from 'node:child_process';
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { bin } from '../helpers/cli.js';
+import { bin, runCli } from '../helpers/cli.js';
 
 const run = fileURLToPath(new URL('../fixtures/old-run/runs/00000-cats-16-old', import.meta.url));
 
@@ -39,6 +40,40 @@ it.skipIf(process.platform === 'win32')('does not open the files of a batch at o
   const { status, stderr } = generateWithFiles(120, 300, out);
   expect(status, stderr).toBe(0);
   expect(await readdir(out)).toHaveLength(300);
+});
+
+it.runIf(process.platform === 'linux')('ends at once where no folder can be made', async () => {
+  for (const flags of [
+    ['--out', '/proc/none/images'],
+    ['--grid', '/proc/none/sheet.png'],
+  ]) {
+    const { code, stderr } = await runCli([
+      'generate',
+      '--run',
+      run,
+      '--steps',
+      '1',
+      '--count',
+      '1',
+      ...flags,
+    ]);
+    expect(stderr).toMatch(/^error: cannot write to \/proc\/none.*; .*\n$/);
+    expect(code).toBe(1);
+  }
+});
+
+it('removes what a killed process left behind, and nothing else', async () => {
+  const out = join(dir, 'left');
+  await mkdir(out);
+  const child = spawn(process.execPath, ['-e', '']);
+  await once(child, 'exit');
+  const [left, living] = [child.pid, process.pid].map((pid) => `.000000.png.${pid}-0a1b2c3d.tmp`);
+  for (const name of [left, living, 'own.tmp']) await writeFile(join(out, name), 'x');
+  const { code, stderr } = await runCli([
+    ...['generate', '--run', run, '--steps', '1', '--count', '1', '--out', out],
+  ]);
+  expect(code, stderr).toBe(0);
+  expect(await readdir(out)).toEqual([living, '000000.png', 'own.tmp']);
 });
 
 it.skipIf(process.platform === 'win32')('says in one line that the limit of open files is too low', () => {

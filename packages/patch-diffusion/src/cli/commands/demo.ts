@@ -4,6 +4,7 @@
  */
 
 import type { Command } from 'commander';
+import { guarded } from '../../common/file-error.js';
 import { programName } from '../../common/program-name.js';
 import * as f from '../../config/fields.js';
 import type { TrainOptions } from '../../config/train-options.js';
@@ -43,12 +44,12 @@ export function register(program: Command): void {
 
 async function runDemo(given: Record<string, unknown>): Promise<void> {
   const { minutes, out, device, seed, ...own } = readFlags(fields, given);
-  const [{ join }, { mkdir }, { resolveRunOptions }] = await Promise.all([
+  const [{ join }, { makeFolder }, { resolveRunOptions }] = await Promise.all([
     import('node:path'),
-    import('node:fs/promises'),
+    import('@patch-diffusion/torch/make-folder'),
     import('../../training/resume.js'),
   ]);
-  await mkdir(out, { recursive: true });
+  await guarded(`write to ${out}`, async () => makeFolder(out));
   const data = own.data ?? (await demoSet(join(out, 'images.zip')));
   const options = await resolveRunOptions({
     call: {
