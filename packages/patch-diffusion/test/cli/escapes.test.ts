@@ -48,9 +48,12 @@ describe('control characters are shown as escapes', () => {
   it('in the metadata of a snapshot', async () => {
     const file = join(dir, 'snapshot.safetensors');
     const info = {
-      kind: 'snapshot',
-      train: { data: EVIL, preset: EVIL },
-      precond: { network: { type: EVIL, imgResolution: 16 } },
+      ...{ kind: 'snapshot', formatVersion: 1, nimg: 0, step: 0, train: null, loss: { type: 'edm' } },
+      precond: {
+        type: 'pedm',
+        network: { type: 'SongUNet', imgResolution: 16, inChannels: 5, outChannels: 3, labelDim: 2 },
+      },
+      dataset: { name: EVIL, classNames: [EVIL, 'other'] },
     };
     const metadata = { [METADATA_KEY]: JSON.stringify(info) };
     using weight = torch.zeros([1]);

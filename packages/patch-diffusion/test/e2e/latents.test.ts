@@ -190,7 +190,7 @@ describe('latents', () => {
     const { code, stdout, stderr } = await runCli(args);
     expect(code, stderr).toBe(0);
     expect(stdout).toMatch(/Latents +32 of 16×16 px, 4 channels, of images of 64×64 px/);
-    expect(stdout).toMatch(/Patches +8×8 \(50 %, batch ×2\), 16×16 \(50 %, batch ×1\)/);
+    expect(stdout).toMatch(/Patches +8×8 \(50 %, 2× the batch\), 16×16 \(50 %\)/);
     expect(stdout).toMatch(/"latents": true/);
   });
 });
