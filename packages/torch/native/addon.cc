@@ -315,6 +315,9 @@ napi_value init(napi_env env, napi_value exports) {
     define_random(*state, exports);
     define_transfer(*state, exports);
     define_runtime(*state, exports);
+    define_distributed(*state, exports);
+    define_heartbeat(*state, exports);
+    define_gradient_reducer(*state, exports);
   } catch (...) {
     rethrow_to_js(*state, nullptr, nullptr, nullptr);
     return nullptr;

@@ -101,6 +101,9 @@ void define_autograd(State&, napi_value exports);
 void define_random(State&, napi_value exports);
 void define_transfer(State&, napi_value exports);
 void define_runtime(State&, napi_value exports);
+void define_distributed(State&, napi_value exports);
+void define_heartbeat(State&, napi_value exports);
+void define_gradient_reducer(State&, napi_value exports);
 
 // JavaScript -> C++
 double get_number(napi_env, napi_value);

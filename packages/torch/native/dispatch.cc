@@ -113,8 +113,13 @@ std::vector<std::string> split_words(const std::string& text) {
   return words;
 }
 
+// Operators of ours stand in a namespace of their own (`patch_diffusion::…`); a name without one is libtorch's.
+std::string full_name(const std::string& name) {
+  return name.find("::") == std::string::npos ? "aten::" + name : name;
+}
+
 auto find(const std::string& name, const std::string& overload) {
-  return c10::Dispatcher::singleton().findSchema({"aten::" + name, overload});
+  return c10::Dispatcher::singleton().findSchema({full_name(name), overload});
 }
 
 // bindOp(name, overload, "argument names in the caller's order") -> function, or null when absent.

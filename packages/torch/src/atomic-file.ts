@@ -10,12 +10,11 @@ import { hostname } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { isAlive } from './process-alive.js';
 
+/** A part of a file; one with a position replaces bytes that were written before. */
+export type AtomicFilePart = string | Uint8Array | { readonly at: number; readonly bytes: Uint8Array };
+
 /** What {@link writeFileAtomic} accepts: whole contents, or parts that are written as they come. */
-export type AtomicFileData =
-  | string
-  | Uint8Array
-  | Iterable<Uint8Array | string>
-  | AsyncIterable<Uint8Array | string>;
+export type AtomicFileData = string | Uint8Array | Iterable<AtomicFilePart> | AsyncIterable<AtomicFilePart>;
 
 /** A file could not be written; `code` is the system's (`ENOSPC`, `EACCES`, …), `path` the intended file. */
 export class FileWriteError extends Error {
@@ -65,13 +64,7 @@ export async function writeFileAtomic(path: string, data: AtomicFileData): Promi
   }
   try {
     try {
-      for await (const part of parts(data)) {
-        // A partial write (disk nearly full) is continued until the system says what is wrong.
-        const bytes = typeof part === 'string' ? Buffer.from(part) : part;
-        for (let at = 0; at < bytes.length; ) {
-          at += (await guard(path, file.write(bytes, at, Math.min(bytes.length - at, 1 << 30)))).bytesWritten;
-        }
-      }
+      for await (const part of parts(data)) await guard(path, writePart(file, part));
       await guard(path, file.sync());
     } finally {
       await file.close();
@@ -82,6 +75,16 @@ export async function writeFileAtomic(path: string, data: AtomicFileData): Promi
     throw error;
   }
   await syncFolder(dirname(path));
+}
+
+async function writePart(file: FileHandle, part: AtomicFilePart): Promise<void> {
+  const at = typeof part === 'string' || part instanceof Uint8Array ? null : part.at;
+  const bytes = typeof part === 'string' ? Buffer.from(part) : part instanceof Uint8Array ? part : part.bytes;
+  // A partial write (disk nearly full) is continued until the system says what is wrong.
+  for (let done = 0; done < bytes.length; ) {
+    const length = Math.min(bytes.length - done, 1 << 30);
+    done += (await file.write(bytes, done, length, at === null ? null : at + done)).bytesWritten;
+  }
 }
 
 /** This machine in file names. */
@@ -142,7 +145,7 @@ async function cleanOnce(folder: string): Promise<void> {
   await removeLeftovers(folder);
 }
 
-async function* parts(data: AtomicFileData): AsyncGenerator<Uint8Array | string> {
+async function* parts(data: AtomicFileData): AsyncGenerator<AtomicFilePart> {
   if (typeof data === 'string' || data instanceof Uint8Array) yield data;
   else yield* data;
 }

@@ -12,6 +12,7 @@ export {
   writeFileAtomic,
 } from './atomic-file.js';
 export { enableGrad, inferenceMode, isGradEnabled, noGrad, setGradEnabled } from './autograd.js';
+export * from './distributed.js';
 export {
   type Device,
   type DType,
@@ -29,6 +30,14 @@ export * from './nn/index.js';
 export * from './ops/index.js';
 export * from './optim/index.js';
 export { Generator, manualSeed } from './random.js';
+export {
+  type RecordedArgument,
+  type RecordedCall,
+  type RecordedTensor,
+  type Recording,
+  recordOperators,
+  tensorId,
+} from './record.js';
 export * from './runtime.js';
 export * from './safetensors/index.js';
 export { keep, liveTensors, nativeBytes, scope, unscoped } from './scope.js';

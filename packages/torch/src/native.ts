@@ -16,6 +16,12 @@ export type NativeOp = (...args: any[]) => any;
 /** An opaque generator object. */
 export type NativeGenerator = { readonly __generator: unique symbol };
 
+/** Opaque objects of the distributed part. */
+export type NativeStore = { readonly __store: unique symbol };
+export type NativeGroup = { readonly __group: unique symbol };
+export type NativeHeartbeat = { readonly __heartbeat: unique symbol };
+export type NativeReducer = { readonly __reducer: unique symbol };
+
 /** Facts about the loaded library, see {@link version}. */
 export interface NativeVersion {
   torch: string;
@@ -99,6 +105,47 @@ interface NativeAddon {
   mpsIsAvailable(): boolean;
   synchronize(device: string): void;
   setFlag(name: string, on: boolean): void;
+  // several processes
+  hasDistributed(): boolean;
+  openStore(
+    host: string,
+    port: number,
+    isServer: boolean,
+    prefix: string,
+    timeoutMs: number,
+  ): Promise<NativeStore>;
+  storeSet(store: NativeStore, key: string, text: string): Promise<void>;
+  storeAdd(store: NativeStore, key: string, amount: number): Promise<number>;
+  storeGet(store: NativeStore, key: string, timeoutMs: number): Promise<string | null>;
+  openGroup(
+    store: NativeStore,
+    rank: number,
+    size: number,
+    address: string,
+    networkInterface: string,
+    timeoutMs: number,
+  ): Promise<NativeGroup>;
+  closeGroup(group: NativeGroup, isOrderly: boolean): void;
+  allReduce(group: NativeGroup, handle: number): Promise<void>;
+  broadcast(group: NativeGroup, handle: number, root: number): Promise<void>;
+  allGather(group: NativeGroup, outputs: number[], handle: number): Promise<void>;
+  barrier(group: NativeGroup): Promise<void>;
+  startHeartbeat(
+    host: string,
+    port: number,
+    prefix: string,
+    rank: number,
+    size: number,
+    intervalMs: number,
+    limitMs: number,
+  ): { handle: NativeHeartbeat; verdict: Promise<string> };
+  hurryHeartbeat(heartbeat: NativeHeartbeat): void;
+  failHeartbeat(heartbeat: NativeHeartbeat, message: string): void;
+  stopHeartbeat(heartbeat: NativeHeartbeat): void;
+  createReducer(group: NativeGroup, parameters: number[], bucketBytes: number): NativeReducer;
+  zeroReducer(reducer: NativeReducer): void;
+  armReducer(reducer: NativeReducer): void;
+  finishReducer(reducer: NativeReducer): Promise<void>;
 }
 
 let addon: NativeAddon | undefined;

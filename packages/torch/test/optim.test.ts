@@ -12,12 +12,7 @@ import {
 } from '../src/index.js';
 import './close.js';
 
-/** A path runs where this libtorch has its operators. */
-const paths: AdamPath[] = (['plain', 'foreach', 'fused'] as const).filter(
-  (path) => path !== 'fused' || (torch.hasOp('_fused_adam_', 'cpu') && torch.hasOp('_fused_adamw_', 'cpu')),
-);
-if (!paths.includes('fused'))
-  console.warn('this libtorch has no fused Adam for the CPU: that path is not tested');
+const paths: AdamPath[] = ['plain', 'foreach', 'fused'];
 
 // torch.optim of PyTorch 2.13 (foreach=False): three steps with lr 0, 0.1, 0.05 from [0.5, -1, 2, 0], the gradient of
 // step t being [0.1, -0.2, 0.3, 0]·t + [0, 0.5, -0.1, 1e-4]; betas (0.8, 0.95), eps 1e-6.
@@ -108,12 +103,62 @@ describe('the paths', () => {
 });
 
 describe('Adam', () => {
-  it('takes the fused path where libtorch has it', () => {
-    const param = parameter([1]);
-    const optimizer = new Adam([['w', param]]);
-    expect(optimizer.path).toBe(torch.hasOp('_fused_adam_', 'cpu') ? 'fused' : 'plain');
-    optimizer.dispose();
-    param.dispose();
+  it('takes the fused path for float32 on a CPU, and where libtorch has it', () => {
+    const [param, wide] = [
+      parameter([1]),
+      torch.keep(torch.ones([1], { dtype: 'float64' })).setRequiresGrad(),
+    ];
+    const optimizers = [param, wide].map((tensor) => new Adam([['w', tensor]]));
+    expect(optimizers.map(({ path }) => path)).toEqual([
+      'fused',
+      torch.hasOp('_fused_adam_', 'cpu') ? 'fused' : 'plain',
+    ]);
+    for (const thing of [...optimizers, param, wide]) thing.dispose();
+  });
+
+  it('lets a moving average follow, in any memory order, also of parameters without a gradient', () => {
+    torch.scope(() => {
+      torch.manualSeed(2);
+      const shapes = [[3], [2, 3, 5, 7], [130, 70]];
+      const start = shapes.map((shape) => torch.randn(shape));
+      const averageStart = shapes.map((shape) => torch.randn(shape));
+      const results = paths.map((path) => {
+        const params = start.map((t) =>
+          t
+            .to({ memoryFormat: t.shape.length === 4 ? 'channelsLast' : 'preserve' })
+            .clone()
+            .setRequiresGrad(),
+        );
+        const [averages, slower] = [0, 1].map(() => averageStart.map((t) => t.clone()));
+        const optimizer = new Adam(
+          params.map((param, i) => [`${i}`, param] as const),
+          { path, lr: 0.1 },
+        );
+        for (const beta of [0, 0.3, 0.9, 1]) {
+          torch.manualSeed(5);
+          params.slice(1).forEach((param) => {
+            param.grad = torch.randn(param.shape);
+          });
+          optimizer.step(0.1, [
+            { averages: averages, beta },
+            { averages: slower, beta: (1 + beta) / 2 },
+          ]);
+          if (beta === 0) expect(averages[1]!.toFloat32Array()).toEqual(params[1]!.detach().toFloat32Array());
+        }
+        optimizer.dispose();
+        return [...params, ...averages, ...slower].map((t) => t.detach());
+      });
+      for (const other of results.slice(1)) {
+        for (const [i, tensor] of other.entries())
+          expect(tensor).toBeCloseToTensor(results[0]![i]!, { atol: 2e-6 });
+      }
+      expect(results[0]![0]!).toBeCloseToTensor(start[0]!, { atol: 0 });
+      const optimizer = new Adam([['w', start[0]!.setRequiresGrad()]]);
+      expect(() => optimizer.step(0.1, [{ averages: averageStart, beta: 0.5 }])).toThrow(
+        /3 tensors of 1 averages for 1 param/,
+      );
+      optimizer.dispose();
+    });
   });
 
   it('skips parameters without a gradient and leaks nothing', () => {

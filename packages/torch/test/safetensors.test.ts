@@ -15,6 +15,7 @@ import {
   writeSafetensors,
 } from '../src/index.js';
 import './close.js';
+import { collectGarbage } from './collect-garbage.js';
 
 const SHARED = process.env.SHARED_DIR ?? join(import.meta.dirname, '../../../../shared');
 const GOLDEN = process.env.GOLDEN_DIR ?? join(SHARED, 'golden');
@@ -36,6 +37,7 @@ const bytesOf = (json: string, data: number): Uint8Array => {
 describe('writeSafetensors and SafetensorsFile', () => {
   it('round-trip every element type, shape, order and the metadata', async () => {
     const path = join(folder, 'all.safetensors');
+    await collectGarbage();
     const before = liveTensors();
     const tensors: [string, Tensor][] = [
       ['bytes', torch.tensor(Uint8Array.of(1, 2, 255))],

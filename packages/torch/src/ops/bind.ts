@@ -15,6 +15,21 @@ export interface Op {
   f: NativeOp;
 }
 
+/** Told of every call: the operator, its arguments in the order of `argumentNames`, tensors as handles, and its result. */
+export type CallObserver = (
+  operator: { readonly name: string; readonly overload: string; readonly argumentNames: string },
+  args: readonly unknown[],
+  result: unknown,
+) => void;
+
+/** One per operator: puts the observer between its callers and libtorch, or with null takes it away. */
+const observable: ((observer: CallObserver | null) => void)[] = [];
+
+/** Tells `observer` of every operator call from now on, or with null nobody. Without one, a call costs nothing more. */
+export function observeCalls(observer: CallObserver | null): void {
+  for (const operator of observable) operator(observer);
+}
+
 /**
  * Names an operator.
  *
@@ -24,22 +39,39 @@ export interface Op {
  * that an older libtorch does not have are an error only when a value is given for them.
  */
 export function op(name: string, overload: string, argumentNames: string): Op {
-  const self: Op = {
-    f: (...args) => {
-      const bound = native().bindOp(name, overload, argumentNames);
-      if (bound === null) {
-        const full = overload ? `${name}.${overload}` : name;
-        throw new TorchError(
-          'ERR_TORCH_UNSUPPORTED',
-          `${name}: libtorch ${native().version().torch} lacks this operator (aten::${full}); ask hasOp('${name}') first, or use a newer libtorch`,
-          name,
-        );
-      }
-      self.f = bound;
-      return bound(...args);
-    },
+  let bound: NativeOp | undefined;
+  const bind = (): NativeOp => {
+    bound ??= lookUp(name, overload, argumentNames);
+    return bound;
   };
+  const first: NativeOp = (...args) => {
+    self.f = bind();
+    return self.f(...args);
+  };
+  const self: Op = { f: first };
+  observable.push((observer) => {
+    if (observer === null) {
+      self.f = first;
+      return;
+    }
+    self.f = (...args) => {
+      const result = bind()(...args);
+      observer({ name, overload, argumentNames }, args, result);
+      return result;
+    };
+  });
   return self;
+}
+
+function lookUp(name: string, overload: string, argumentNames: string): NativeOp {
+  const bound = native().bindOp(name, overload, argumentNames);
+  if (bound !== null) return bound;
+  const full = overload ? `${name}.${overload}` : name;
+  throw new TorchError(
+    'ERR_TORCH_UNSUPPORTED',
+    `${name}: libtorch ${native().version().torch} lacks this operator (aten::${full}); ask hasOp('${name}') first, or use a newer libtorch`,
+    name,
+  );
 }
 
 /** Passed instead of a value of the wrong type: the addon names the argument in its error. */

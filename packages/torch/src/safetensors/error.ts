@@ -2,7 +2,8 @@
 
 /**
  * What kind of fault it is: the file ends too early; its header breaks the format; no tensor of that name;
- * an element type without a counterpart in libtorch; a name that cannot be written; the system cannot read it.
+ * an element type without a counterpart in libtorch; a name that cannot be written; its contents do not fit its
+ * checksum; the system cannot read it.
  */
 export type SafetensorsErrorCode =
   | 'truncated'
@@ -10,6 +11,7 @@ export type SafetensorsErrorCode =
   | 'no-such-tensor'
   | 'unsupported-dtype'
   | 'bad-name'
+  | 'damaged'
   | 'unreadable';
 
 /** A safetensors file cannot be read or written; the message names the file and what is wrong with it. */

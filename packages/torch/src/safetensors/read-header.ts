@@ -20,8 +20,19 @@ export function readSafetensorsHeader(path: string): SafetensorsHeader {
   return header;
 }
 
-/** Opens a file and reads its header; `dataStart` is the position of the data block. The caller closes `fd`. */
-export function openWithHeader(path: string): { fd: number; header: SafetensorsHeader; dataStart: number } {
+/** An open file with its checked header. */
+interface OpenFile {
+  /** The caller closes it. */
+  readonly fd: number;
+  readonly header: SafetensorsHeader;
+  /** Position of the data block. */
+  readonly dataStart: number;
+  /** Size of the file. */
+  readonly bytes: number;
+}
+
+/** Opens a file and reads its header. */
+export function openWithHeader(path: string): OpenFile {
   let fd: number | undefined;
   try {
     // Without O_NONBLOCK (absent on Windows) a named pipe would wait for a writer for ever.
@@ -33,7 +44,8 @@ export function openWithHeader(path: string): { fd: number; header: SafetensorsH
     const length = headerLength(prefix, info.size, path);
     const json = new Uint8Array(length);
     readFully(fd, json, 8, path);
-    return { fd, header: parseHeader(json, info.size - 8 - length, path), dataStart: 8 + length };
+    const header = parseHeader(json, info.size - 8 - length, path);
+    return { fd, header, dataStart: 8 + length, bytes: info.size };
   } catch (error) {
     if (fd !== undefined) closeSync(fd);
     throw asReadError(path, error);

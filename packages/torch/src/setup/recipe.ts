@@ -30,11 +30,12 @@ export interface Recipe {
 /** Works out how to build the addon against a libtorch in a folder of builds. */
 export function makeRecipe(host: Host, libtorch: Libtorch, buildDir: string): Recipe {
   const nativeDir = join(host.packageDir, 'native');
-  const names = readdirSync(nativeDir).sort();
+  const names = readdirSync(nativeDir, { recursive: true, encoding: 'utf8' }).sort();
   const sources = names.filter((name) => name.endsWith('.cc')).map((name) => join(nativeDir, name));
   const headers = names.filter((name) => name.endsWith('.h')).map((name) => join(nativeDir, name));
   const headersPackage = nodeApiHeaders(host);
-  const compileFlags = compileFlagsFor(libtorch, join(headersPackage, 'include'));
+  const glooNames = `-I${join(nativeDir, 'gloo-names')}`;
+  const compileFlags = [glooNames, ...compileFlagsFor(libtorch, join(headersPackage, 'include'))];
   const build = realPath(buildDir);
   const project = realPath(host.projectDir);
   const movable = [libtorch.root, build].every((path) => !relative(project, path).startsWith('..'));
@@ -49,8 +50,8 @@ export function makeRecipe(host: Host, libtorch: Libtorch, buildDir: string): Re
     name,
     libtorch.version,
     host.arch,
-    // Where Node's headers lie makes no difference to an object, which headers they are does.
-    ...compileFlags.filter((flag) => !flag.startsWith(headersPackage)).map(named),
+    // Where Node's headers and ours lie makes no difference to an object, which headers they are does.
+    ...compileFlags.filter((flag) => flag !== glooNames && !flag.startsWith(headersPackage)).map(named),
     read(join(headersPackage, 'package.json')),
     ...headers.map(read),
   ]);
@@ -83,6 +84,10 @@ function compileFlagsFor(libtorch: Libtorch, nodeHeaders: string): string[] {
     '-Wall',
     `-D_GLIBCXX_USE_CXX11_ABI=${libtorch.cxx11Abi ? 1 : 0}`,
     '-DNAPI_VERSION=8',
+    // Square roots are instructions, then, not calls that may set errno.
+    '-fno-math-errno',
+    // libtorch is built without assertions, and some of its headers' classes are larger with them.
+    '-DNDEBUG',
     '-isystem',
     nodeHeaders,
     ...includeDirs.flatMap((dir) => ['-isystem', dir]),

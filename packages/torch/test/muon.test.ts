@@ -1,0 +1,95 @@
+/** Muon: orthogonal updates for matrices, Adam for the rest. */
+import { expect, it } from 'vitest';
+import * as torch from '../src/index.js';
+import { Adam, Muon, type Tensor } from '../src/index.js';
+
+const isMatrix = (name: string) => name.startsWith('matrix');
+
+function parameters(): [string, Tensor][] {
+  torch.manualSeed(1);
+  return [
+    ['matrix.tall', torch.randn([24, 6]).setRequiresGrad()],
+    ['matrix.conv', torch.randn([6, 4, 3, 3]).to({ memoryFormat: 'channelsLast' }).setRequiresGrad()],
+    ['bias', torch.randn([6]).setRequiresGrad()],
+  ];
+}
+
+function giveGradients(params: readonly [string, Tensor][], seed: number): void {
+  torch.manualSeed(seed);
+  for (const [, param] of params) param.grad = torch.randn(param.shape).mul(1e-3);
+}
+
+it('moves all directions of a matrix alike, at the size of updates of Adam', () => {
+  const params = parameters();
+  const before = params.map(([, param]) => param.detach().clone());
+  giveGradients(params, 2);
+  const optimizer = new Muon(params, { lr: 0.1, isMatrix });
+  optimizer.step();
+  params.slice(0, 2).forEach(([name, param], k) => {
+    const step = before[k]!.sub(param.detach()).div(0.1).reshape([param.shape[0]!, -1]);
+    const gradient = param.grad!.reshape([param.shape[0]!, -1]);
+    const factor = 0.2 * Math.sqrt(Math.max(...step.shape));
+    // Singular values near 1, in the singular directions of the gradient (the momentum is the first gradient).
+    const [U, , V] = torch.linalgSvd(gradient, false);
+    const inDirections = U.t().matmul(step).matmul(V.t()).div(factor);
+    const n = inDirections.shape[0]!;
+    const values = inDirections.toFloat32Array();
+    for (let i = 0; i < n; i++)
+      for (let j = 0; j < n; j++) {
+        const value = values[i * n + j]!;
+        if (i !== j) expect(Math.abs(value), name).toBeLessThan(1e-3);
+        else expect(value, name).toBeGreaterThan(0.6);
+        if (i === j) expect(value, name).toBeLessThan(1.3);
+      }
+    const rms = Math.sqrt(step.square().mean().item());
+    expect(rms).toBeGreaterThan(0.12);
+    expect(rms).toBeLessThan(0.28);
+  });
+  optimizer.dispose();
+});
+
+it('leaves the rest to Adam, and averages follow all', () => {
+  const [params, others] = [parameters(), parameters()];
+  const optimizer = new Muon(params, { lr: 0.1, isMatrix });
+  const adam = new Adam(others, { lr: 0.1 });
+  const averages = params.map(([, param]) => torch.zerosLike(param.detach()));
+  for (const seed of [3, 4]) {
+    giveGradients(params, seed);
+    giveGradients(others, seed);
+    optimizer.step(0.05, [{ averages, beta: 0 }]);
+    adam.step(0.05);
+  }
+  expect(params[2]![1].detach().toFloat32Array()).toEqual(others[2]![1].detach().toFloat32Array());
+  params.forEach(([, param], i) => {
+    expect(averages[i]!.toFloat32Array()).toEqual(param.detach().toFloat32Array());
+  });
+  expect(optimizer.stepCount).toBe(2);
+  optimizer.zeroGrad();
+  expect(params.every(([, param]) => param.grad === null)).toBe(true);
+  optimizer.dispose();
+  adam.dispose();
+});
+
+it('goes on from a saved state as if it had not stopped', () => {
+  const [params, others] = [parameters(), parameters()];
+  const [first, second] = [new Muon(params, { isMatrix }), new Muon(others, { isMatrix })];
+  giveGradients(params, 5);
+  first.step();
+  torch.noGrad(() => {
+    others.forEach(([, param], i) => void param.copy_(params[i]![1]));
+  });
+  second.loadStateDict(first.stateDict());
+  for (const [optimizer, own] of [
+    [first, params],
+    [second, others],
+  ] as const) {
+    giveGradients(own, 6);
+    optimizer.step();
+  }
+  others.forEach(([, param], i) => {
+    expect(param.detach().toFloat32Array()).toEqual(params[i]![1].detach().toFloat32Array());
+  });
+  expect(() => second.loadStateDict(new Map([...first.stateDict()].slice(1)))).toThrow(/Muon/);
+  first.dispose();
+  second.dispose();
+});
