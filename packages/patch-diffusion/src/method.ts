@@ -59,6 +59,7 @@ export {
   type UpdatePlan,
 } from './patches/schedule.js';
 export { copyWeights, type EmaOptions, emaBeta, updateEma } from './training/ema.js';
+export { heldOutLoss } from './training/held-out-loss.js';
 export { type DataShape, lossSpec, patchSchedule, patchSizes, precondSpec } from './training/model.js';
 export {
   learningRate,

@@ -9,6 +9,7 @@ import { describe, expect, it } from 'vitest';
 
 const ORDER = [
   'common',
+  'distributed',
   'formats',
   'patches',
   'networks',
@@ -22,6 +23,7 @@ const ORDER = [
   'training',
   'sampling',
   'evaluation',
+  'studio',
   'cli',
 ];
 

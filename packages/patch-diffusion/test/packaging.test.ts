@@ -56,6 +56,7 @@ describe('the packed packages in an empty project', () => {
     expect(held.sort()).toEqual(['LICENSE', 'dist', 'native', 'package.json']);
     const files = readdirSync(join(project, 'node_modules/patch-diffusion'), { recursive: true }) as string[];
     expect(files).toContain('bin/patch-diffusion.js');
+    expect(files).toContain('models/avatars-16.safetensors');
     expect(files.filter((name) => /\.(map|tsbuildinfo)$|(^|\/)test\//.test(name))).toEqual([]);
   });
 

@@ -91,10 +91,19 @@ describe('patch-diffusion/run', () => {
   });
 });
 
+describe('the studio', () => {
+  it('imports nothing that could load libtorch', async () => {
+    const { files } = await bundle('studio/studio.ts', 'node');
+    expect(files.filter((file) => /^packages\/torch\/dist\/(index|native|tensor)\./.test(file))).toEqual([]);
+  });
+});
+
 describe('benchmarks and examples', () => {
   it('import packages by their public names only', () => {
     const files = ['benchmarks/src', 'examples'].flatMap((folder) =>
-      readdirSync(join(root, folder)).map((name) => join(root, folder, name)),
+      readdirSync(join(root, folder))
+        .filter((name) => /\.m?[jt]s$/.test(name))
+        .map((name) => join(root, folder, name)),
     );
     const wrong = files.flatMap((file) =>
       [...readFileSync(file, 'utf8').matchAll(/from '([^']+)'/g)]

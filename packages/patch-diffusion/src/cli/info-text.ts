@@ -45,10 +45,25 @@ export function infoText(info: Description): string {
 const kimg = (r: RunDescription): string =>
   `${(r.nimg / 1000).toFixed(1)}/${(r.totalNimg / 1000).toFixed(1)} kimg`;
 
+/** What the reasons in run.json mean. */
+const ENDINGS: Readonly<Record<string, string>> = {
+  duration: 'its planned length is reached',
+  time: 'its time limit is reached',
+  memorising: 'its samples became copies of training images',
+  interrupted: 'it was asked to stop, and saved',
+};
+
+/** The status, and why a run ended. */
+function statusText({ status, reason, error, heartbeat }: RunDescription): string {
+  const why =
+    error ?? (status === 'killed' ? `no sign of life since ${heartbeat}` : reason && ENDINGS[reason]);
+  return why ? `${status}: ${why}` : status;
+}
+
 function runText(r: RunDescription): string {
   const rows: [string, string][] = [
     ['Run', r.path],
-    ['Status', r.error === undefined ? r.status : `${r.status}: ${r.error}`],
+    ['Status', statusText(r)],
     ['Data', r.data],
     ['Preset', r.preset],
     ['Progress', `${kimg(r)}, ${formatCount(r.step)} updates`],
@@ -61,6 +76,8 @@ function runText(r: RunDescription): string {
     ],
     ['State', r.state ?? 'none yet'],
   ];
+  if (r.best !== null)
+    rows.splice(-1, 0, ['Best', `${r.best.file}, held-out loss ${r.best.heldOutLoss.toFixed(4)}`]);
   if (r.labels !== null) rows.push(['Labels', labelText(r.labels)]);
   if (r.status !== 'done' && r.status !== 'running' && r.state !== null) {
     rows.push(['Continue with', `${programName()} train --resume ${r.path}`]);

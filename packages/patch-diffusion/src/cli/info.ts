@@ -6,11 +6,14 @@ import { z } from 'zod';
 import { UserError } from '../common/errors.js';
 import type { DatasetInfo } from '../data/dataset-info.js';
 import type { Label } from '../diffusion/labels.js';
-import { checkFields, readMetadata, readTensorHeader } from '../formats/file-description.js';
+import { checkContents, checkFields, readMetadata, readTensorHeader } from '../formats/file-description.js';
 import type { OfficialCheckpoint } from '../interchange/official-checkpoint.js';
+import { type BestSnapshot, bestSnapshot } from '../run/evaluations.js';
+import { readyMadeNetwork } from '../run/ready-made.js';
 import {
   listRuns,
   listSnapshots,
+  liveStatus,
   newestState,
   type RunInfo,
   type RunJson,
@@ -34,7 +37,11 @@ export interface RunDescription {
   readonly loss: number | null;
   readonly trainedSec: number | null;
   readonly snapshots: readonly string[];
+  /** The one with the lowest held-out loss; null where none was measured. */
+  readonly best: BestSnapshot | null;
   readonly state: string | null;
+  /** Why it ended, as in run.json. */
+  readonly reason?: string;
   readonly error?: string;
   /** Of the newest snapshot; null without one, and for a network without labels. */
   readonly labels: LabelDescription | null;
@@ -84,11 +91,9 @@ export interface RunsDescription {
 
 export type Description = RunDescription | RunsDescription | TensorFileDescription | DataDescription;
 
-/** A heartbeat older than this: the process is gone. */
-const KILLED_AFTER_SEC = 120;
-
 /** @throws {UserError} when the path is none of these */
-export async function describePath(path: string, options: { verify?: boolean } = {}): Promise<Description> {
+export async function describePath(named: string, options: { verify?: boolean } = {}): Promise<Description> {
+  const path = readyMadeNetwork(named) ?? named;
   const info = await stat(path).catch(() => null);
   if (info === null) throw new UserError('NOT_FOUND', `${path} does not exist; check the path`);
   if (info.isDirectory()) {
@@ -96,7 +101,7 @@ export async function describePath(path: string, options: { verify?: boolean } =
     if (json !== null) return describeRun({ dir: path, json });
     const runs = await listRuns(path);
     if (runs.length > 0) return { kind: 'runs', path, runs: await Promise.all(runs.map(describeRun)) };
-  } else if (path.endsWith('.safetensors')) return describeTensorFile(path, info.size);
+  } else if (path.endsWith('.safetensors')) return describeTensorFile(path, info.size, options);
   else if (/\.(pkl|pt)$/.test(path)) return describeCheckpoint(path, info.size);
   const { datasetInfo } = await import('../data/dataset-info.js');
   try {
@@ -118,11 +123,10 @@ async function describeRun({ dir, json }: RunInfo): Promise<RunDescription> {
     const value: unknown = (last?.[name] as Stat | undefined)?.mean;
     return typeof value === 'number' ? value : null;
   };
-  const silentSec = (Date.now() - Date.parse(json.heartbeat)) / 1000;
   return {
     kind: 'run',
     path: dir,
-    status: json.status === 'running' && silentSec > KILLED_AFTER_SEC ? 'killed' : json.status,
+    status: liveStatus(json),
     data: json.config.data,
     preset: json.config.preset,
     step: json.step,
@@ -133,7 +137,9 @@ async function describeRun({ dir, json }: RunInfo): Promise<RunDescription> {
     loss: mean('Loss/loss'),
     trainedSec: mean('Timing/total_sec'),
     snapshots,
+    best: await bestSnapshot(dir),
     state: await newestState(dir),
+    reason: json.reason,
     error: json.error,
     labels: await labelsOf(snapshots.at(-1)),
     config: json.config,
@@ -157,8 +163,13 @@ export function labelDescription({
   return dim === 0 ? null : { dim, classNames: dataset?.classNames ?? null, labels: dataset?.labels ?? null };
 }
 
-async function describeTensorFile(path: string, bytes: number): Promise<TensorFileDescription> {
+async function describeTensorFile(
+  path: string,
+  bytes: number,
+  { verify = false }: { verify?: boolean },
+): Promise<TensorFileDescription> {
   const header = readTensorHeader(path);
+  if (verify) await checkContents(path);
   const description = await descriptionOf(header, path);
   const kinds = { snapshot: 'snapshot', 'training-state': 'state', latents: 'latents' } as const;
   return {

@@ -24,11 +24,31 @@ export const commands: readonly CommandEntry[] = [
     summary: 'Turn a folder of photos into training images of one size',
     load: () => import('./commands/prepare.js'),
   },
+  {
+    name: 'avatars',
+    summary: 'Draw faces to train on or to measure with',
+    load: () => import('./commands/avatars.js'),
+  },
   { name: 'train', summary: 'Train a model on your images', load: () => import('./commands/train.js') },
   {
     name: 'generate',
     summary: 'Draw images from a trained model',
     load: () => import('./commands/generate.js'),
+  },
+  {
+    name: 'evaluate',
+    summary: 'Measure how good a model or a folder of images is',
+    load: () => import('./commands/evaluate.js'),
+  },
+  {
+    name: 'stats',
+    summary: 'Write reference statistics of images for FID',
+    load: () => import('./commands/stats.js'),
+  },
+  {
+    name: 'ema',
+    summary: 'Choose the span of weight averaging after training',
+    load: () => import('./commands/ema.js'),
   },
   {
     name: 'import',
@@ -44,6 +64,11 @@ export const commands: readonly CommandEntry[] = [
     name: 'info',
     summary: 'Say what a run folder, snapshot or data set is',
     load: () => import('./commands/info.js'),
+  },
+  {
+    name: 'studio',
+    summary: 'Show runs in the browser while they train',
+    load: () => import('./commands/studio.js'),
   },
   {
     name: 'demo',

@@ -4,7 +4,7 @@
  */
 
 import { describeLabels } from '../data/sample-labels.js';
-import type { StepEvent, TickEvent, TrainEvent } from '../training/events.js';
+import type { EvaluationResultEvent, StepEvent, TickEvent, TrainEvent } from '../training/events.js';
 import { patchesText } from './patches-text.js';
 import { fetchLine, formatBytes, formatCount, formatSec, LiveLine, note, verbosity } from './terminal.js';
 
@@ -58,31 +58,46 @@ export function tickLine(e: TickEvent): string {
 
 /** The changing line of a run. */
 export function stepLine(e: StepEvent, run: RunStatus, columns: number): string {
-  const byImages = e.nimg / e.totalNimg;
-  const byTime = run.maxSec === null ? 0 : run.elapsedSec / run.maxSec;
   // The limit that ends the run says how far it is.
-  const place =
-    run.maxSec !== null && byTime > byImages
-      ? `${formatSec(Math.min(run.elapsedSec, run.maxSec))} of ${formatSec(run.maxSec)}`
-      : `${e.kimg.toFixed(e.kimg < 1000 ? 1 : 0)}/${(e.totalNimg / 1000).toFixed(0)} kimg`;
+  const limits: { share: number; place: string }[] = [
+    {
+      share: e.nimg / e.totalNimg,
+      place: `${e.kimg.toFixed(e.kimg < 1000 ? 1 : 0)}/${(e.totalNimg / 1000).toFixed(0)} kimg`,
+    },
+    ...timeLimit(e.totalSec, e.plannedSec, ''),
+    ...timeLimit(e.trainCpuSec, e.plannedCpuSec, ' CPU'),
+  ];
+  const nearest = limits.reduce((a, b) => (b.share > a.share ? b : a));
   const parts = [
-    place,
+    nearest.place,
     `left ${formatSec(e.etaSec)}`,
     run.loss !== null && `loss ${run.loss.toFixed(4)}`,
     `${e.imagesPerSec.toFixed(e.imagesPerSec < 100 ? 1 : 0)} images/s`,
     run.rssBytes !== null && formatBytes(run.rssBytes),
   ];
   return shareLine(
-    Math.max(byImages, byTime),
+    nearest.share,
     parts.filter((part) => part !== false),
     columns,
   );
 }
 
+function timeLimit(doneSec: number, plannedSec: number | null, what: string) {
+  if (plannedSec === null) return [];
+  const place = `${formatSec(Math.min(doneSec, plannedSec))} of ${formatSec(plannedSec)}${what}`;
+  return [{ share: doneSec / plannedSec, place }];
+}
+
+/** `evaluation   heldOutLoss 0.2311 [0.2250, 0.2377], lossGap 0.0042 [−0.0100, 0.0200] (best so far)` */
+function evaluationLine({ figures, isBest }: EvaluationResultEvent): string {
+  const parts = Object.entries(figures).map(
+    ([name, { value, low, high }]) => `${name} ${value.toFixed(4)} [${low.toFixed(4)}, ${high.toFixed(4)}]`,
+  );
+  return `evaluation   ${parts.join(', ')}${isBest ? ' (best so far)' : ''}`;
+}
+
 /** What the changing line shows beside an update. */
 export interface RunStatus {
-  readonly elapsedSec: number;
-  readonly maxSec: number | null;
   /** Averaged over updates. */
   readonly loss: number | null;
   /** Resident memory of the process, as last reported. */
@@ -92,14 +107,13 @@ export interface RunStatus {
 /** A listener for {@link TrainEvent}s that shows a run on this process's terminal. */
 export class TrainProgressView {
   readonly #line = new LiveLine();
-  #startedAt: number | null = null;
-  #maxSec: number | null = null;
+  #hasStarted = false;
   #loss: number | null = null;
   #rssBytes: number | null = null;
 
   /** Has training begun, so that there is a state to save? */
   get hasStarted(): boolean {
-    return this.#startedAt !== null;
+    return this.#hasStarted;
   }
 
   readonly onEvent = (event: TrainEvent): void => {
@@ -112,8 +126,7 @@ export class TrainProgressView {
         break;
       case 'start': {
         const { dataset: d } = event;
-        this.#startedAt = Date.now();
-        this.#maxSec = event.options.maxSec;
+        this.#hasStarted = true;
         const labels = d.labelDim === 0 ? '' : `, ${describeLabels(d.labelDim, d.labels)}`;
         line.clear();
         note(
@@ -133,8 +146,7 @@ export class TrainProgressView {
       case 'step': {
         // Single updates jump with the patch size and noise level: show a slow average.
         this.#loss = this.#loss === null ? event.loss : 0.95 * this.#loss + 0.05 * event.loss;
-        const elapsedSec = (Date.now() - (this.#startedAt ?? Date.now())) / 1000;
-        const status = { elapsedSec, maxSec: this.#maxSec, loss: this.#loss, rssBytes: this.#rssBytes };
+        const status = { loss: this.#loss, rssBytes: this.#rssBytes };
         line.set(stepLine(event, status, line.columns));
         break;
       }
@@ -149,6 +161,12 @@ export class TrainProgressView {
       }
       case 'samples':
         line.note(`samples      ${event.file}`);
+        break;
+      case 'evaluating':
+        line.set(countLine(event.what, event.done, event.total));
+        break;
+      case 'evaluation':
+        line.note(evaluationLine(event));
         break;
       case 'snapshot':
         line.note(`snapshot     ${event.file} (${formatBytes(event.bytes)})`);

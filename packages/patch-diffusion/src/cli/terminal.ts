@@ -33,14 +33,23 @@ export function print(text = ''): void {
   process.stdout.write(`${printable(text)}\n`);
 }
 
+let writeNote: ((text: string) => void) | null = null;
+
+/** Sends notes and warnings elsewhere than to standard error; null: back. Errors stay. */
+export function redirectNotes(write: ((text: string) => void) | null): void {
+  writeNote = write;
+}
+
 /** Progress and notes. */
 export function note(text: string): void {
-  process.stderr.write(`${printable(text)}\n`);
+  const line = `${printable(text)}\n`;
+  if (writeNote) writeNote(line);
+  else process.stderr.write(line);
 }
 
 /** Something a person should know. */
 export function warn(message: string): void {
-  process.stderr.write(`${paint('yellow', `warning: ${printable(oneLine(message))}`)}\n`);
+  note(paint('yellow', `warning: ${printable(oneLine(message))}`));
 }
 
 /** Why a command fails. */
@@ -135,8 +144,13 @@ export function fetchLine(doneBytes: number, totalBytes: number | null): string 
   return `fetching ${formatBytes(doneBytes)}${totalBytes === null ? '' : ` of ${formatBytes(totalBytes)}`}`;
 }
 
+let counts: Intl.NumberFormat | null = null;
+
 /** 1234567 → "1,234,567" */
-export const formatCount = (n: number): string => n.toLocaleString('en-US');
+export function formatCount(n: number): string {
+  counts ??= new Intl.NumberFormat('en-US');
+  return counts.format(n);
+}
 
 /** Rows of label and value, aligned. */
 export function table(rows: readonly (readonly [string, string])[], indent = ''): string {

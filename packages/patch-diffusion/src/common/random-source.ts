@@ -5,14 +5,17 @@
 import type { Device, Generator, Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 
-/** A source of the random tensors of one step. Shapes are as each caller states. */
+/**
+ * A source of the random tensors of one step. Shapes are as each caller states; `batchDim` is the dimension that counts
+ * the samples, 0 by default.
+ */
 export interface RandomSource {
   /** Uniform on [0, 1), float32. */
-  rand(name: string, shape: readonly number[]): Tensor;
+  rand(name: string, shape: readonly number[], batchDim?: number): Tensor;
   /** Standard normal, float32. */
-  randn(name: string, shape: readonly number[]): Tensor;
+  randn(name: string, shape: readonly number[], batchDim?: number): Tensor;
   /** Uniform integers in [low, high), int64. */
-  randint(name: string, low: number, high: number, shape: readonly number[]): Tensor;
+  randint(name: string, low: number, high: number, shape: readonly number[], batchDim?: number): Tensor;
 }
 
 /** Draws from a generator of libtorch; by default the device's own, whose state a checkpoint saves. */
@@ -39,8 +42,8 @@ export class TorchRandom implements RandomSource {
 /** Prefixes every name, for a part (such as the augmentation) that draws inside a larger step. */
 export function withPrefix(source: RandomSource, prefix: string): RandomSource {
   return {
-    rand: (name, shape) => source.rand(prefix + name, shape),
-    randn: (name, shape) => source.randn(prefix + name, shape),
-    randint: (name, low, high, shape) => source.randint(prefix + name, low, high, shape),
+    rand: (name, shape, batchDim) => source.rand(prefix + name, shape, batchDim),
+    randn: (name, shape, batchDim) => source.randn(prefix + name, shape, batchDim),
+    randint: (name, low, high, shape, batchDim) => source.randint(prefix + name, low, high, shape, batchDim),
   };
 }

@@ -21,6 +21,7 @@ type FieldKind =
   | 'size'
   | 'patches'
   | 'seeds'
+  | 'list'
   | 'class';
 
 /** Another name of an option. `scale` converts the unit: official `--duration` is in Mimg, ours in kimg (1000). */
@@ -233,6 +234,30 @@ export const numbers = maker<number[], { example: string }>(({ example }) => ({
   placeholder: 'a,b,…',
 }));
 
+/** Several paths, separated by commas. */
+export const list = maker<string[]>(() => ({
+  kind: 'list',
+  schema: z.array(z.string().min(1)),
+  allowed: 'paths',
+  placeholder: 'paths',
+}));
+
+/** Some of several words, separated by commas. */
+export function choices<const T extends string>(
+  description: string,
+  all: readonly T[],
+  text: FieldText<T[] | null> & { nullWord: string },
+): Field<T[] | null> {
+  const make = maker<T[]>(() => ({
+    kind: 'list',
+    schema: z.array(z.literal([...all])).min(1) as unknown as z.ZodType<T[]>,
+    allowed: `some of ${all.join(', ')}`,
+    placeholder: 'list',
+    choices: all,
+  }));
+  return make(description, text);
+}
+
 /** A class by its number or its name. */
 export const classOf = maker<number | string>(() => ({
   kind: 'class',
@@ -281,6 +306,13 @@ export const patches = maker<PatchSide[]>(() => {
     placeholder: 'side[:p],…',
   };
 });
+
+/** Relative lengths of averages that can be made; no power function is wider than 0.288. */
+export const EMA_LENGTHS = { min: 0.005, max: 0.28 } as const;
+
+/** Relative length of an average that is made after training. */
+export const emaLength = (description: string) =>
+  number(description, { ...EMA_LENGTHS, placeholder: 'length', nullWord: 'none' });
 
 /** The device that computes; the same for every command. */
 export const device = () =>

@@ -6,11 +6,13 @@
 
 import { join } from 'node:path';
 import { usageError } from '../common/errors.js';
+import { NOISE_SOURCES } from '../common/portable-random.js';
 import { PRECISIONS } from '../diffusion/precision.js';
 import { EDM_DEFAULTS } from '../diffusion/samplers/edm.js';
 import { SAMPLERS, takesChurn } from '../diffusion/samplers/index.js';
 import * as f from './fields.js';
 import { defaultsOf, type OptionSources, readSources, withDefaults } from './read-values.js';
+import { snapshotChoice } from './snapshot-choice.js';
 
 /** Options that only the generalised sampler has. As in the official generator, any of them chooses it. */
 const generalisedFields = {
@@ -33,13 +35,18 @@ const generalisedFields = {
 /** Fields of {@link GenerateOptions}, in the order of the help page. */
 export const generateFields = {
   ...f.under('Network', {
-    run: f.path('Run folder; its newest snapshot is used', { nullWord: 'none' }),
-    network: f.path('Snapshot: .safetensors, official .pkl, an address, or hf:owner/repository/file', {
-      nullWord: 'none',
-    }),
+    run: f.path('Run folder; its newest snapshot is used, or --snapshot best', { nullWord: 'none' }),
+    snapshot: snapshotChoice,
+    network: f.path(
+      'Snapshot: .safetensors, official .pkl, an address, hf:owner/repository/file, or a network that comes along, such as avatars-16',
+      {
+        nullWord: 'none',
+      },
+    ),
     autoencoder: f.path('Folder of the autoencoder, for a network that was trained on latents', {
       nullWord: 'recorded',
     }),
+    ema: f.emaLength('Average of this relative length, of a run that was trained with --power-ema'),
   }),
   ...f.under('What to generate', {
     seeds: f.seeds('Seeds, one image each', { default: Array.from({ length: 64 }, (_, i) => i) }),
@@ -112,6 +119,11 @@ export const generateFields = {
     sMax: f.number('Noise is added only below this level', { min: 0, nullWord: 'inf' }),
     sNoise: f.number('Factor on the added noise', { min: 0, default: 1 }),
     ...generalisedFields,
+    noise: f.choice(
+      'Random numbers: torch, or portable: the same as in browsers, so that a seed gives the same image there',
+      NOISE_SOURCES,
+      { default: 'torch' },
+    ),
     stateDtype: f.choice(
       'Precision of the sampler state; that of the network is --precision',
       ['float64', 'float32'],

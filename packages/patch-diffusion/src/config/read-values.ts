@@ -131,6 +131,7 @@ function convert(value: unknown, field: Field): unknown {
   if (typeof value !== 'string') return value;
   const text = value.trim();
   if (field.nullWord !== undefined && text.toLowerCase() === field.nullWord) return null;
+  if (kind === 'list') return text === '' ? [] : text.split(',').map((part) => part.trim());
   const choice = field.choices?.find((one) => String(one) === text);
   if (choice !== undefined) return choice;
   switch (kind) {

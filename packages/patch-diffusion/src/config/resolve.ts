@@ -9,6 +9,7 @@ import type { DataSet } from '../data/types.js';
 import { ARCHITECTURES, networkLevels } from '../networks/architectures.js';
 import { widthProblem } from '../networks/levels.js';
 import { type Extent, extentName } from '../patches/extent.js';
+import { checkFeatures } from './evaluate-options.js';
 import { type PatchSide, toExtent } from './fields.js';
 import { getPreset } from './presets.js';
 import { kebab, type OptionSources, readSources, readValues, withDefaults } from './read-values.js';
@@ -89,6 +90,11 @@ function crossCheck(o: TrainOptions): void {
     );
   }
   checkPatchSizes(o.patchSizes ?? []);
+  if (o.sigmaSampling === 'info' && o.precond !== 'pedm' && o.precond !== 'edm')
+    throw usageError(
+      'BAD_OPTION',
+      `--sigma-sampling info: --precond ${o.precond} has noise levels of its own; leave it out`,
+    );
   if (o.implicitMlp && o.arch === 'adm') {
     throw usageError(
       'BAD_OPTION',
@@ -98,12 +104,62 @@ function crossCheck(o: TrainOptions): void {
   if (o.labelDropout > 0 && o.cond === false) {
     throw usageError('BAD_OPTION', '--label-dropout needs class labels; add --cond');
   }
+  if (o.keepBest && (o.keep === null || o.holdout === 0)) {
+    const missing = o.keep === null ? '--keep N, which removes the others' : '--holdout N, which tells it';
+    throw usageError('BAD_OPTION', `--keep-best needs ${missing}; add it, or leave --keep-best out`);
+  }
+  checkEvaluation(o);
   // Where attention lies depends on the images.
   checkWidths({ ...o, attnResolutions: [] }, 0);
   if (o.resolution !== null) {
     const { height, width } = toExtent(o.resolution);
     checkSides(o, height, width);
   }
+}
+
+function checkEvaluation(o: TrainOptions): void {
+  const dependent = [
+    o.evalMetrics !== null && '--eval-metrics',
+    o.evalFeatures !== null && '--eval-features',
+    o.evalInceptionWeights !== null && '--eval-inception-weights',
+    o.stopOnMemorising && '--stop-on-memorising',
+  ].find((option) => option !== false);
+  if (o.evalTicks === null) {
+    if (dependent === undefined) return;
+    throw usageError('BAD_OPTION', `${dependent} needs --eval-ticks N; add it, or leave ${dependent} out`);
+  }
+  if (o.stopOnMemorising && o.holdout === 0) {
+    throw usageError(
+      'BAD_OPTION',
+      '--stop-on-memorising needs images to compare with; add --holdout N, or leave it out',
+    );
+  }
+  const metrics = o.evalMetrics ?? ['loss'];
+  if (o.stopOnMemorising && !metrics.some((name) => name === 'loss' || name === 'memorisation')) {
+    throw usageError(
+      'BAD_OPTION',
+      '--stop-on-memorising looks at loss and memorisation; add one of them to --eval-metrics',
+    );
+  }
+  checkFeatures(
+    { features: o.evalFeatures, inceptionWeights: o.evalInceptionWeights, metrics, reference: null },
+    'eval-',
+  );
+}
+
+/**
+ * Checks that several processes can share the batch.
+ * @throws {UserError} (exit code 2) with batches that can be shared
+ */
+export function checkBatch({ batch, batchGpu }: TrainOptions, worldSize: number): void {
+  const [name, size] = batchGpu === null ? ['--batch', batch] : ['--batch-gpu', batchGpu];
+  if (size % worldSize === 0) return;
+  const above = Math.ceil(size / worldSize) * worldSize;
+  const near = above > worldSize ? `${above - worldSize} or ${above}` : String(above);
+  throw usageError(
+    'BAD_BATCH',
+    `${name} ${size} cannot be divided among ${worldSize} processes; use ${name} ${near}, or another number of processes`,
+  );
 }
 
 /** Group normalisation and attention heads divide the channels of each layer. */
@@ -241,6 +297,10 @@ const FIXED_ON_RESUME = [
   'implicitMlp',
   'augment',
   'sigmaData',
+  'powerEma',
+  'sigmaSampling',
+  'stratify',
+  'optimizer',
   'seed',
   'transfer',
 ] as const satisfies readonly (keyof TrainOptions)[];

@@ -8,6 +8,7 @@ import { DEFAULT_SIGMA_DATA, EDM_NOISE } from '../diffusion/noise-levels.js';
 import { PRECISION_CHOICES } from '../diffusion/precision.js';
 import { ARCHITECTURES, type Architecture } from '../networks/architectures.js';
 import { SCHEDULES } from '../patches/schedule.js';
+import { METRICS } from './evaluate-options.js';
 import * as f from './fields.js';
 
 /** Name of the preset that fills in what nobody gives. */
@@ -37,6 +38,10 @@ export const trainFields = {
       { default: 'window' },
     ),
     holdout: f.int('Images kept from training, for a held-out loss', { unit: 'images', min: 0, default: 0 }),
+    cacheImages: f.boolean(
+      'Keep the decoded images of a folder or zip that is not prepared in the cache folder, so that the next training on it starts at once',
+      { default: true },
+    ),
     strict: f.boolean('Fail at the first unreadable image instead of skipping it', { default: false }),
     latents: f.booleanOrAuto('Train on latents; auto: when the data is a file of `prepare --latents`', {
       aliases: [{ name: 'train-on-latents' }],
@@ -110,6 +115,11 @@ export const trainFields = {
       'Square patch sides, with or without probabilities; without, the largest has --real-p; auto: a quarter, half and whole of the image (half and whole of latents)',
       { unit: 'px', nullWord: 'auto' },
     ),
+    rankSizes: f.choice(
+      'With several processes: all train on the same patch sizes at the same time, so that none waits for another (shared), or each draws its own, as in the official trainer (independent)',
+      ['shared', 'independent'],
+      { default: 'shared' },
+    ),
     lossNorm: f.choice('Loss over a patch: sum of the pixels as published, or their mean', ['mean', 'sum']),
   }),
 
@@ -123,29 +133,53 @@ export const trainFields = {
       'Standard deviation of ln σ; a larger one trains more on very noisy images, which decide the layout',
       { above: 0, max: 20, default: EDM_NOISE.pStd },
     ),
+    sigmaSampling: f.choice(
+      'Noise levels trained on (edm and pedm): log-normal as published, or where they tell most about the data, from the losses so far, for each patch size (info)',
+      ['lognormal', 'info'],
+      { default: 'lognormal' },
+    ),
+    stratify: f.boolean(
+      'Spread noise levels, positions and drawn patch sizes evenly over each update instead of drawing each for itself; the gradient varies less',
+      { default: false },
+    ),
     durationKimg: f.number('Length of the training, in thousands of images', {
       unit: 'kimg',
       above: 0,
       aliases: [{ name: 'duration', scale: 1000, unit: 'Mimg' }],
     }),
-    maxSec: f.number('Stop after this time even when the duration is not reached', {
-      unit: 's',
-      above: 0,
-      nullWord: 'none',
-    }),
+    maxSec: f.number(
+      'Stop after this time even when the duration is not reached; resumed with a new limit, that much later',
+      { unit: 's', above: 0, nullWord: 'none' },
+    ),
+    maxCpuSec: f.number(
+      'The same for processor time of training updates (of one process); sampling and saving do not count',
+      { unit: 's', above: 0, nullWord: 'none' },
+    ),
     batch: f.int('Images per update at full size', {
       unit: 'images',
       min: 1,
       max: 1_000_000,
       aliases: [{ name: 'batch-size' }],
     }),
-    batchGpu: f.int('Images at a time; a smaller number uses less memory; divides the batch', {
-      unit: 'images',
-      min: 1,
-      nullWord: 'batch',
-    }),
-    lr: f.number('Learning rate of Adam', { above: 0, max: 1, aliases: [{ name: 'learning-rate' }] }),
+    batchGpu: f.int(
+      'Images at a time, of all processes together; a smaller number uses less memory; divides the batch',
+      {
+        unit: 'images',
+        min: 1,
+        nullWord: 'batch',
+      },
+    ),
+    optimizer: f.choice(
+      'adam, or muon: orthogonal updates for the weights of the blocks, Adam for the rest, at the same learning rate',
+      ['adam', 'muon'],
+      { default: 'adam' },
+    ),
+    lr: f.number('Learning rate', { above: 0, max: 1, aliases: [{ name: 'learning-rate' }] }),
     lrRampupKimg: f.number('Linear learning-rate ramp-up', { unit: 'kimg', min: 0 }),
+    lrCooldown: f.number(
+      'Share of the run at its end, by images or time, over which the learning rate falls to 0',
+      { min: 0, max: 1, default: 0 },
+    ),
     betas: f.numberPair('Decay rates of the moments of Adam', {
       min: 0,
       below: 1,
@@ -173,6 +207,10 @@ export const trainFields = {
       nullWord: 'none',
       default: 0.05,
     }),
+    powerEma: f.boolean(
+      'Also store power-function averages of the weights with each snapshot, of which `ema` makes an average of any length',
+      { default: false },
+    ),
     lossScaling: f.numberOrWord(
       'Factor on the loss before back-propagation; dynamic: the largest that float16 can hold, the default with --precision fp16',
       'dynamic',
@@ -183,8 +221,12 @@ export const trainFields = {
       'Continue a run from its folder or a state file (also an official .pt); alone: the newest run in --out',
       { nullWord: 'none', bare: 'newest' },
     ),
+    allowDataChange: f.boolean(
+      'Resume although the number of images has changed; their order begins anew, and held-out ones are chosen anew',
+      { default: false },
+    ),
     transfer: f.path(
-      'Start from the weights of a run folder or snapshot: .safetensors, official .pkl, an address, or hf:owner/repository/file',
+      'Start from the weights of a run folder or snapshot: .safetensors, official .pkl, an address, hf:owner/repository/file, or a network that comes along, such as avatars-16',
       { nullWord: 'none' },
     ),
   }),
@@ -193,6 +235,10 @@ export const trainFields = {
     out: f.path('Folder that holds the run folders', { aliases: [{ name: 'outdir' }], default: 'runs' }),
     desc: f.string('Appended to the name of the run folder', { nullWord: 'none' }),
     nosubdir: f.boolean('Write directly into --out', { default: false }),
+    tensorboard: f.boolean('Write statistics and sample sheets as TensorBoard event files, too', {
+      default: false,
+    }),
+    csv: f.boolean('Write the statistics as a table (stats.csv), too', { default: false }),
     tickKimg: f.number('Interval of progress lines and statistics', {
       unit: 'kimg',
       above: 0,
@@ -203,6 +249,18 @@ export const trainFields = {
       min: 1,
       nullWord: 'none',
       aliases: [{ name: 'snap' }],
+    }),
+    snapshotSec: f.number('Also write a state and a snapshot whenever this much time has passed', {
+      unit: 's',
+      above: 0,
+      nullWord: 'none',
+    }),
+    keep: f.int(
+      'Newest snapshots that are kept, beside one from the first eighth of the run, to guide by (generate --guide)',
+      { unit: 'snapshots', min: 1, nullWord: 'all' },
+    ),
+    keepBest: f.boolean('Of the snapshots that --keep removes, keep the one with the lowest held-out loss', {
+      default: false,
     }),
     stateTicks: f.int('Interval of complete training states', {
       unit: 'ticks',
@@ -231,6 +289,24 @@ export const trainFields = {
       min: 1,
       max: 10_000,
     }),
+  }),
+
+  ...f.under('Evaluation while training', {
+    evalTicks: f.int(
+      'Interval of evaluations, with a snapshot each; the best snapshot is marked and kept (generate --snapshot best)',
+      { unit: 'ticks', min: 1, nullWord: 'none' },
+    ),
+    evalMetrics: f.choices('Figures, as for evaluate --metrics; auto: loss', METRICS, { nullWord: 'auto' }),
+    evalCount: f.int('Samples for the figures that need some', { unit: 'images', min: 2, default: 256 }),
+    evalImages: f.int('Images for the loss at most', { unit: 'images', min: 2, default: 128 }),
+    evalFeatures: f.choice('Features, as for evaluate --features', ['classifier', 'inception'], {
+      nullWord: 'none',
+    }),
+    evalInceptionWeights: f.path('Weights of the Inception of FID', { nullWord: 'none' }),
+    stopOnMemorising: f.boolean(
+      'End the run when it memorises: the loss on held-out images is more than 3 % above that on training images and has risen against it over three evaluations, or samples are copies (--eval-metrics memorisation)',
+      { default: false },
+    ),
   }),
 
   ...f.under('Machine', {

@@ -8,11 +8,11 @@
 import { type Label, labelRows } from '../diffusion/labels.js';
 import type { Crop } from '../patches/batches.js';
 import { DECODE_CONCURRENCY, forEachConcurrently } from './concurrency.js';
-import { UnusableImage } from './decode.js';
+import type { UnusableImage } from './decode.js';
 import type { LabelTable } from './labels.js';
 import { PixelBlocks } from './pixel-blocks.js';
+import { Places } from './places.js';
 import type { RawImage } from './resize.js';
-import { nothingUsable } from './source.js';
 import type { ImageReport, ImageSet } from './types.js';
 
 export interface CachedImagesOptions {
@@ -29,6 +29,8 @@ export interface CachedImagesOptions {
   report: ImageReport;
   /** Index in the source of each image. */
   entries: ArrayLike<number>;
+  /** Names of the images of the source, where they have some. */
+  names?: readonly string[];
   /** Pixels of a source image, of exactly the size above. */
   load: (entry: number) => Promise<RawImage>;
   /**
@@ -36,6 +38,8 @@ export interface CachedImagesOptions {
    * it, such an image is an error.
    */
   onUnusable?: (entry: number, error: UnusableImage) => void;
+  /** From the first `ready` on, what is not yet in memory is decoded, in order, behind what is asked for. */
+  fillsInBackground?: boolean;
   /** Releases what `load` needs. */
   release: () => Promise<void>;
 }
@@ -56,14 +60,15 @@ export class CachedImages implements ImageSet {
   readonly #copies: 1 | 2;
   readonly #table: LabelTable | null;
   #entries: Int32Array;
+  readonly #names: readonly string[] | undefined;
   readonly #load: CachedImagesOptions['load'];
-  readonly #onUnusable: CachedImagesOptions['onUnusable'];
+  readonly #fillsInBackground: boolean;
   #release: (() => Promise<void>) | null;
 
   readonly #pixels: PixelBlocks;
   /** 1 where an image is in memory. */
   readonly #loaded: Uint8Array;
-  readonly #unusable = new Set<number>();
+  readonly #places: Places;
   readonly #loading = new Map<number, Promise<void>>();
   #background: Promise<void> | null = null;
   /** What stopped the background; the next `ready` raises it. */
@@ -87,8 +92,11 @@ export class CachedImages implements ImageSet {
     this.classNames = options.labels?.classNames ?? null;
     this.report = options.report;
     this.#entries = Int32Array.from(options.entries);
+    this.#names = options.names;
     this.#load = options.load;
-    this.#onUnusable = options.onUnusable;
+    const { onUnusable } = options;
+    this.#places = new Places(onUnusable && ((image, error) => onUnusable(this.#entries[image], error)));
+    this.#fillsInBackground = options.fillsInBackground ?? false;
     this.#release = options.release;
     this.#pixels = new PixelBlocks(count, channels * height * width, options.path);
     this.#loaded = new Uint8Array(count);
@@ -111,6 +119,7 @@ export class CachedImages implements ImageSet {
     }
     if (missing.size === 0) return;
     this.#urgent++;
+    if (this.#fillsInBackground) this.#background ??= this.#fill();
     try {
       await forEachConcurrently([...missing], DECODE_CONCURRENCY, (image) => this.#loadOnce(image));
     } finally {
@@ -172,6 +181,11 @@ export class CachedImages implements ImageSet {
     );
   }
 
+  nameOf(index: number): string {
+    const entry = this.#entries[this.#baseIndex(index)];
+    return this.#names?.[entry] ?? `number ${entry}`;
+  }
+
   labelOf(index: number): Label | null {
     return this.#table?.values[this.#entries[this.#baseIndex(index)]] ?? null;
   }
@@ -212,9 +226,59 @@ export class CachedImages implements ImageSet {
     await this.#releaseSource();
   }
 
-  /** Starts to decode what is not yet in memory, in order, behind what `ready` asks for. */
-  startBackgroundFill(): void {
-    this.#background ??= this.#fill();
+  /**
+   * Takes images that are made elsewhere, and drops those that failed.
+   *
+   * @param images pixels [H, W, C] of each, or why there are none, in order
+   * @param onFailure may throw to stop at the first failure
+   */
+  async takeAll(
+    images: AsyncIterable<Uint8Array | Error>,
+    onFailure: (entry: number, error: Error) => void,
+    onProgress: (done: number) => void,
+  ): Promise<void> {
+    const { width, height, channels } = this;
+    const failed = new Set<number>();
+    let image = 0;
+    for await (const data of images) {
+      if (data instanceof Error) {
+        onFailure(this.#entries[image], data);
+        failed.add(image);
+      } else {
+        this.#store({ data, width, height, channels }, image);
+      }
+      onProgress(++image);
+    }
+    if (failed.size > 0) this.#drop(failed);
+    await this.#releaseSource();
+  }
+
+  /** Index in the source of each image. */
+  get entries(): readonly number[] {
+    return Array.from(this.#entries);
+  }
+
+  /** The memory of all pixels, in parts. */
+  get pixels(): readonly Uint8Array[] {
+    return this.#pixels.parts(this.#count);
+  }
+
+  /** All pixels have been put into {@link pixels}. */
+  async completeFromPixels(): Promise<void> {
+    this.#loaded.fill(1);
+    await this.#releaseSource();
+  }
+
+  async usable(images: ArrayLike<number>): Promise<boolean[]> {
+    const results: boolean[] = [];
+    await forEachConcurrently(Array.from(images), DECODE_CONCURRENCY, async (image, k) => {
+      results[k] = await this.#places.canUse(image, () => this.#loadInto(image, image));
+    });
+    return results;
+  }
+
+  keepInPlace(images: ArrayLike<number>): void {
+    this.#places.keepInPlace(images);
   }
 
   async #fill(): Promise<void> {
@@ -249,22 +313,12 @@ export class CachedImages implements ImageSet {
 
   /** Fills a slot with its own image or, where that cannot be used, with the next one that can. */
   async #loadImage(slot: number): Promise<void> {
-    for (let k = 0; k < this.#count; k++) {
-      const image = (slot + k) % this.#count;
-      if (this.#unusable.has(image)) continue;
-      try {
-        this.#store(await this.#load(this.#entries[image]), slot);
-        this.#entries[slot] = this.#entries[image];
-        return;
-      } catch (error) {
-        if (!(error instanceof UnusableImage) || this.#onUnusable === undefined) throw error;
-        // Another slot may have come upon it meanwhile.
-        if (this.#unusable.has(image)) continue;
-        this.#onUnusable(this.#entries[image], error);
-        this.#unusable.add(image);
-      }
-    }
-    throw nothingUsable(this.path, this.report.skipped);
+    const image = await this.#places.fill(slot, this.#count, (image) => this.#loadInto(slot, image), this);
+    this.#entries[slot] = this.#entries[image];
+  }
+
+  async #loadInto(slot: number, image: number): Promise<void> {
+    if (slot !== image || this.#loaded[slot] === 0) this.#store(await this.#load(this.#entries[image]), slot);
   }
 
   #store({ data, width, height, channels }: RawImage, slot: number): void {

@@ -4,9 +4,10 @@ import { type ImageHeader, UnusableImage } from './decode.js';
 import type { ImageSource } from './image-source.js';
 import { type LabelTable, resolveLabels } from './labels.js';
 import { datasetName, sortSkipped } from './names.js';
-import { firstHeader, isUniform, scanHeaders } from './open-images.js';
-import { nothingUsable, openSource } from './source.js';
+import { droppedBandsText, firstHeader, isUniform, scanHeaders } from './open-images.js';
+import { openSource } from './source.js';
 import type { ImageChannels, Progress, SkippedFile } from './types.js';
+import { nothingUsable } from './unusable.js';
 
 export interface DatasetInfo {
   readonly path: string;
@@ -72,6 +73,8 @@ export async function datasetInfo(
     const unusable = new Set(skipped.map(({ file }) => file));
     const usable = vouched ? all.filter((entry) => !unusable.has(source.names[entry])) : [...headers.keys()];
     const warnings: string[] = [];
+    const extraBands = [...headers.values()].filter((header) => header.hasExtraBand).length;
+    if (extraBands > 0) warnings.push(droppedBandsText(extraBands));
     return {
       path,
       name: datasetName(path),

@@ -6,9 +6,11 @@
  * transparency is laid over white or kept. Files that cannot be used raise an {@link UnusableImage} whose message is a short
  * phrase for a report; it is the caller's business whether that skips a file or stops.
  */
-import sharp, { type Metadata, type SharpOptions } from 'sharp';
-import { decodeStoredPng } from './png.js';
+import type { Metadata, Sharp, SharpInput, SharpOptions } from 'sharp';
+import { Budget } from './concurrency.js';
+import { decodePlainPng } from './png.js';
 import type { RawImage } from './resize.js';
+import { type TiffBands, tiffBands } from './tiff-bands.js';
 
 /** Images of more pixels are refused: decoded, they take 3 bytes per pixel, and a hostile file can claim any size. */
 const MAX_PIXELS = 100_000_000;
@@ -30,12 +32,22 @@ export interface ImageHeader {
   readonly height: number;
   readonly isGrey: boolean;
   readonly hasAlpha?: boolean;
+  /** A fourth band, or a second one of a grey image, that is not opacity. */
+  readonly hasExtraBand?: boolean;
+}
+
+/** libvips is loaded when the first file needs it: sets of plain PNGs do without. */
+async function vips(input: SharpInput, options: SharpOptions): Promise<Sharp> {
+  const { default: sharp } = await import('sharp');
+  return sharp(input, options);
 }
 
 const OPTIONS: SharpOptions = {
   // Warnings (odd metadata, stray bytes) do not harm the pixels; missing pixels are errors.
   failOn: 'error',
   limitInputPixels: MAX_PIXELS,
+  // The header tells how many there are.
+  limitInputChannels: false,
   autoOrient: true,
 };
 
@@ -44,8 +56,15 @@ const OPTIONS: SharpOptions = {
  * @throws UnusableImage
  */
 export async function readImageHeader(input: string | Uint8Array): Promise<ImageHeader> {
+  const plain = typeof input === 'string' ? null : decodePlainPng(input);
+  if (plain !== null) {
+    const { width, height, channels } = plain;
+    return { width, height, isGrey: channels === 1, hasAlpha: channels === 4 };
+  }
   try {
-    return headerOf(await sharp(input, { ...OPTIONS, limitInputPixels: false }).metadata());
+    const image = await vips(input, { ...OPTIONS, limitInputPixels: false });
+    const metadata = await image.metadata();
+    return headerOf(metadata, await bandsOf(metadata, input));
   } catch (error) {
     throw asUnusable(error);
   }
@@ -54,12 +73,13 @@ export async function readImageHeader(input: string | Uint8Array): Promise<Image
 /**
  * Decodes an image to 8-bit pixels [H, W, C], with 1 channel for grey images, else 3.
  *
- * @param alpha keeps the transparency of images that have some: 4 channels, colours as stored
+ * @param alpha keeps the transparency of images that have some, or the fourth band of a TIFF: 4 channels, colours as
+ *   stored
  * @throws UnusableImage
  */
 export async function decodeImage(bytes: Uint8Array, alpha = false): Promise<RawImage> {
   if (bytes.length === 0) throw new UnusableImage('empty file');
-  const plain = decodeStoredPng(bytes);
+  const plain = decodePlainPng(bytes);
   if (plain !== null && (alpha || plain.channels < 4) && plain.width * plain.height <= MAX_PIXELS)
     return plain;
   try {
@@ -77,27 +97,60 @@ export async function decodeImage(bytes: Uint8Array, alpha = false): Promise<Raw
 }
 
 async function decodeByVips(bytes: Uint8Array, alpha: boolean, alone: boolean): Promise<RawImage> {
-  const image = sharp(bytes, OPTIONS);
+  const image = await vips(bytes, OPTIONS);
   const metadata = await image.metadata();
-  const { width, height, isGrey } = headerOf(metadata);
+  const bands = await bandsOf(metadata, bytes);
+  const { width, height, isGrey, hasAlpha, hasExtraBand } = headerOf(metadata, bands);
   return pixelBudget.use(alone ? Number.MAX_SAFE_INTEGER : width * height, async () => {
-    const keepsAlpha = alpha && metadata.hasAlpha;
-    if (metadata.hasAlpha && !alpha) image.flatten({ background: 'white' });
+    const keepsAlpha = alpha && hasAlpha;
+    if (hasAlpha && !alpha) image.flatten({ background: 'white' });
     // 16-bit grey goes by way of sRGB: libvips' direct way to 8-bit grey is off by one level here and there.
     const { data, info } = await image
-      .toColourspace(metadata.space === 'b-w' && !keepsAlpha ? 'b-w' : 'srgb')
+      .toColourspace(metadata.space === 'b-w' && !keepsAlpha && !bands?.extra.length ? 'b-w' : 'srgb')
       .raw({ depth: 'uchar' })
       .toBuffer({ resolveWithObject: true });
     const decoded = { data, width: info.width, height: info.height, channels: info.channels };
-    return isGrey && !keepsAlpha ? firstChannel(decoded) : decoded;
+    if (bands !== null && bands.extra.length > 0 && !hasAlpha) {
+      // libvips has made three of a grey band; those beyond it are as stored.
+      const first = bands.colours === 1 && bands.total > 2 ? 2 : 0;
+      const count = isGrey ? 1 : alpha && bands.total === 4 ? 4 : 3;
+      const kept = someChannels(decoded, first, count);
+      return hasExtraBand ? { ...kept, extraBand: count === 4 ? 'kept' : 'dropped' } : kept;
+    }
+    return isGrey && !keepsAlpha ? someChannels(decoded, 0, 1) : decoded;
   });
 }
 
-function firstChannel(image: RawImage): RawImage {
+/** `count` channels of an image from `first` on. */
+function someChannels(image: RawImage, first: number, count: number): RawImage {
   const { data, width, height, channels } = image;
-  if (channels === 1) return image;
-  return { data: data.filter((_, i) => i % channels === 0), width, height, channels: 1 };
+  if (first === 0 && channels === count) return image;
+  const isKept = Array.from({ length: channels }, (_, c) => c >= first && c < first + count);
+  return { data: data.filter((_, i) => isKept[i % channels]), width, height, channels: count };
 }
+
+/** The bands of a TIFF that has more than its colours; null for everything else. */
+async function bandsOf(metadata: Metadata, input: string | Uint8Array): Promise<TiffBands | null> {
+  if (metadata.channels > 5) throw tooManyBands(metadata.channels);
+  if (metadata.format !== 'tiff' || !metadata.hasAlpha) return null;
+  const bands = await tiffBands(input);
+  if (bands === null) return null;
+  const { total, colours, extra } = bands;
+  if (total > Math.max(4, colours + 1)) throw tooManyBands(total);
+  if (total !== colours + extra.length) {
+    throw new UnusableImage(
+      `${total} bands, of which its tags describe ${colours + extra.length}; save it again as RGB or RGBA`,
+    );
+  }
+  if (extra.length > 1 && extra.some(isOpacity)) {
+    throw new UnusableImage(`${total} bands, grey and opacity among them; save it again as RGB or RGBA`);
+  }
+  return bands;
+}
+
+const tooManyBands = (count: number) => new UnusableImage(`${count} bands; 1, 3 or 4 are read`);
+
+const isOpacity = (meaning: number) => meaning === 1 || meaning === 2;
 
 /** Samples that libvips would cut off at 0 and 255 instead of scaling them. */
 const OTHER_SAMPLES: Readonly<Record<string, string>> = {
@@ -111,7 +164,7 @@ const OTHER_SAMPLES: Readonly<Record<string, string>> = {
   dpcomplex: 'complex',
 };
 
-function headerOf(metadata: Metadata): ImageHeader {
+function headerOf(metadata: Metadata, bands: TiffBands | null): ImageHeader {
   const { format, space, autoOrient, depth } = metadata;
   if (!FORMATS.has(format)) throw new UnusableImage(`${format} content, which is not supported`);
   const samples = OTHER_SAMPLES[depth];
@@ -122,7 +175,11 @@ function headerOf(metadata: Metadata): ImageHeader {
       `${width} × ${height} pixels, more than the limit of ${MAX_PIXELS / 1e6} million`,
     );
   }
-  return { width, height, isGrey: space === 'b-w' || space === 'grey16', hasAlpha: metadata.hasAlpha };
+  const isGrey = (space === 'b-w' || space === 'grey16') && (bands === null || bands.total < 3);
+  if (bands === null) return { width, height, isGrey, hasAlpha: metadata.hasAlpha };
+  const hasAlpha = bands.extra.some(isOpacity);
+  // Three bands without a photometric interpretation of their own are taken as colours.
+  return { width, height, isGrey, hasAlpha, hasExtraBand: !hasAlpha && bands.total !== 3 };
 }
 
 function asUnusable(error: unknown): UnusableImage {
@@ -135,41 +192,5 @@ function asUnusable(error: unknown): UnusableImage {
   return new UnusableImage(isTruncated ? `truncated (${detail})` : `cannot be decoded (${detail})`);
 }
 
-/**
- * Lets decoders run side by side as long as their pixels fit; an image above the whole budget runs alone. Without
- * this, a handful of 100-megapixel photos at once would take gigabytes.
- */
-class PixelBudget {
-  #inUse = 0;
-  readonly #waiting: { pixels: number; start: () => void }[] = [];
-
-  readonly #limit: number;
-
-  constructor(limit: number) {
-    this.#limit = limit;
-  }
-
-  async use<T>(pixels: number, work: () => Promise<T>): Promise<T> {
-    if (this.#waiting.length > 0 || !this.#fits(pixels)) {
-      await new Promise<void>((start) => this.#waiting.push({ pixels, start }));
-    } else {
-      this.#inUse += pixels;
-    }
-    try {
-      return await work();
-    } finally {
-      this.#inUse -= pixels;
-      while (this.#waiting.length > 0 && this.#fits(this.#waiting[0].pixels)) {
-        const next = this.#waiting.shift()!;
-        this.#inUse += next.pixels;
-        next.start();
-      }
-    }
-  }
-
-  #fits(pixels: number): boolean {
-    return this.#inUse === 0 || this.#inUse + pixels <= this.#limit;
-  }
-}
-
-const pixelBudget = new PixelBudget(MAX_PIXELS);
+/** A handful of 100-megapixel photos at once would take gigabytes. */
+const pixelBudget = new Budget(MAX_PIXELS);

@@ -3,6 +3,26 @@ import type { ImageHeader } from './decode.js';
 import type { RawImage } from './resize.js';
 import type { SkippedFile } from './types.js';
 
+/** A file of a folder. */
+export interface FilePlace {
+  readonly file: string;
+  readonly bytes: number;
+}
+
+/** An entry of a zip, as its directory describes it. */
+export interface ZipPlace {
+  readonly compressedSize: number;
+  readonly compressionMethod: number;
+  readonly crc32: number;
+  readonly fileNameLength: number;
+  readonly relativeOffsetOfLocalHeader: number;
+  readonly uncompressedSize: number;
+  readonly isEncrypted: boolean;
+}
+
+/** Where an image lies in its source: plain data, which other threads can be given (see image-places.ts). */
+export type ImagePlace = FilePlace | ZipPlace;
+
 /** A list of image files that can be read one by one, in any order and side by side. */
 export interface ImageSource {
   readonly kind: 'folder' | 'zip' | 'idx';
@@ -26,5 +46,9 @@ export interface ImageSource {
    * @throws UnusableImage
    */
   decode(index: number, alpha?: boolean): Promise<RawImage>;
+  /** Where an image lies; absent where all are in memory. */
+  place?(index: number): ImagePlace;
+  /** Differs when any of its files has changed, by name, size and times; absent where all are in memory. */
+  stamp?(): string;
   close(): Promise<void>;
 }

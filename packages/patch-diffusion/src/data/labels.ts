@@ -9,6 +9,14 @@ import type { Label } from '../diffusion/labels.js';
 import { compareNames, PREPARED_NAME } from './names.js';
 import type { LabelMode } from './types.js';
 
+/** A `dataset.json` may have this many bytes: room for the labels of five million images. */
+export const MAX_JSON_BYTES = 2 ** 28;
+/** And this many lists and objects beside those of its images; each takes far more memory than its text. */
+const MAX_SPARE_BRACKETS = 5_000_000;
+
+/** A class index that is this large must be a likely one: see {@link makeTable}. */
+const FEW_CLASSES = 1000;
+
 /** Labels of all images of a source, by the image's index there. */
 export interface LabelTable {
   readonly dim: number;
@@ -65,7 +73,7 @@ function labelsFromFolders(names: readonly string[], mode: LabelMode): LabelTabl
 }
 
 function labelsFromJson(source: LabelInput, text: string): LabelTable | null {
-  const parsed = parseDatasetJson(text, `dataset.json of ${source.path}`);
+  const parsed = parseDatasetJson(text, `dataset.json of ${source.path}`, source.names.length);
   if (parsed === null) return null;
   const { labels, classNames } = parsed;
   const values = source.names.map((name) => {
@@ -83,15 +91,19 @@ function labelsFromJson(source: LabelInput, text: string): LabelTable | null {
 }
 
 /**
- * Parses the text of a `dataset.json`. @param where how to call it in errors
+ * Parses the text of a `dataset.json`.
+ * @param where how to call it in errors
+ * @param images how many images it is for
  * @returns null when it says that there are no labels
  * @throws UserError naming the first entry that is wrong
  */
 export function parseDatasetJson(
   text: string,
   where: string,
+  images: number,
 ): { labels: Map<string, Label>; classNames: string[] | null } | null {
   const remedy = 'fix it, or train without classes';
+  checkSize(text, where, images);
   let root: unknown;
   try {
     root = JSON.parse(text.replace(/^\uFEFF/, '')); // editors on Windows like to begin with this mark
@@ -134,16 +146,33 @@ export function parseDatasetJson(
   return { labels, classNames: hasNames ? (classes as string[]) : null };
 }
 
+/** Refuses a text that would take gigabytes of memory once parsed. */
+function checkSize(text: string, where: string, images: number): void {
+  if (text.length <= MAX_SPARE_BRACKETS) return;
+  let brackets = 0;
+  for (let i = 0; i < text.length; i++) {
+    const char = text.charCodeAt(i);
+    if (char === 0x5b || char === 0x7b) brackets++; // [ and {
+  }
+  if (text.length <= MAX_JSON_BYTES && brackets <= MAX_SPARE_BRACKETS + 3 * images) return;
+  throw new UserError(
+    'DATA_LABELS',
+    `${where} is far too large for ${images} images; make it again, or remove it and train without classes`,
+  );
+}
+
 function makeTable(values: Label[], classNames: readonly string[] | null): LabelTable | null {
   const first = values[0];
   if (first === undefined) return null;
   if (typeof first !== 'number') return { dim: first.length, classNames: null, values };
   let dim = 0;
   for (const value of values) dim = Math.max(dim, (value as number) + 1);
-  if (dim > 1_000_000) {
+  // Every index up to the largest gets weights and can be sampled.
+  const classes = new Set(values).size;
+  if (dim > Math.max(FEW_CLASSES, 10 * classes, classNames?.length ?? 0)) {
     throw new UserError(
       'DATA_LABELS',
-      `The largest class index is ${dim - 1}; number the classes from 0 upwards`,
+      `The images have ${classes} classes, but the largest class index is ${dim - 1}; number the classes from 0 upwards`,
     );
   }
   return { dim: Math.max(dim, classNames?.length ?? 0), classNames: fits(classNames, dim), values };

@@ -19,9 +19,13 @@ import { readMetadata } from '../formats/file-description.js';
 import { openTensorFile } from '../formats/tensor-file.js';
 import type { Crop } from '../patches/batches.js';
 import { forEachConcurrently } from './concurrency.js';
+import { UnusableImage } from './decode.js';
+import { allFinite } from './finite.js';
 import { datasetName } from './names.js';
+import { Places } from './places.js';
 import { chooseSubset } from './subset.js';
-import type { DataSet, ImageReport, LabelMode, LatentInfo } from './types.js';
+import type { DataSet, ImageReport, LabelMode, LatentInfo, Progress, SkippedFile } from './types.js';
+import { checkMostUsable, strictError } from './unusable.js';
 
 export const LATENTS_FORMAT_VERSION = 1;
 /** Reads at a time when a batch is fetched from the disk. */
@@ -62,6 +66,12 @@ export interface OpenLatentsOptions {
   /** Uses at most this many images, chosen by `seed` (default 0). */
   maxImages?: number;
   seed?: number;
+  /** Read all latents now, and stop at the first with NaN or infinite values. */
+  strict?: boolean;
+  /** Told of each image with such values that is found later; the next one without takes its place. */
+  onSkip?: (skipped: SkippedFile) => void;
+  onProgress?: Progress;
+  signal?: AbortSignal;
 }
 
 /** Whether a path is meant as a file of latents. */
@@ -87,6 +97,9 @@ export class LatentSet implements DataSet {
   readonly #entries: Int32Array;
   readonly #labels: readonly Label[] | null;
   readonly #stored: Stored;
+  readonly #places: Places;
+  /** 1 where it is known which image stands in a place. */
+  readonly #isSettled: Uint8Array;
 
   constructor(file: SafetensorsFile, info: LatentFileInfo, options: OpenLatentsOptions) {
     const { shape, dtype } = file.info('moments');
@@ -122,21 +135,60 @@ export class LatentSet implements DataSet {
     this.labelDim = this.#labels === null ? 0 : info.labelDim;
     this.classNames = this.#labels === null ? null : info.classNames;
     const { skipped, skippedCount = skipped.length } = info.source;
-    this.report = { used: this.baseLength, skipped, skippedCount };
+    const unused = options.labels === false && file.has('labels') ? { unusedLabels: info.labelDim } : {};
+    this.report = { used: this.baseLength, skipped, skippedCount, ...unused };
     const { autoencoder, scale, shift, downFactor } = info;
     this.latents = { autoencoder, scale, shift, downFactor };
     this.std = info.std;
     this.#stored = new Stored(copies * 2 * channels * height * width, dtype);
+    this.#isSettled = new Uint8Array(this.baseLength);
+    this.#places = new Places((image, { message: reason }) => {
+      const name = `image ${this.#entries[image]}`;
+      if (options.strict) throw strictError(this.path, name, reason);
+      const { report } = this;
+      report.used--;
+      report.skipped.push({ file: name, reason });
+      report.skippedCount = (report.skippedCount ?? 0) + 1;
+      options.onSkip?.({ file: name, reason });
+      checkMostUsable(this.path, this.baseLength - report.used, this.baseLength, reason);
+    });
   }
 
   /** Brings the items' stretches of the file into the operating system's cache, off the event loop. */
   async ready(indices: ArrayLike<number>): Promise<void> {
-    const entries = new Set<number>();
-    for (let k = 0; k < indices.length; k++) entries.add(this.#entry(indices[k]));
-    const { recordBytes } = this.#stored;
-    await forEachConcurrently([...entries], READ_CONCURRENCY, (entry) =>
-      this.#file.readBytesInto('moments', entry * recordBytes, new Uint8Array(recordBytes)),
-    );
+    const images = new Set<number>();
+    for (let k = 0; k < indices.length; k++) images.add(this.#image(indices[k]));
+    await forEachConcurrently([...images], READ_CONCURRENCY, async (place) => {
+      const image = await this.#places.fill(
+        place,
+        this.baseLength,
+        (image) => this.#read(image, place),
+        this,
+      );
+      this.#entries[place] = this.#entries[image];
+      this.#isSettled[place] = 1;
+    });
+  }
+
+  async usable(images: ArrayLike<number>): Promise<boolean[]> {
+    const results: boolean[] = [];
+    await forEachConcurrently(Array.from(images), READ_CONCURRENCY, async (image, k) => {
+      results[k] = await this.#places.canUse(image, () => this.#read(image, image));
+    });
+    return results;
+  }
+
+  keepInPlace(images: ArrayLike<number>): void {
+    this.#places.keepInPlace(images);
+  }
+
+  /** @throws UnusableImage where its values are not finite */
+  async #read(image: number, place: number): Promise<void> {
+    const { recordBytes, dtype } = this.#stored;
+    const bytes = new Uint8Array(recordBytes);
+    await this.#file.readBytesInto('moments', this.#entries[image] * recordBytes, bytes);
+    if (this.#isSettled[place] === 0 && !allFinite(bytes, dtype))
+      throw new UnusableImage('NaN or infinite values');
   }
 
   gather(indices: ArrayLike<number>, { size, rows, cols }: Crop): Float32Array {
@@ -176,6 +228,10 @@ export class LatentSet implements DataSet {
     );
   }
 
+  nameOf(index: number): string {
+    return `number ${this.#entry(index)}`;
+  }
+
   labelOf(index: number): Label | null {
     return this.#labels?.[this.#entry(index)] ?? null;
   }
@@ -186,10 +242,14 @@ export class LatentSet implements DataSet {
 
   /** Row of the file that an item comes from. */
   #entry(index: number): number {
+    return this.#entries[this.#image(index)];
+  }
+
+  #image(index: number): number {
     if (!(index >= 0 && index < this.length)) {
       throw new RangeError(`internal: image ${index} of ${this.length} does not exist`);
     }
-    return this.#entries[index % this.baseLength];
+    return index % this.baseLength;
   }
 }
 
@@ -200,7 +260,10 @@ class Stored {
   readonly #floats: Float32Array | null;
   readonly #halves: Uint16Array | null;
 
-  constructor(values: number, dtype: string) {
+  constructor(
+    values: number,
+    readonly dtype: string,
+  ) {
     const isHalf = dtype === 'float16';
     this.recordBytes = values * (isHalf ? 2 : 4);
     this.bytes = new Uint8Array(this.recordBytes);
@@ -243,10 +306,23 @@ const HALF_VALUES = Float32Array.from({ length: 65536 }, (_, bits) => {
 export async function openLatents(path: string, options: OpenLatentsOptions = {}): Promise<LatentSet> {
   const file = await openTensorFile(path);
   try {
-    return new LatentSet(file, parseInfo(file, path), options);
+    const set = new LatentSet(file, parseInfo(file, path), options);
+    if (options.strict) await checkAll(set, options);
+    return set;
   } catch (error) {
     await file.close();
     throw error;
+  }
+}
+
+/** Reads all latents. @throws UserError at the first with NaN or infinite values */
+async function checkAll(set: LatentSet, { onProgress, signal }: OpenLatentsOptions): Promise<void> {
+  const step = 64;
+  for (let from = 0; from < set.baseLength; from += step) {
+    signal?.throwIfAborted();
+    const to = Math.min(from + step, set.baseLength);
+    await set.usable(Array.from({ length: to - from }, (_, i) => from + i));
+    onProgress?.(to, set.baseLength, 'scan');
   }
 }
 
@@ -297,6 +373,14 @@ function readLabels(file: SafetensorsFile, { labelDim }: LatentFileInfo): Label[
   }
   if (dtype === 'float32' && String(shape) === String([count, labelDim])) {
     const values = new Float32Array(bytes.buffer, bytes.byteOffset, count * labelDim);
+    const bad = values.findIndex((value) => !Number.isFinite(value));
+    if (bad >= 0) {
+      const image = Math.floor(bad / labelDim);
+      throw new UserError(
+        'NOT_LATENTS',
+        `${file.path}: the label of image ${image} has NaN or infinite values; prepare it again, or train without labels`,
+      );
+    }
     return Array.from({ length: count }, (_, n) =>
       Array.from(values.subarray(n * labelDim, (n + 1) * labelDim)),
     );

@@ -30,17 +30,70 @@ const UNSUPPORTED = new Set([
   'svg',
 ]);
 
-/** `image`, the reason why an image of this format is not read, or null for a file that is no image. */
-export function classifyName(path: string): 'image' | { reason: string } | null {
+/** Extensions of files that lie beside images and are none; others are looked into. */
+const NO_IMAGE = new Set(
+  (
+    'txt md json jsonl yaml yml csv tsv xml html htm log ini cfg toml db sqlite py js ts ipynb sh ' +
+    'caption npy npz pt pth ckpt pkl bin safetensors h5 parquet tfrecord mat ' +
+    'zip tar gz tgz bz2 xz 7z rar mp4 m4v mov avi mkv webm mp3 wav flac pdf doc docx xls xlsx'
+  ).split(' '),
+);
+
+/** A file that is not used, as `reason` says. */
+type NotUsed = { readonly reason: string };
+
+/**
+ * `image`, the reason why an image of this format is not read, null for a file that is no image, or `unsure` where only
+ * its content tells: see {@link classifyContent}.
+ */
+export function classifyName(path: string): 'image' | 'unsure' | NotUsed | null {
   const parts = path.split('/');
   // Hidden files, and the metadata that macOS adds to archives (`__MACOSX/._photo.jpg`).
   if (parts.some((part) => part.startsWith('.') || part === '__MACOSX')) return null;
-  const extension = /\.([^.]+)$/.exec(parts.at(-1)!)?.[1]?.toLowerCase();
-  if (extension === undefined) return null;
+  const extension = extensionOf(path);
   if (SUPPORTED.has(extension)) return 'image';
-  return UNSUPPORTED.has(extension)
-    ? { reason: `.${extension} is not supported; convert it to PNG or JPEG` }
-    : null;
+  if (UNSUPPORTED.has(extension))
+    return { reason: `.${extension} is not supported; convert it to PNG or JPEG` };
+  return NO_IMAGE.has(extension) ? null : 'unsure';
+}
+
+/** Lower case, without the dot; empty where there is none. */
+const extensionOf = (path: string): string => /\.([^./]+)$/.exec(path)?.[1].toLowerCase() ?? '';
+
+/** Bytes at the start of a file that {@link classifyContent} needs. */
+export const HEAD_BYTES = 16;
+
+/**
+ * What a file is that its name leaves open, by its first bytes: used where the name has no extension, or one such as
+ * `JPG_large` that begins with that of an image; else an image under a foreign name, which is reported.
+ */
+export function classifyContent(path: string, head: Uint8Array): 'image' | NotUsed | null {
+  const extension = extensionOf(path);
+  const isNamedAsImage = [...SUPPORTED].some((known) => extension.startsWith(known));
+  if (!hasImageSignature(head)) return isNamedAsImage ? { reason: 'not an image of a known format' } : null;
+  if (/(_original|~)$/.test(extension)) return { reason: 'a backup copy by its name; rename it to use it' };
+  if (extension === '' || isNamedAsImage) return 'image';
+  return { reason: `an image inside, but .${extension} is not known for images; convert or rename it` };
+}
+
+/** What the formats that are read begin with, and at which byte. */
+const SIGNATURES: readonly (readonly [at: number, text: string])[] = [
+  [0, '\xff\xd8\xff'], // JPEG
+  [0, '\x89PNG\r\n\x1a\n'],
+  [0, 'GIF87a'],
+  [0, 'GIF89a'],
+  [8, 'WEBP'],
+  [4, 'ftypavif'],
+  [4, 'ftypavis'],
+  [0, 'II*\0'], // TIFF
+  [0, 'MM\0*'],
+  [0, 'II+\0'], // BigTIFF
+  [0, 'MM\0+'],
+];
+
+function hasImageSignature(head: Uint8Array): boolean {
+  const text = Buffer.from(head).toString('latin1');
+  return SIGNATURES.some(([at, signature]) => text.startsWith(signature, at));
 }
 
 /** Name and folder of image `index` in a prepared dataset: `00012/img00012345.png`. */

@@ -9,11 +9,13 @@ import { UserError } from '../common/errors.js';
 import { CachedImages } from './cached-images.js';
 import { DECODE_CONCURRENCY, forEachConcurrently } from './concurrency.js';
 import { type ImageHeader, UnusableImage } from './decode.js';
+import { DecodedCache } from './decoded-cache.js';
+import { makeImages } from './image-makers.js';
 import type { ImageSource } from './image-source.js';
-import { resolveLabels } from './labels.js';
+import { type LabelTable, resolveLabels } from './labels.js';
 import { datasetName, PREPARED_NAME, sortSkipped } from './names.js';
 import type { RawImage } from './resize.js';
-import { nothingUsable, openSource, strictError } from './source.js';
+import { openSource } from './source.js';
 import { chooseSubset } from './subset.js';
 import { hasSize, toChannels, transformImage } from './transform.js';
 import type {
@@ -25,6 +27,7 @@ import type {
   Size,
   SkippedFile,
 } from './types.js';
+import { checkMostUsable, nothingUsable, strictError } from './unusable.js';
 
 export interface OpenImagesOptions {
   /** Side, or width and height, in pixels; images of other sizes are centre-cropped and resized. */
@@ -46,6 +49,8 @@ export interface OpenImagesOptions {
    * takes its place, so the length of the set does not change.
    */
   onSkip?: (skipped: SkippedFile) => void;
+  /** A folder in which the decoded images of sets that are not prepared are kept; the next time they are read from there. */
+  cache?: string;
   onProgress?: Progress;
   signal?: AbortSignal;
 }
@@ -92,12 +97,13 @@ async function openUniform(source: ImageSource, options: OpenImagesOptions): Pro
     options.maxImages ?? source.names.length,
     options.seed ?? 0,
   );
-  const report: ImageReport = { used: entries.length, skipped };
-  const images = new CachedImages({
+  const report: ImageReport = { used: entries.length, skipped, ...unusedLabels(source, options) };
+  return new CachedImages({
     ...common(source, options, size, channels, report),
     labels,
     count: entries.length,
     entries,
+    fillsInBackground: true,
     load: async (entry) => {
       const image = await source.decode(entry, channels === 4);
       if (!hasSize(image, first)) throw new UnusableImage(otherSize(image, first));
@@ -112,22 +118,9 @@ async function openUniform(source: ImageSource, options: OpenImagesOptions): Pro
       report.used--;
       skipped.push({ file, reason });
       options.onSkip?.({ file, reason });
-      if (entries.length - report.used > Math.max(FEW, entries.length / 10))
-        throw mostlyUnusable(source, reason);
+      checkMostUsable(source.path, entries.length - report.used, entries.length, reason);
     },
   });
-  images.startBackgroundFill();
-  return images;
-}
-
-/** Images whose places others may take in any set; beyond that, at most a tenth of them. */
-const FEW = 10;
-
-function mostlyUnusable(source: ImageSource, reason: string): UserError {
-  return new UserError(
-    'DATA_DAMAGED',
-    `More than a tenth of the images in ${source.path} cannot be used (such as: ${reason}); make this dataset again with \`prepare\``,
-  );
 }
 
 function otherSize(image: Size, first: Size): string {
@@ -135,8 +128,37 @@ function otherSize(image: Size, first: Size): string {
 }
 
 async function openAny(source: ImageSource, options: OpenImagesOptions): Promise<ImageSet> {
-  const { strict = false, signal, onProgress } = options;
+  const { resolution, channels = null, maxImages = null, strict = false } = options;
+  // The seed chooses images; without a choice it does not matter, and runs have a new one each time.
+  const seed = maxImages === null ? null : (options.seed ?? 0);
+  const depends = { resolution: toSize(resolution) ?? null, channels, maxImages, seed, strict };
+  const cache = options.cache === undefined ? null : DecodedCache.of(options.cache, source, depends);
   const labels = resolveLabels(source, options.labels);
+  const stored = await cache?.read((set) => {
+    const report: ImageReport = { used: set.entries.length, skipped: set.skipped };
+    if (set.droppedBands > 0) report.droppedBands = set.droppedBands;
+    Object.assign(report, unusedLabels(source, options));
+    const images = cachedImages(source, options, { ...set, size: set, labels, report });
+    return { result: images, pixels: images.pixels };
+  });
+  if (stored) {
+    await stored.completeFromPixels();
+    return stored;
+  }
+  const images = await decodeAny(source, options, labels);
+  const { width, height, entries, report } = images;
+  const { skipped, droppedBands = 0 } = report;
+  const decoded = { width, height, channels: images.channels as ImageChannels };
+  await cache?.write({ ...decoded, entries: [...entries], skipped, droppedBands }, images.pixels);
+  return images;
+}
+
+async function decodeAny(
+  source: ImageSource,
+  options: OpenImagesOptions,
+  labels: LabelTable | null,
+): Promise<CachedImages> {
+  const { strict = false, signal, onProgress } = options;
   const skipped: SkippedFile[] = [...source.skipped];
   const skip = (file: string, error: Error) => {
     if (!(error instanceof UnusableImage)) throw error;
@@ -153,24 +175,86 @@ async function openAny(source: ImageSource, options: OpenImagesOptions): Promise
   const entries = Array.from(chosen, (i) => usable[i]);
   const size = wanted ?? headers.get(entries[0])!;
   const channels = options.channels ?? (entries.every((entry) => headers.get(entry)!.isGrey) ? 1 : 3);
-  const report: ImageReport = { used: 0, skipped };
-  const images = new CachedImages({
-    ...common(source, options, size, channels, report),
-    labels,
-    count: entries.length,
-    entries,
-    load: async (entry) => fit(await source.decode(entry, channels === 4), size, channels),
-  });
-  await images.loadAll(
-    (entry) => source.names[entry],
-    skip,
+  const report: ImageReport = { used: 0, skipped, ...unusedLabels(source, options) };
+  const images = cachedImages(source, options, { entries, size, channels, labels, report });
+  await images.takeAll(
+    pixelsOf(source, entries, { size, channels, report, signal }),
+    (entry, error) => skip(source.names[entry], error),
     (done) => onProgress?.(done, entries.length, 'decode'),
-    signal,
   );
   if (images.length === 0) throw nothingUsable(source.path, skipped);
   report.used = images.baseLength;
   sortSkipped(skipped);
   return images;
+}
+
+/** Room for images that are all decoded, or read from a cache, before training begins. */
+function cachedImages(
+  source: ImageSource,
+  options: OpenImagesOptions,
+  set: {
+    readonly entries: readonly number[];
+    readonly size: Size;
+    readonly channels: ImageChannels;
+    readonly labels: LabelTable | null;
+    readonly report: ImageReport;
+  },
+): CachedImages {
+  const { entries, size, channels, labels, report } = set;
+  return new CachedImages({
+    ...common(source, options, size, channels, report),
+    labels,
+    count: entries.length,
+    entries,
+    load: () => Promise.reject(new Error('internal: all images are in memory')),
+  });
+}
+
+/** Centre crop and Lanczos to `size` where needed, then to `channels`: in the order in which `prepare` does it. */
+async function* pixelsOf(
+  source: ImageSource,
+  entries: readonly number[],
+  made: {
+    readonly size: Size;
+    readonly channels: ImageChannels;
+    readonly report: ImageReport;
+    readonly signal: AbortSignal | undefined;
+  },
+): AsyncGenerator<Uint8Array | Error> {
+  const { size, channels, report, signal } = made;
+  const spec = {
+    size: { width: size.width, height: size.height },
+    channels,
+    transform: 'center-crop',
+    png: false,
+  } as const;
+  for await (const image of makeImages(source, spec, entries)) {
+    signal?.throwIfAborted();
+    if (image instanceof Error) {
+      yield image;
+      continue;
+    }
+    if (image.hasDroppedBand) report.droppedBands = (report.droppedBands ?? 0) + 1;
+    yield image.data;
+  }
+}
+
+/** What is said of images without a band of their files. */
+export function droppedBandsText(count: number): string {
+  return `${count} images have a band that is neither colour nor opacity; it is left out (of four bands --channels 4 takes all)`;
+}
+
+/** The labels that a source has when none are asked for. */
+function unusedLabels(source: ImageSource, { labels }: OpenImagesOptions): Pick<ImageReport, 'unusedLabels'> {
+  if (labels !== false) return {};
+  try {
+    const found = resolveLabels(source, 'auto');
+    return found ? { unusedLabels: found.dim } : {};
+  } catch (error) {
+    // Labels that are wrong matter to nobody who does not use them.
+    if (error instanceof UserError) return {};
+    throw error;
+  }
 }
 
 /** Centre crop and Lanczos to `size` if needed, then to `channels`: in the order in which `prepare` does it. */
@@ -266,6 +350,7 @@ function common(
   return {
     name: datasetName(source.path),
     path: source.path,
+    names: source.names,
     channels,
     height: size.height,
     width: size.width,

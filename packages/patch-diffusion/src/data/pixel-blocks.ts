@@ -44,6 +44,14 @@ export class PixelBlocks {
     return (image % this.#imagesPerBlock) * this.imageBytes;
   }
 
+  /** The memory of the first `count` images, block after block. */
+  parts(count: number): Uint8Array[] {
+    return this.#blocks.map((block, i) => {
+      const images = Math.min(this.#imagesPerBlock, count - i * this.#imagesPerBlock);
+      return block.subarray(0, images * this.imageBytes);
+    });
+  }
+
   /** Puts a copy of one image in the place of another. */
   copy(from: number, to: number): void {
     const start = this.offset(from);

@@ -6,6 +6,7 @@
  * weights are 22-bit fixed-point numbers, and the result is rounded to 8 bits after the horizontal and again after
  * the vertical pass. No alpha premultiplication, no colour management: callers pass plain channels.
  */
+import { type Kernel, makeKernel, resampleColumns, resampleRows } from './resample.js';
 
 /** Pixels with interleaved channels, [H, W, C], 8 bits each. */
 export interface RawImage {
@@ -13,6 +14,8 @@ export interface RawImage {
   readonly width: number;
   readonly height: number;
   readonly channels: number;
+  /** A band of the file that is neither colour nor opacity: the fourth channel here, or left out. */
+  readonly extraBand?: 'kept' | 'dropped';
 }
 
 /** A rectangle of pixels. */
@@ -24,17 +27,7 @@ export interface Box {
 }
 
 const PRECISION_BITS = 22;
-const HALF = 1 << (PRECISION_BITS - 1);
 const LANCZOS_RADIUS = 3;
-
-/** For each output position: the first input position, the number of taps, and fixed-point weights. */
-interface Kernel {
-  readonly first: Int32Array;
-  readonly taps: Int32Array;
-  readonly weights: Int32Array;
-  /** Weights per output position in `weights`. */
-  readonly stride: number;
-}
 
 /**
  * Resizes `box` (default: all) of an image to `width` × `height`.
@@ -92,63 +85,20 @@ function checkedBox(image: RawImage, box: Box | undefined): Box {
 
 function horizontalPass(image: RawImage, box: Box, width: number): RawImage {
   const { channels } = image;
-  const { first, taps, weights, stride } = lanczosKernel(box.width, width);
-  const source = image.data;
-  const data = new Uint8Array(width * box.height * channels);
-  for (let row = 0, out = 0; row < box.height; row++) {
-    const rowStart = ((box.top + row) * image.width + box.left) * channels;
-    for (let x = 0; x < width; x++, out += channels) {
-      const start = rowStart + first[x] * channels;
-      const weightStart = x * stride;
-      const weightEnd = weightStart + taps[x];
-      if (channels === 3) {
-        // The common case, unrolled: one walk over the taps for all three channels.
-        let [red, green, blue] = [HALF, HALF, HALF];
-        for (let w = weightStart, i = start; w < weightEnd; w++, i += 3) {
-          const weight = weights[w];
-          red += source[i] * weight;
-          green += source[i + 1] * weight;
-          blue += source[i + 2] * weight;
-        }
-        data[out] = toByte(red);
-        data[out + 1] = toByte(green);
-        data[out + 2] = toByte(blue);
-      } else {
-        for (let c = 0; c < channels; c++) {
-          let sum = HALF;
-          for (let w = weightStart, i = start + c; w < weightEnd; w++, i += channels)
-            sum += source[i] * weights[w];
-          data[out + c] = toByte(sum);
-        }
-      }
-    }
-  }
+  const stride = image.width * channels;
+  const start = box.top * stride + box.left * channels;
+  const rows = { data: image.data, start, stride, count: box.height, channels };
+  const data = resampleRows(rows, lanczosKernel(box.width, width));
   return { data, width, height: box.height, channels };
 }
 
 function verticalPass(image: RawImage, box: Box, height: number): RawImage {
   const { channels } = image;
-  const { first, taps, weights, stride } = lanczosKernel(box.height, height);
-  const source = image.data;
-  const sourceStride = image.width * channels;
-  const rowLength = box.width * channels;
-  const data = new Uint8Array(rowLength * height);
-  const sums = new Int32Array(rowLength);
-  for (let y = 0; y < height; y++) {
-    sums.fill(HALF);
-    let rowStart = (box.top + first[y]) * sourceStride + box.left * channels;
-    for (let tap = 0; tap < taps[y]; tap++, rowStart += sourceStride) {
-      const weight = weights[y * stride + tap];
-      for (let i = 0; i < rowLength; i++) sums[i] += source[rowStart + i] * weight;
-    }
-    for (let i = 0; i < rowLength; i++) data[y * rowLength + i] = toByte(sums[i]);
-  }
+  const stride = image.width * channels;
+  const start = box.top * stride + box.left * channels;
+  const rows = { data: image.data, start, stride, count: box.height };
+  const data = resampleColumns(rows, box.width * channels, lanczosKernel(box.height, height));
   return { data, width: box.width, height, channels };
-}
-
-function toByte(sum: number): number {
-  const value = sum >> PRECISION_BITS;
-  return value < 0 ? 0 : value > 255 ? 255 : value;
 }
 
 // Datasets are resized from few distinct sizes, often from one.
@@ -162,7 +112,8 @@ function lanczosKernel(inputSize: number, outputSize: number): Kernel {
   const filterScale = Math.max(scale, 1);
   const inverseScale = 1 / filterScale;
   const support = LANCZOS_RADIUS * filterScale;
-  const stride = Math.ceil(support) * 2 + 1;
+  // One more than there can be taps: the passes read two at a time.
+  const stride = Math.ceil(support) * 2 + 2;
   const first = new Int32Array(outputSize);
   const taps = new Int32Array(outputSize);
   const weights = new Int32Array(outputSize * stride);
@@ -183,7 +134,7 @@ function lanczosKernel(inputSize: number, outputSize: number): Kernel {
     first[x] = start;
     taps[x] = count;
   }
-  const kernel = { first, taps, weights, stride };
+  const kernel = makeKernel(first, taps, weights, stride);
   if (kernelCache.size >= 64) kernelCache.clear();
   kernelCache.set(key, kernel);
   return kernel;

@@ -10,7 +10,7 @@ import { Mt19937, type Mt19937State } from '../common/mt19937.js';
 
 export type SamplerMode = 'window' | 'epochs';
 
-export interface SamplerOptions {
+export interface InfiniteSamplerOptions {
   /** Number of items, at least 1. */
   length: number;
   /** Integer in [0, 2³²), the same on all ranks. Default 0. */
@@ -45,7 +45,7 @@ export class InfiniteSampler {
   #position = 0;
 
   /** @throws RangeError for an empty set or a rank outside the world */
-  constructor(options: SamplerOptions) {
+  constructor(options: InfiniteSamplerOptions) {
     const { length, seed = 0, rank = 0, worldSize = 1, mode = 'window', windowFraction = 0.5 } = options;
     if (!Number.isInteger(length) || length < 1)
       throw new RangeError(`A sampler needs at least 1 item, not ${length}`);

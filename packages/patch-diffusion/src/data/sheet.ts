@@ -86,8 +86,8 @@ export async function labelledSheetPng(rows: readonly SheetRow[], scale = 2): Pr
     .toBuffer();
 }
 
-/** A line of text, with a font that comes along, since a server may have none. */
-function textPng(text: string) {
+/** A line of text on a transparent ground, with a font that comes along, since a server may have none. */
+export function textPng(text: string) {
   const markup = text.replace(/&/g, '&amp;').replace(/</g, '&lt;');
   return sharp({ text: { text: markup, font: 'DM Sans 11', fontfile: FONT_FILE, dpi: 96, rgba: true } })
     .png()

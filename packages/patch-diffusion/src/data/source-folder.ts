@@ -2,13 +2,15 @@
  * A folder of image files, searched recursively. Links are followed, each folder is entered once (so loops end), and
  * whatever cannot be read is reported, not fatal.
  */
-import type { Dirent } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { type Dirent, readFileSync } from 'node:fs';
 import { open, readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { UserError } from '../common/errors.js';
 import { decodeImage, type ImageHeader, MAX_FILE_BYTES, readImageHeader, UnusableImage } from './decode.js';
-import type { ImageSource } from './image-source.js';
-import { classifyName, compareNames, sortSkipped } from './names.js';
+import type { FilePlace, ImageSource } from './image-source.js';
+import { MAX_JSON_BYTES } from './labels.js';
+import { classifyContent, classifyName, compareNames, HEAD_BYTES, sortSkipped } from './names.js';
 import type { RawImage } from './resize.js';
 import type { SkippedFile } from './types.js';
 
@@ -18,7 +20,7 @@ import type { SkippedFile } from './types.js';
  */
 export async function openFolder(path: string, exclude?: string): Promise<ImageSource> {
   const excluded = exclude === undefined ? null : resolve(exclude);
-  const found: { name: string; bytes: number }[] = [];
+  const found: FoundFile[] = [];
   const skipped: SkippedFile[] = [];
   const entered = new Set<string>();
   // Linked folders come last, so that a file is named by its real place when there is one.
@@ -46,22 +48,34 @@ export async function openFolder(path: string, exclude?: string): Promise<ImageS
       skipped.push({ file: folder, reason: why(error) });
       continue;
     }
-    for (const entry of entries) {
-      const name = folder === '' ? entry.name : `${folder}/${entry.name}`;
+    const nameOf = (entry: Dirent) => (folder === '' ? entry.name : `${folder}/${entry.name}`);
+    // All at once: one after another, thousands of files take a second.
+    const infos = entries.map((entry) =>
+      entry.isSymbolicLink() || (!entry.isDirectory() && classifyName(nameOf(entry)) !== null)
+        ? stat(join(path, nameOf(entry))).catch((error: Error) => error)
+        : null,
+    );
+    for (const [i, entry] of entries.entries()) {
+      const name = nameOf(entry);
       if (resolve(path, name) === excluded) continue;
       if (entry.isDirectory()) {
         if (!entry.name.startsWith('.') && entry.name !== '__MACOSX') folders.push(name);
         continue;
       }
-      const kind = classifyName(name);
+      let kind = classifyName(name);
       try {
-        if (!entry.isSymbolicLink() && kind === null) continue;
-        const info = await stat(join(path, name));
+        const info = await infos[i];
+        if (info === null) continue;
+        if (info instanceof Error) throw info;
         if (info.isDirectory()) {
           if (!entry.name.startsWith('.')) linkedFolders.push(name);
-        } else if (kind === 'image') {
+          continue;
+        }
+        if (kind === 'unsure')
+          kind = info.isFile() ? classifyContent(name, await readHead(join(path, name))) : null;
+        if (kind === 'image') {
           // A pipe named like an image would block its reader for ever.
-          if (info.isFile()) found.push({ name, bytes: info.size });
+          if (info.isFile()) found.push({ name, bytes: info.size, changed: [info.mtimeMs, info.ctimeMs] });
           else skipped.push({ file: name, reason: 'not a regular file' });
         } else if (kind !== null) {
           skipped.push({ file: name, reason: kind.reason });
@@ -69,7 +83,7 @@ export async function openFolder(path: string, exclude?: string): Promise<ImageS
       } catch (error) {
         // Node puts this character where it cannot read a name, which it then does not find.
         const reason = name.includes('\uFFFD') ? 'its name is not valid UTF-8; rename it' : why(error);
-        if (kind !== null) skipped.push({ file: name, reason });
+        if (kind !== null && kind !== 'unsure') skipped.push({ file: name, reason });
       }
     }
   }
@@ -78,9 +92,22 @@ export async function openFolder(path: string, exclude?: string): Promise<ImageS
   return new FolderSource(path, found, skipped, await readDatasetJson(path));
 }
 
+async function readHead(file: string): Promise<Uint8Array> {
+  const handle = await open(file);
+  try {
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(HEAD_BYTES), 0, HEAD_BYTES, 0);
+    return buffer.subarray(0, bytesRead);
+  } finally {
+    await handle.close();
+  }
+}
+
 async function readDatasetJson(path: string): Promise<string | null> {
   try {
-    return await readFile(join(path, 'dataset.json'), 'utf8');
+    const file = join(path, 'dataset.json');
+    const { size } = await stat(file);
+    if (size > MAX_JSON_BYTES) throw new Error(`larger than ${MAX_JSON_BYTES / 2 ** 20} MiB`);
+    return await readFile(file, 'utf8');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw new UserError(
@@ -93,17 +120,43 @@ async function readDatasetJson(path: string): Promise<string | null> {
   }
 }
 
+/** Reads and decodes a file, in a thread that may wait for the disk. @throws UnusableImage */
+export const decodeFileNow = (place: FilePlace, alpha: boolean): Promise<RawImage> =>
+  decodeFile(place, alpha, readFileSync);
+
+async function decodeFile(
+  { file, bytes: size }: FilePlace,
+  alpha: boolean,
+  read: (file: string) => Buffer | Promise<Buffer>,
+): Promise<RawImage> {
+  if (size > MAX_FILE_BYTES) throw new UnusableImage(`larger than ${MAX_FILE_BYTES / 2 ** 20} MiB`);
+  let bytes: Uint8Array;
+  try {
+    bytes = await read(file);
+  } catch (error) {
+    throw new UnusableImage(why(error));
+  }
+  return decodeImage(bytes, alpha);
+}
+
+interface FoundFile {
+  readonly name: string;
+  readonly bytes: number;
+  /** Times of the last changes of contents and of anything. */
+  readonly changed: readonly number[];
+}
+
 class FolderSource implements ImageSource {
   readonly kind = 'folder';
   readonly classes = null;
   readonly names: readonly string[];
   readonly bytes: number;
 
-  readonly #files: readonly { name: string; bytes: number }[];
+  readonly #files: readonly FoundFile[];
 
   constructor(
     readonly path: string,
-    files: readonly { name: string; bytes: number }[],
+    files: readonly FoundFile[],
     readonly skipped: readonly SkippedFile[],
     readonly datasetJson: string | null,
   ) {
@@ -119,16 +172,19 @@ class FolderSource implements ImageSource {
     return readImageHeader(file);
   }
 
-  async decode(index: number, alpha = false): Promise<RawImage> {
-    let bytes: Uint8Array;
-    if (this.#files[index].bytes > MAX_FILE_BYTES)
-      throw new UnusableImage(`larger than ${MAX_FILE_BYTES / 2 ** 20} MiB`);
-    try {
-      bytes = await readFile(join(this.path, this.names[index]));
-    } catch (error) {
-      throw new UnusableImage(why(error));
-    }
-    return decodeImage(bytes, alpha);
+  decode(index: number, alpha = false): Promise<RawImage> {
+    return decodeFile(this.place(index), alpha, readFile);
+  }
+
+  place(index: number): FilePlace {
+    const { name, bytes } = this.#files[index];
+    return { file: join(this.path, name), bytes };
+  }
+
+  stamp(): string {
+    const hash = createHash('sha256').update(JSON.stringify(this.skipped));
+    for (const file of this.#files) hash.update(JSON.stringify(file));
+    return hash.digest('hex');
   }
 
   async close(): Promise<void> {}

@@ -3,10 +3,10 @@
  * with class labels in a sibling file. 28×28 images get a black margin of 2 pixels, as in the reference, because 32
  * can be halved five times.
  */
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
-import { gunzip } from 'node:zlib';
+import { constants, gunzip } from 'node:zlib';
 import { UserError } from '../common/errors.js';
 import type { ImageHeader } from './decode.js';
 import type { ImageSource } from './image-source.js';
@@ -14,7 +14,11 @@ import type { RawImage } from './resize.js';
 
 const IMAGES_MAGIC = 0x00000803;
 const LABELS_MAGIC = 0x00000801;
-const MAX_BYTES = 2 ** 31;
+/** More is no set of small grey pictures: the largest known ones have 640 MB. */
+const MAX_BYTES = 2 ** 30;
+const HEADER_BYTES = 16;
+
+const inflate = promisify(gunzip);
 
 export function isIdxName(path: string): boolean {
   return /idx3-ubyte(\.gz)?$/i.test(path);
@@ -22,18 +26,27 @@ export function isIdxName(path: string): boolean {
 
 /** @throws UserError if the file is damaged or its labels do not fit */
 export async function openIdx(path: string): Promise<ImageSource> {
-  const file = await readMaybeGzipped(path);
-  if (file.length < 16 || file.readUInt32BE(0) !== IMAGES_MAGIC) {
-    throw new UserError('DATA_IDX', `${path} is not an idx3-ubyte image file; download it again`);
-  }
+  const file = await readMaybeGzipped(path, (header) => {
+    if (header.length < HEADER_BYTES || header.readUInt32BE(0) !== IMAGES_MAGIC) {
+      throw new UserError('DATA_IDX', `${path} is not an idx3-ubyte image file; download it again`);
+    }
+    return HEADER_BYTES + header.readUInt32BE(4) * header.readUInt32BE(8) * header.readUInt32BE(12);
+  });
   const [count, height, width] = [file.readUInt32BE(4), file.readUInt32BE(8), file.readUInt32BE(12)];
-  if (file.length !== 16 + count * height * width || height * width === 0) {
+  if (file.length !== HEADER_BYTES + count * height * width || height * width === 0) {
     throw new UserError(
       'DATA_IDX',
       `${path} should hold ${count} images of ${width} × ${height}, but has ${file.length} bytes; download it again`,
     );
   }
-  return new IdxSource(path, file.subarray(16), count, height, width, await readLabels(path, count));
+  return new IdxSource(
+    path,
+    file.subarray(HEADER_BYTES),
+    count,
+    height,
+    width,
+    await readLabels(path, count),
+  );
 }
 
 async function readLabels(imagesPath: string, count: number): Promise<Uint8Array | null> {
@@ -42,7 +55,7 @@ async function readLabels(imagesPath: string, count: number): Promise<Uint8Array
   const path = join(dirname(imagesPath), name);
   let file: Buffer;
   try {
-    file = await readMaybeGzipped(path);
+    file = await readMaybeGzipped(path, () => 8 + count);
   } catch (error) {
     if (((error as UserError).cause as NodeJS.ErrnoException | undefined)?.code === 'ENOENT') return null;
     throw error;
@@ -56,17 +69,42 @@ async function readLabels(imagesPath: string, count: number): Promise<Uint8Array
   return file.subarray(8);
 }
 
-async function readMaybeGzipped(path: string): Promise<Buffer> {
-  try {
-    const bytes = await readFile(path);
-    return path.toLowerCase().endsWith('.gz')
-      ? await promisify(gunzip)(bytes, { maxOutputLength: MAX_BYTES })
-      : bytes;
-  } catch (error) {
-    throw new UserError('DATA_IDX', `Cannot read ${path}: ${(error as Error).message}; download it again`, {
+/**
+ * The contents of a file, inflated where it ends in `.gz`: not before its header has said how much that will be.
+ * @param lengthOf the length that a file of this header has
+ */
+async function readMaybeGzipped(path: string, lengthOf: (header: Buffer) => number): Promise<Buffer> {
+  const damaged = (error: unknown) =>
+    new UserError('DATA_IDX', `Cannot read ${path}: ${(error as Error).message}; download it again`, {
       cause: error,
     });
+  const isGzipped = path.toLowerCase().endsWith('.gz');
+  let bytes: Buffer;
+  let header: Buffer;
+  try {
+    checkLength((await stat(path)).size, path);
+    bytes = await readFile(path);
+    const start = bytes.subarray(0, 1024);
+    header = isGzipped ? await inflate(start, { finishFlush: constants.Z_SYNC_FLUSH }) : start;
+  } catch (error) {
+    throw error instanceof UserError ? error : damaged(error);
   }
+  const length = lengthOf(header.subarray(0, HEADER_BYTES));
+  checkLength(length, path);
+  if (!isGzipped) return bytes;
+  try {
+    return await inflate(bytes, { maxOutputLength: length + 1 });
+  } catch (error) {
+    throw damaged(error);
+  }
+}
+
+function checkLength(bytes: number, path: string): void {
+  if (bytes <= MAX_BYTES) return;
+  throw new UserError(
+    'DATA_IDX',
+    `${path} would take ${(bytes / 2 ** 30).toFixed(1)} GiB of memory, more than the ${MAX_BYTES / 2 ** 30} GiB that idx files may; convert the images to PNG files in a zip`,
+  );
 }
 
 class IdxSource implements ImageSource {

@@ -2,14 +2,17 @@
  * A zip file of images, read entry by entry: the central directory is read once, then each image is one positional
  * read (and an inflation where it is compressed), so that any order is quick and nothing is unpacked to disk.
  */
+import { openSync, readSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { promisify } from 'node:util';
-import { crc32, inflateRaw } from 'node:zlib';
+import { constants, crc32, inflateRaw } from 'node:zlib';
 import yauzl, { type Entry } from 'yauzl';
 import { UserError } from '../common/errors.js';
+import { Budget } from './concurrency.js';
 import { decodeImage, type ImageHeader, MAX_FILE_BYTES, readImageHeader, UnusableImage } from './decode.js';
-import type { ImageSource } from './image-source.js';
-import { classifyName, compareNames } from './names.js';
+import type { ImageSource, ZipPlace } from './image-source.js';
+import { MAX_JSON_BYTES } from './labels.js';
+import { classifyContent, classifyName, compareNames, HEAD_BYTES } from './names.js';
 import type { RawImage } from './resize.js';
 import type { SkippedFile } from './types.js';
 
@@ -24,6 +27,28 @@ const BLOCK_BYTES = 2 ** 20;
 const STORED = 0;
 const DEFLATED = 8;
 
+function placeOf(entry: Entry): ZipPlace {
+  const { compressedSize, compressionMethod, crc32, fileNameLength } = entry;
+  const { relativeOffsetOfLocalHeader, uncompressedSize } = entry;
+  return {
+    ...{ compressedSize, compressionMethod, crc32, fileNameLength, relativeOffsetOfLocalHeader },
+    ...{ uncompressedSize, isEncrypted: entry.isEncrypted() },
+  };
+}
+
+/**
+ * Opens a zip whose places are known, for a thread that may wait for the disk.
+ * @returns reads and decodes an entry
+ */
+export function openZipPlaces(path: string): (place: ZipPlace, alpha: boolean) => Promise<RawImage> {
+  const file = openSync(path, 'r');
+  const readNow: ReadAt = (offset, length) => {
+    const buffer = Buffer.allocUnsafe(length);
+    return buffer.subarray(0, readSync(file, buffer, 0, length, offset));
+  };
+  return async (place, alpha) => decodeImage(await readEntry(readNow, place), alpha);
+}
+
 /** @throws UserError if the file cannot be read or is not a zip file */
 export async function openZip(path: string): Promise<ImageSource> {
   let handle: FileHandle;
@@ -35,7 +60,7 @@ export async function openZip(path: string): Promise<ImageSource> {
     });
   }
   try {
-    const { size } = await handle.stat();
+    const { size, mtimeMs, ctimeMs } = await handle.stat();
     const entries = await readDirectory(handle, size);
     const top = topFolder(entries);
     const images: Entry[] = [];
@@ -44,14 +69,17 @@ export async function openZip(path: string): Promise<ImageSource> {
     for (const entry of entries) {
       if (entry.fileName.startsWith(top)) entry.fileName = entry.fileName.slice(top.length);
       const name = entry.fileName;
-      if (name === 'dataset.json') datasetJson = (await readEntry(handle, entry)).toString('utf8');
+      if (name === 'dataset.json')
+        datasetJson = (await readEntry(readerOf(handle), placeOf(entry), MAX_JSON_BYTES)).toString('utf8');
       if (name.endsWith('/')) continue;
-      const kind = classifyName(name);
+      let kind = classifyName(name);
+      if (kind === 'unsure') kind = classifyContent(name, await readHead(readerOf(handle), placeOf(entry)));
       if (kind === 'image') images.push(entry);
       else if (kind !== null) skipped.push({ file: name, reason: kind.reason });
     }
     images.sort((a, b) => compareNames(a.fileName, b.fileName));
-    return new ZipSource(path, handle, images, skipped, size, datasetJson);
+    const stamp = JSON.stringify([size, mtimeMs, ctimeMs]);
+    return new ZipSource(path, handle, images, skipped, size, datasetJson, stamp);
   } catch (error) {
     await handle.close();
     const reason = error instanceof Error ? error.message : String(error);
@@ -66,14 +94,13 @@ export async function openZip(path: string): Promise<ImageSource> {
 }
 
 /**
- * `photos/` where an archive is one dataset in a folder of that name, as it comes of zipping the folder itself; else
+ * `photos/` where everything in an archive lies in a folder of that name, as it comes of zipping the folder itself; else
  * nothing. What macOS adds does not count.
  */
 function topFolder(entries: readonly Entry[]): string {
-  const names = entries.map((entry) => entry.fileName).filter((name) => !name.startsWith('__MACOSX/'));
+  const names = entries.map((entry) => entry.fileName).filter((name) => !/^(__MACOSX\/|\.)/.test(name));
   const top = /^[^/]+\//.exec(names[0] ?? '')?.[0];
-  if (top === undefined || !names.includes(`${top}dataset.json`)) return '';
-  return names.every((name) => name.startsWith(top)) ? top : '';
+  return top !== undefined && names.every((name) => name.startsWith(top)) ? top : '';
 }
 
 function readDirectory(handle: FileHandle, size: number): Promise<Entry[]> {
@@ -139,6 +166,8 @@ class ZipSource implements ImageSource {
   readonly names: readonly string[];
 
   readonly #handle: FileHandle;
+  readonly #read: ReadAt;
+  readonly #stamp: string;
   readonly #entries: readonly Entry[];
 
   constructor(
@@ -148,20 +177,31 @@ class ZipSource implements ImageSource {
     readonly skipped: readonly SkippedFile[],
     readonly bytes: number,
     readonly datasetJson: string | null,
+    stamp: string,
   ) {
+    this.#stamp = stamp;
     this.#handle = handle;
+    this.#read = readerOf(handle);
     this.#entries = entries;
     this.names = entries.map((entry) => entry.fileName);
   }
 
   async header(index: number): Promise<ImageHeader> {
-    const bytes = await readEntry(this.#handle, this.#entries[index]);
+    const bytes = await readEntry(this.#read, this.place(index));
     if (bytes.length === 0) throw new UnusableImage('empty file');
     return readImageHeader(bytes);
   }
 
   async decode(index: number, alpha = false): Promise<RawImage> {
-    return decodeImage(await readEntry(this.#handle, this.#entries[index]), alpha);
+    return decodeImage(await readEntry(this.#read, this.place(index)), alpha);
+  }
+
+  place(index: number): ZipPlace {
+    return placeOf(this.#entries[index]);
+  }
+
+  stamp(): string {
+    return this.#stamp;
   }
 
   close(): Promise<void> {
@@ -169,17 +209,23 @@ class ZipSource implements ImageSource {
   }
 }
 
+/** What entries that are read at the same time may take together. */
+const entryBudget = new Budget(MAX_FILE_BYTES);
+
 /** The uncompressed bytes of an entry, checked against its CRC. @throws UnusableImage */
-async function readEntry(handle: FileHandle, entry: Entry): Promise<Buffer> {
-  if (entry.isEncrypted()) throw new UnusableImage('encrypted in the zip file');
-  const { compressionMethod, compressedSize, uncompressedSize } = entry;
+async function readEntry(read: ReadAt, entry: ZipPlace, maxBytes = MAX_FILE_BYTES): Promise<Buffer> {
+  const bytes = Math.max(entry.compressedSize, entry.uncompressedSize);
+  if (bytes > maxBytes) throw new UnusableImage(`larger than ${maxBytes / 2 ** 20} MiB`);
+  return entryBudget.use(bytes, () => unpackEntry(read, entry));
+}
+
+async function unpackEntry(read: ReadAt, entry: ZipPlace): Promise<Buffer> {
+  if (entry.isEncrypted) throw new UnusableImage('encrypted in the zip file');
+  const { compressionMethod, uncompressedSize } = entry;
   if (compressionMethod !== STORED && compressionMethod !== DEFLATED) {
     throw new UnusableImage(`compressed by method ${compressionMethod}, which is not supported`);
   }
-  if (Math.max(compressedSize, uncompressedSize) > MAX_FILE_BYTES) {
-    throw new UnusableImage(`larger than ${MAX_FILE_BYTES / 2 ** 20} MiB`);
-  }
-  const packed = await readPacked(handle, entry);
+  const packed = await readPacked(read, entry);
   let bytes = packed;
   if (compressionMethod === DEFLATED) {
     try {
@@ -194,21 +240,42 @@ async function readEntry(handle: FileHandle, entry: Entry): Promise<Buffer> {
   return bytes;
 }
 
-async function readPacked(handle: FileHandle, entry: Entry): Promise<Buffer> {
-  const { relativeOffsetOfLocalHeader: offset, compressedSize } = entry;
-  const expected = LOCAL_HEADER_BYTES + entry.fileNameLength + SLACK_BYTES + compressedSize;
-  let buffer = await readAt(handle, offset, expected);
+/** The first bytes of an entry; none where they cannot be read. */
+async function readHead(read: ReadAt, entry: ZipPlace): Promise<Buffer> {
+  const { compressionMethod, compressedSize } = entry;
+  try {
+    if (entry.isEncrypted) return Buffer.alloc(0);
+    const packed = await readPacked(read, entry, Math.min(compressedSize, 4096));
+    if (compressionMethod !== DEFLATED) return packed.subarray(0, HEAD_BYTES);
+    return await inflate(packed, { finishFlush: constants.Z_SYNC_FLUSH });
+  } catch {
+    return Buffer.alloc(0);
+  }
+}
+
+/** The stored bytes of an entry, or the first of them. */
+async function readPacked(read: ReadAt, entry: ZipPlace, length = entry.compressedSize): Promise<Buffer> {
+  const { relativeOffsetOfLocalHeader: offset } = entry;
+  const expected = LOCAL_HEADER_BYTES + entry.fileNameLength + SLACK_BYTES + length;
+  let buffer = await read(offset, expected);
   if (buffer.length < LOCAL_HEADER_BYTES || buffer.readUInt32LE(0) !== 0x04034b50) {
     throw new UnusableImage('damaged in the zip file (no entry header)');
   }
   const start = LOCAL_HEADER_BYTES + buffer.readUInt16LE(26) + buffer.readUInt16LE(28);
-  const end = start + compressedSize;
-  if (end > buffer.length) buffer = await readAt(handle, offset, end);
+  const end = start + length;
+  if (end > buffer.length) buffer = await read(offset, end);
   if (end > buffer.length) throw new UnusableImage('cut off at the end of the zip file');
   return buffer.subarray(start, end);
 }
 
-/** Up to `length` bytes; fewer at the end of the file. */
+/** Up to `length` bytes of a file from `offset`; fewer at its end. */
+type ReadAt = (offset: number, length: number) => Buffer | Promise<Buffer>;
+
+const readerOf =
+  (handle: FileHandle): ReadAt =>
+  (offset, length) =>
+    readAt(handle, offset, length);
+
 async function readAt(handle: FileHandle, offset: number, length: number): Promise<Buffer> {
   const buffer = Buffer.allocUnsafe(length);
   // A failing disk is no property of an image: it must not lead to another image in its place.

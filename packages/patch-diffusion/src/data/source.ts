@@ -8,7 +8,6 @@ import type { ImageSource } from './image-source.js';
 import { openFolder } from './source-folder.js';
 import { isIdxName, openIdx } from './source-idx.js';
 import { openZip } from './source-zip.js';
-import type { SkippedFile } from './types.js';
 
 export interface SourceOptions {
   /** A file or folder inside a folder source that is left out, such as an earlier result. */
@@ -70,18 +69,4 @@ async function openAnySource(path: string, { exclude }: SourceOptions): Promise<
     'DATA_KIND',
     `${basename(path)} is neither a folder nor a .zip nor an idx3-ubyte file; give the folder that holds the images`,
   );
-}
-
-/** The first file that cannot be used, where the user wants to be stopped by it. */
-export function strictError(path: string, file: string, reason: string): UserError {
-  return new UserError(
-    'DATA_UNUSABLE',
-    `${file} in ${path}: ${reason}; remove or fix it, or leave out --strict`,
-  );
-}
-
-/** No image is left. */
-export function nothingUsable(path: string, skipped: readonly SkippedFile[]): UserError {
-  const example = skipped[0] ? ` (such as ${skipped[0].file}: ${skipped[0].reason})` : '';
-  return new UserError('DATA_EMPTY', `None of the images in ${path} can be used${example}; check the files`);
 }

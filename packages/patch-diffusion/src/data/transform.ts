@@ -17,7 +17,7 @@ import type { ImageChannels, Size, Transform } from './types.js';
  * @throws UnusableImage if the image is too small (`center-crop-wide` only)
  */
 export function transformImage(image: RawImage, transform: Transform, size: Size): RawImage {
-  if (image.channels !== 4) return fitTo(image, transform, size);
+  if (image.channels !== 4 || image.extraBand === 'kept') return fitTo(image, transform, size);
   // What is behind transparent pixels must not bleed into others: as in Pillow, colours are weighted by alpha.
   return divideByAlpha(fitTo(multiplyByAlpha(image), transform, size));
 }

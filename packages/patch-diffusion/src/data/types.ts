@@ -19,6 +19,10 @@ export interface ImageReport {
   skipped: SkippedFile[];
   /** How many were skipped, where `skipped` does not list all. */
   skippedCount?: number;
+  /** Images without a band of their file that is neither colour nor opacity. */
+  droppedBands?: number;
+  /** Classes, or length of the label vectors, of labels that are there and were not asked for. */
+  unusedLabels?: number;
 }
 
 /** How latents were made, and how they become images again. Plain JSON, embedded in snapshots. */
@@ -54,6 +58,15 @@ export interface DataSet extends PatchSource {
   readonly std: number | null;
   /** Resolves when these items can be gathered at once. Start it one batch ahead to hide the reading. */
   ready(indices: ArrayLike<number>): Promise<void>;
+  /**
+   * Reads images and tells which can be used; a set without it has no others. Images are numbered without their mirrored
+   * copies.
+   */
+  usable?(images: ArrayLike<number>): Promise<boolean[]>;
+  /** From now on none of these images takes the place of another that cannot be used. */
+  keepInPlace?(images: ArrayLike<number>): void;
+  /** What a person may find an item by: the name of its file. */
+  nameOf(index: number): string;
   /** The label of an item; null without labels. */
   labelOf(index: number): Label | null;
   /** Stops what is under way and closes the file. */

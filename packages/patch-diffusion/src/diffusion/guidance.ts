@@ -5,13 +5,11 @@
  */
 import type { Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
+import { type GuidanceRule, guide as guided, isGuided } from './guidance-rule.js';
 import type { Denoiser, DenoiserInputs } from './preconditioning.js';
+import { tensorMath } from './tensor-math.js';
 
-export interface Guidance {
-  /** g; 1 is none. */
-  readonly scale: number;
-  /** Guidance only for low < σ ≤ high; the network alone elsewhere. By default always. */
-  readonly interval?: readonly [low: number, high: number] | null;
+export interface Guidance extends GuidanceRule {
   /** The worse network of autoguidance; without one, guidance is classifier-free. */
   readonly guide?: Denoiser | null;
 }
@@ -39,22 +37,14 @@ export function guidedDenoise(
 ): Tensor {
   return torch.scope(() => {
     const estimate = (network: Denoiser) => network.forward(x, sigma, inputs).to({ dtype: x.dtype });
-    if (!guidance || !isActive(guidance, sigma)) return estimate(denoiser);
+    if (!guidance || !isGuided(guidance, sigma)) return estimate(denoiser);
     const { scale, guide } = guidance;
-    if (guide) {
-      const reference = estimate(guide);
-      return reference.add(estimate(denoiser).sub(reference), { alpha: scale });
-    }
+    if (guide) return guided(tensorMath, estimate(guide), estimate(denoiser), scale);
     if (!inputs.classLabels) return estimate(denoiser);
     const both = denoiser.forward(torch.cat([x, x]), sigma, twice(inputs, x.shape[0])).to({ dtype: x.dtype });
     const [unconditional, conditional] = both.chunk(2);
-    return unconditional.add(conditional.sub(unconditional), { alpha: scale });
+    return guided(tensorMath, unconditional, conditional, scale);
   });
-}
-
-function isActive({ scale, interval }: Guidance, sigma: number): boolean {
-  if (scale === 1) return false;
-  return !interval || (sigma > interval[0] && sigma <= interval[1]);
 }
 
 /** Inputs of a batch that holds every sample twice, without and with its label. */

@@ -36,8 +36,26 @@ export function denoisingLoss(
   spec: LossSpec = { type: 'edm' },
   augment?: Augment | null,
 ): Tensor {
+  return torch.scope(() => lossAtLevels(denoiser, batch, random, { spec, augment }).loss);
+}
+
+/** How {@link lossAtLevels} draws and weighs. */
+export interface LevelLossOptions {
+  readonly spec: LossSpec;
+  readonly augment?: Augment | null | undefined;
+  /** ln σ at probabilities 0, 1/n, …, 1, in place of EDM's distribution. */
+  readonly quantiles?: Float32Array | null | undefined;
+}
+
+/** The loss of one batch, unreduced, [N, C, H, W], and the noise levels that were drawn, [N, 1, 1, 1]. */
+export function lossAtLevels(
+  denoiser: Denoiser,
+  batch: PatchBatch,
+  random: RandomSource,
+  { spec, augment, quantiles }: LevelLossOptions,
+): { readonly loss: Tensor; readonly sigma: Tensor } {
   return torch.scope(() => {
-    const sigma = drawSigma(spec, batch.images.shape[0], random); // [N, 1, 1, 1]
+    const sigma = drawSigma(spec, batch.images.shape[0], random, quantiles); // [N, 1, 1, 1]
     const augmented = augment
       ? augment(batch.images, random)
       : { images: batch.images, labels: batch.augmentLabels };
@@ -49,20 +67,27 @@ export function denoisingLoss(
       augmentLabels: augmented.labels,
       random,
     });
-    return D.sub(y).square().mul(lossWeight(spec, sigma));
+    return { loss: D.sub(y).square().mul(lossWeight(spec, sigma)), sigma };
   });
 }
 
 /** Noise levels of a training batch, [N, 1, 1, 1]. */
-function drawSigma(spec: LossSpec, count: number, random: RandomSource): Tensor {
+function drawSigma(
+  spec: LossSpec,
+  count: number,
+  random: RandomSource,
+  quantiles?: Float32Array | null,
+): Tensor {
   const shape = [count, 1, 1, 1];
   switch (spec.type) {
-    case 'edm':
-      return random
-        .randn('rnd_normal', shape)
+    case 'edm': {
+      const normal = random.randn('rnd_normal', shape);
+      if (quantiles) return levelsAt(normal, quantiles).exp();
+      return normal
         .mul(spec.pStd ?? EDM_NOISE.pStd)
         .add(spec.pMean ?? EDM_NOISE.pMean)
         .exp();
+    }
     case 've': {
       const { sigmaMin = VE.sigmaMin, sigmaMax = VE.sigmaMax } = spec;
       return torch.pow(sigmaMax / sigmaMin, random.rand('rnd_uniform', shape)).mul(sigmaMin);
@@ -84,8 +109,24 @@ function drawSigma(spec: LossSpec, count: number, random: RandomSource): Tensor 
   }
 }
 
+/** Values of a distribution at the probabilities of normal draws, by its table of quantiles. */
+function levelsAt(normal: Tensor, quantiles: Float32Array): Tensor {
+  const steps = quantiles.length - 1;
+  const place = normal
+    .mul(Math.SQRT1_2)
+    .erf()
+    .add(1)
+    .mul(steps / 2)
+    .clamp(0, steps);
+  const below = place.floor().clamp(0, steps - 1);
+  const table = torch.tensor(quantiles, { device: normal.device });
+  const at = (index: Tensor) =>
+    table.indexSelect(0, index.to({ dtype: 'int64' }).flatten()).reshape(normal.shape);
+  return at(below).lerp(at(below.add(1)), place.sub(below));
+}
+
 /** λ(σ): 1 / c_out² for EDM, 1 / σ² for VP and VE. */
-function lossWeight(spec: LossSpec, sigma: Tensor): Tensor {
+export function lossWeight(spec: LossSpec, sigma: Tensor): Tensor {
   if (spec.type !== 'edm') return sigma.square().reciprocal();
   const sigmaData = spec.sigmaData ?? DEFAULT_SIGMA_DATA;
   return sigma

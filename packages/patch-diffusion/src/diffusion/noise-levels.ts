@@ -69,3 +69,25 @@ export function iddpmSigmas(M: number, C1: number, C2: number, round: (x: number
   }
   return u;
 }
+
+/**
+ * Index of the noise level nearest to σ. The distance is −2σu + σ² + u² in float32, as in the reference: between two
+ * levels its rounding decides which one is nearest, so another formula would not always choose the same.
+ * @param levels float32
+ * @example
+ * ```ts
+ * nearestLevel([10, 5, 1, 0], 4); // 1
+ * ```
+ */
+export function nearestLevel(levels: ArrayLike<number>, sigma: number): number {
+  const { fround } = Math;
+  const s = fround(sigma);
+  let [nearest, least] = [0, Number.POSITIVE_INFINITY];
+  for (let i = 0; i < levels.length; i++) {
+    const u = levels[i];
+    const cross = fround(fround(-2 * s) * u);
+    const distance = Math.max(0, fround(fround(cross + fround(s * s)) + fround(u * u)));
+    if (distance < least) [nearest, least] = [i, distance];
+  }
+  return nearest;
+}

@@ -6,7 +6,9 @@ import { z } from 'zod';
 import { UserError } from '../common/errors.js';
 import { checkFields } from '../formats/file-description.js';
 import { type NetworkSpec, networkLevels } from '../networks/architectures.js';
+import { DHARIWAL_DEFAULTS } from '../networks/dhariwal-levels.js';
 import { widthProblem } from '../networks/levels.js';
+import { SONG_DEFAULTS } from '../networks/song-levels.js';
 import { POSITION_CHANNELS } from '../patches/extent.js';
 import type { LossSpec } from './losses.js';
 import type { PrecondSpec } from './precond-spec.js';
@@ -108,17 +110,13 @@ function problemOf({ type, network, image }: PrecondSpec): string | null {
   return widthProblem(networkLevels(network));
 }
 
-/** The sizes of the two architectures where a description leaves them out. */
-function withDefaults(network: NetworkSpec) {
-  const defaults =
-    network.type === 'SongUNet'
-      ? { modelChannels: 128, channelMult: [1, 2, 2, 2], numBlocks: 4 }
-      : { modelChannels: 192, channelMult: [1, 2, 3, 4], numBlocks: 3 };
-  const { modelChannels, channelMult, numBlocks } = network;
+/** The sizes of the network, with the defaults of those that the description leaves out. */
+function withDefaults({ type, ...network }: NetworkSpec) {
+  const defaults = type === 'SongUNet' ? SONG_DEFAULTS : DHARIWAL_DEFAULTS;
   return {
-    modelChannels: modelChannels ?? defaults.modelChannels,
-    channelMult: channelMult ?? defaults.channelMult,
-    numBlocks: numBlocks ?? defaults.numBlocks,
+    modelChannels: network.modelChannels ?? defaults.modelChannels,
+    channelMult: network.channelMult ?? defaults.channelMult,
+    numBlocks: network.numBlocks ?? defaults.numBlocks,
   };
 }
 

@@ -15,6 +15,7 @@ import {
   IDDPM,
   iddpmAlphaBar,
   iddpmSigmas,
+  nearestLevel,
   VE,
   VP,
   vpSigma,
@@ -269,19 +270,15 @@ export class IddpmDenoiser extends Denoiser {
 
   /** Index of the noise level nearest to σ. */
   nearestIndex(sigma: number): number {
-    return torch.scope(() => this.#nearest(asSigma(sigma, this.u.device)).item());
+    return nearestLevel(this.u.toFloat32Array(), sigma);
   }
 
   override roundSigma(sigma: number): number {
-    return torch.scope(() =>
-      this.u.indexSelect(0, this.#nearest(asSigma(sigma, this.u.device)).flatten()).item(),
-    );
+    const levels = this.u.toFloat32Array();
+    return levels[nearestLevel(levels, sigma)];
   }
 
-  /**
-   * The distance is −2σu + σ² + u² in float32, as in the reference. Between two levels its rounding decides which one is
-   * nearest, so another formula would not always choose the same.
-   */
+  /** {@link nearestLevel} of a batch. */
   #nearest(sigma: Tensor): Tensor {
     const s = sigma.reshape([-1, 1]);
     const squares = s.mul(-2).mul(this.u).add(s.square()).add(this.u.square()); // [N, M + 1]

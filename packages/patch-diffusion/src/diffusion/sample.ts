@@ -1,66 +1,30 @@
 /**
- * Sampling with libtorch: per-sample random streams, the coordinate grid, the solver loop, and 8-bit output.
+ * Sampling with libtorch: the coordinate grid, the solver loop, and 8-bit output.
  * The solver's state is float64, as in the reference; the network runs in its own precision.
  */
-import type { Device, DType, Tensor } from '@patch-diffusion/torch';
+import type { Device, Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
+import type { NoiseSource } from '../common/portable-random.js';
+import type { Window } from '../patches/coordinate-grid.js';
 import { windowPositions } from '../patches/crops.js';
 import { type Guidance, guidedDenoise } from './guidance.js';
-import { type Label, labelRows } from './labels.js';
+import { drawLabels, type Label, labelRows } from './labels.js';
 import type { Denoiser } from './preconditioning.js';
-import { type ArrayMath, type Query, runStep, type SolverState } from './samplers/array-math.js';
+import { drawNoise } from './sample-noise.js';
+import { type Query, runStep, type SolverState } from './samplers/array-math.js';
 import { planSampler, type SamplerOptions } from './samplers/index.js';
-
-/** {@link ArrayMath} on tensors. */
-export const tensorMath: ArrayMath<Tensor> = {
-  combine(...terms) {
-    const [[coefficient, first], ...rest] = terms;
-    return rest.reduce(
-      (sum, [c, x]) => sum.add(x, { alpha: c }),
-      coefficient === 1 ? first : first.mul(coefficient),
-    );
-  },
-};
-
-/**
- * One random stream per sample, so that a seed gives the same picture in every batch. Draws are made on the CPU, so
- * that it is also the same on every device.
- */
-export class PerSampleRandom {
-  readonly #generators: torch.Generator[];
-
-  /** @param seeds taken modulo 2³² */
-  constructor(
-    seeds: readonly number[],
-    readonly device: Device = 'cpu',
-  ) {
-    this.#generators = seeds.map(
-      (seed) => new torch.Generator('cpu', ((seed % 2 ** 32) + 2 ** 32) % 2 ** 32),
-    );
-  }
-
-  /** Standard normal draws, [N, ...shape]. */
-  randn(shape: readonly number[], dtype: DType = 'float32'): Tensor {
-    return torch.scope(() =>
-      torch
-        .stack(this.#generators.map((generator) => torch.randn([...shape], { generator, dtype })))
-        .to({ device: this.device }),
-    );
-  }
-
-  /** One uniform integer below `high` per sample. */
-  integers(high: number): number[] {
-    return torch.scope(() =>
-      this.#generators.map((generator) => torch.randint(0, high, [1], { generator }).item()),
-    );
-  }
-}
+import { tensorMath } from './tensor-math.js';
 
 export interface SampleOptions extends SamplerOptions {
   /** One seed per sample. */
   readonly seeds: readonly number[];
   /** Generated window in pixels of the training images' plane; by default the whole image. Outside is extrapolation. */
-  readonly window?: { height: number; width: number; xStart?: number; yStart?: number };
+  readonly window?: Window;
+  /**
+   * Where random numbers come from: libtorch's generator, or `portable`: the same in browsers (see
+   * {@link PortableRandom}). Default `torch`.
+   */
+  readonly noise?: NoiseSource;
   /** Class of all samples; by default, one of `labels` is drawn per seed. */
   readonly classIndex?: number | null;
   /** Class numbers, or label vectors, that are drawn from; all classes by default. */
@@ -95,12 +59,16 @@ export async function sampleImages(denoiser: Denoiser, options: SampleOptions): 
   const numSteps = sampler.sigmas.length;
   const image = denoiser.imageExtent;
   const window = options.window ?? image;
-  const random = new PerSampleRandom(seeds, device);
+  const random = drawNoise(options.noise ?? 'torch', seeds, device);
   const shape = [denoiser.dataChannels, window.height, window.width];
 
+  const draw = (labelDim: number) => {
+    const labels = typeof options.classIndex === 'number' ? [options.classIndex] : options.labels;
+    return drawLabels((count) => random.labels(count), labelDim, labels ?? null);
+  };
   const inputs = torch.noGrad(() => {
-    const latents = random.randn(shape);
-    const labels = denoiser.labelDim ? drawLabels(random, denoiser.labelDim, options) : null;
+    const latents = random.start(shape);
+    const labels = denoiser.labelDim ? draw(denoiser.labelDim) : null;
     if (labels) options.onLabels?.(labels);
     return {
       latents,
@@ -121,7 +89,7 @@ export async function sampleImages(denoiser: Denoiser, options: SampleOptions): 
       options.signal?.throwIfAborted();
       const next = torch.noGrad(() =>
         torch.scope(() => {
-          const noise = sampler.needsNoise ? random.randn(shape, stateDtype) : null;
+          const noise = sampler.needsNoise ? random.step(i, shape, stateDtype) : null;
           return runStep(sampler.step(tensorMath, i, state, noise), denoise);
         }),
       );
@@ -144,17 +112,6 @@ export async function sampleImages(denoiser: Denoiser, options: SampleOptions): 
 function disposeState({ x, denoised }: SolverState<Tensor>): void {
   x.dispose();
   denoised?.dispose();
-}
-
-/** One label per sample. There is a draw also where there is no choice, so that all other draws stay the same. */
-function drawLabels(
-  random: PerSampleRandom,
-  labelDim: number,
-  { classIndex, labels: given }: SampleOptions,
-): Label[] {
-  const labels = typeof classIndex === 'number' ? [classIndex] : given;
-  const drawn = random.integers(labels?.length ?? labelDim);
-  return labels ? drawn.map((k) => labels[k]) : drawn;
 }
 
 /** float32 [N, labelDim] */

@@ -1,8 +1,8 @@
 /**
  * Fréchet distance of two normal distributions, the FID of image features (Heusel et al. 2017):
  * d² = ‖μ₁ − μ₂‖² + Tr(Σ₁ + Σ₂ − 2·(Σ₁Σ₂)^½). Everything in float64.
- * The trace of the root is taken from the eigenvalues of Σ₁^½ Σ₂ Σ₁^½, which is symmetric and has those of Σ₁Σ₂; other
- * than a root of the product it also works for singular covariances, as of fewer images than features.
+ * The trace of the root is taken from the eigenvalues of FᵀΣ₁F with FFᵀ = Σ₂, which is symmetric and has those of Σ₁Σ₂;
+ * other than a root of the product it also works for singular covariances, as of fewer images than features.
  */
 import * as torch from '@patch-diffusion/torch';
 import { keep, type Tensor } from '@patch-diffusion/torch';
@@ -40,6 +40,17 @@ export class FeatureAccumulator {
     this.count += features.shape[0];
   }
 
+  /** Adds, or with a factor of −1 takes away, what another one has collected. */
+  merge(other: FeatureAccumulator, factor: 1 | -1 = 1): void {
+    torch.noGrad(() =>
+      torch.scope(() => {
+        this.#sum.add_(other.#sum.mul(factor));
+        this.#products.add_(other.#products.mul(factor));
+      }),
+    );
+    this.count += factor * other.count;
+  }
+
   /** @throws RangeError for fewer than 2 feature vectors, which have no covariance */
   statistics(): FeatureStatistics {
     const { count } = this;
@@ -71,13 +82,31 @@ export function frechetDistance(a: FeatureStatistics, b: FeatureStatistics): num
   return torch.noGrad(() =>
     torch.scope(() => {
       const meanTerm = a.mean.sub(b.mean).square().sum().item();
-      const root = squareRoot(a.covariance);
-      const [eigenvalues] = torch.linalgEigh(symmetric(root.matmul(b.covariance).matmul(root)));
+      const [factor, other] = factorOfEither(a.covariance, b.covariance);
+      const eigenvalues = torch.linalgEigvalsh(symmetric(factor.t().matmul(other).matmul(factor)));
       const rootTrace = positivePart(eigenvalues).sqrt().sum().item();
       const traces = a.covariance.trace().add(b.covariance.trace()).item();
       return meanTerm + traces - 2 * rootTrace;
     }),
   );
+}
+
+/**
+ * A factor F of one matrix, FFᵀ, and the other matrix. Cholesky's is many times cheaper than a root, and fails where a
+ * covariance is singular.
+ */
+function factorOfEither(a: Tensor, b: Tensor): [factor: Tensor, other: Tensor] {
+  for (const [matrix, other] of [
+    [b, a],
+    [a, b],
+  ]) {
+    try {
+      return [torch.linalgCholesky(matrix), other];
+    } catch (error) {
+      if (!(error instanceof torch.TorchError)) throw error;
+    }
+  }
+  return [squareRoot(b), a];
 }
 
 /** The symmetric root of a positive semidefinite matrix. */

@@ -2,6 +2,7 @@
  * What our safetensors files (snapshots, states, latents) say of themselves: JSON in the header's metadata. Reading it
  * needs no libtorch.
  */
+import { verifySafetensors } from '@patch-diffusion/torch/safetensors-checksum';
 import {
   readSafetensorsHeader,
   SafetensorsError,
@@ -17,6 +18,29 @@ export const METADATA_KEY = 'patch_diffusion';
 /** Reads the header of a safetensors file. @throws UserError when the file is missing, damaged or something else */
 export function readTensorHeader(file: string): SafetensorsHeader {
   return asUserError(() => readSafetensorsHeader(file));
+}
+
+/**
+ * Compares a snapshot or state with the checksum in it; files of earlier versions have none and pass.
+ * @throws UserError when it is damaged
+ */
+export async function checkContents(file: string): Promise<void> {
+  try {
+    await verifySafetensors(file);
+  } catch (cause) {
+    if (!(cause instanceof SafetensorsError)) throw cause;
+    throw new UserError('BAD_TENSOR_FILE', `${cause.message}; use an earlier one, or a copy`, { cause });
+  }
+}
+
+/**
+ * Whether an error of reading one of our files says that the file is damaged; not one that cannot be read at all, or is
+ * of a later version.
+ */
+export function isDamage(error: unknown): boolean {
+  if (!(error instanceof UserError)) return false;
+  if (error.cause instanceof SafetensorsError) return error.cause.code !== 'unreadable';
+  return ['BAD_TENSOR_FILE', 'BAD_CHECKPOINT', 'NOT_A_STATE', 'NOT_A_SNAPSHOT'].includes(error.code);
 }
 
 /** Runs `read`; what is wrong with a safetensors file becomes an error for people. */

@@ -71,7 +71,7 @@ async function importState(state: OfficialState, file: string, out: string): Pro
     const tensors = Object.entries(parts).flatMap(([prefix, dict]) =>
       Array.from(dict, ([name, tensor]): [string, Tensor] => [prefix + name, tensor]),
     );
-    await writeSafetensors(out, tensors, { [METADATA_KEY]: JSON.stringify(info) });
+    await writeSafetensors(out, tensors, { [METADATA_KEY]: JSON.stringify(info) }, { checksum: true });
     return result('training-state', out, state.net, info.nimg);
   });
 }

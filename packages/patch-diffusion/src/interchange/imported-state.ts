@@ -2,7 +2,7 @@
  * Resuming from an imported training state: weights, average, Adam and the image count come from it; the data order, the
  * random streams and the run folder are new, as with the official `--resume`.
  */
-import type { Adam, Module, Tensor } from '@patch-diffusion/torch';
+import type { Module, Optimizer, Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import { z } from 'zod';
 import { UserError } from '../common/errors.js';
@@ -10,7 +10,7 @@ import type { TrainOptionsInput } from '../config/train-options.js';
 import { checkPrecondSpec } from '../diffusion/precond-schema.js';
 import type { PrecondSpec } from '../diffusion/precond-spec.js';
 import type { Denoiser } from '../diffusion/preconditioning.js';
-import { checkFields, readMetadata, readTensorHeader } from '../formats/file-description.js';
+import { checkContents, checkFields, readMetadata, readTensorHeader } from '../formats/file-description.js';
 import { openTensorFile, tensorsUnder } from '../formats/tensor-file.js';
 import { ARCHITECTURES, type Architecture } from '../networks/index.js';
 import { type StateParts, withStateParts } from './import.js';
@@ -28,7 +28,7 @@ const infoSchema = z.looseObject({
 interface RestoredState {
   readonly denoiser: Denoiser;
   readonly ema: Denoiser;
-  readonly optimizer: Adam;
+  readonly optimizer: Optimizer;
   /** Images trained on. */
   nimg: number;
   /** Updates. */
@@ -101,6 +101,7 @@ export async function restoreImported(path: string, state: RestoredState): Promi
   const reader = await openTensorFile(path);
   try {
     const info = checkFields(infoSchema, readMetadata(reader, path), `${path}: the description's field`);
+    await checkContents(path);
     return restore(info, (part) => tensorsUnder(reader, part), state, path);
   } finally {
     await reader.close();

@@ -94,7 +94,8 @@ async function loadTensors(file: string, device?: Device): Promise<Loaded> {
   }
 }
 
-async function isPickleOrZip(file: string): Promise<boolean> {
+/** Does a file begin as a pickle or a zip archive? */
+export async function isPickleOrZip(file: string): Promise<boolean> {
   const handle = await open(file).catch(() => null);
   // A missing file is told by the reader.
   if (handle === null) return false;

@@ -1,7 +1,7 @@
 /** Network snapshots: the averaged weights with everything that sampling needs, in one safetensors file. */
 import { type Device, writeSafetensors } from '@patch-diffusion/torch';
 import type { Denoiser } from '../diffusion/preconditioning.js';
-import { METADATA_KEY } from '../formats/file-description.js';
+import { checkContents, METADATA_KEY } from '../formats/file-description.js';
 import { openTensorFile } from '../formats/tensor-file.js';
 import { SNAPSHOT_VERSION, type SnapshotInfo, snapshotInfo } from '../run/snapshot-info.js';
 import { buildDenoiser, weightsOf } from './weights.js';
@@ -18,12 +18,13 @@ export async function writeSnapshot(
     precond: denoiser.spec,
     ...info,
   };
-  await writeSafetensors(file, denoiser.stateDict(), { format: 'pt', [METADATA_KEY]: JSON.stringify(full) });
+  const metadata = { format: 'pt', [METADATA_KEY]: JSON.stringify(full) };
+  await writeSafetensors(file, denoiser.stateDict(), metadata, { checksum: true });
 }
 
 /**
  * Loads a snapshot for sampling: in evaluation mode, without gradients. The caller disposes the denoiser.
- * @throws UserError when the file is truncated, is something else, or lacks tensors
+ * @throws UserError when the file is damaged, is something else, or lacks tensors
  * @example
  * ```ts
  * const file = await newestSnapshot('runs/00000-photos');
@@ -39,6 +40,7 @@ export async function loadSnapshot(
   const reader = await openTensorFile(file);
   try {
     const info = snapshotInfo(reader, file);
+    await checkContents(file);
     return { denoiser: buildDenoiser(info.precond, weightsOf(reader), file, device), info };
   } finally {
     await reader.close();

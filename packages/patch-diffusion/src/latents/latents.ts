@@ -76,26 +76,35 @@ export class LatentDecoder {
     return this.#info.downFactor;
   }
 
+  /** The autoencoder; it goes with the decoder. */
+  get module(): AutoencoderKL {
+    return this.#autoencoder;
+  }
+
+  /** Like {@link decode}, all at once. */
+  decodeBatch(latents: Tensor): Tensor {
+    const { scale, shift } = this.#info;
+    return torch.noGrad(() =>
+      torch.scope(() => {
+        const codes = latents.div(scale);
+        return this.#autoencoder.decode((shift === 0 ? codes : codes.add(shift)).to({ dtype: 'float32' }));
+      }),
+    );
+  }
+
   /**
    * @param latents scaled, [N, C, h, w]; stays the caller's
    * @returns float32 [N, 3, H, W], roughly in [−1, 1]; the caller disposes it
    */
   async decode(latents: Tensor, signal?: AbortSignal): Promise<Tensor> {
-    const { scale, shift, downFactor } = this.#info;
+    const { downFactor } = this.#info;
     const [N, , h, w] = latents.shape as [number, number, number, number];
     const step = encodeBatchSize({ height: h * downFactor, width: w * downFactor });
     const parts: Tensor[] = [];
     try {
       for (let start = 0; start < N; start += step) {
         signal?.throwIfAborted();
-        const part = torch.noGrad(() =>
-          torch.scope(() => {
-            const codes = latents.narrow(0, start, Math.min(step, N - start)).div(scale);
-            return this.#autoencoder.decode(
-              (shift === 0 ? codes : codes.add(shift)).to({ dtype: 'float32' }),
-            );
-          }),
-        );
+        const part = torch.scope(() => this.decodeBatch(latents.narrow(0, start, Math.min(step, N - start))));
         parts.push(part);
         await setImmediate();
       }

@@ -17,13 +17,18 @@ export interface DhariwalUNetOptions extends UNetShape {
   readonly dropout?: number;
 }
 
+/** The sizes that options leave out. */
+export const DHARIWAL_DEFAULTS = { modelChannels: 192, channelMult: [1, 2, 3, 4], numBlocks: 3 } as const;
+
 export const INIT: Init = { mode: 'kaiming_uniform', weight: Math.sqrt(1 / 3), bias: Math.sqrt(1 / 3) };
 export const INIT_ZERO: Init = { mode: 'kaiming_uniform', weight: 0, bias: 0 };
 
 /** The encoder and decoder, in the order (and so with the random draws) of the official network. */
 export function dhariwalLevels(options: DhariwalUNetOptions): Levels {
-  const { modelChannels = 192, channelMult = [1, 2, 3, 4] } = options;
-  const { imgResolution, inChannels, numBlocks = 3, attnResolutions = [32, 16, 8] } = options;
+  const { modelChannels = DHARIWAL_DEFAULTS.modelChannels, channelMult = DHARIWAL_DEFAULTS.channelMult } =
+    options;
+  const { numBlocks = DHARIWAL_DEFAULTS.numBlocks } = options;
+  const { imgResolution, inChannels, attnResolutions = [32, 16, 8] } = options;
   const common: UNetBlockOptions = { dropout: options.dropout ?? 0.1, init: INIT, initZero: INIT_ZERO };
   const block = (from: number, to: number, extra: UNetBlockOptions = {}): LayerSpec => ({
     ...{ kind: 'block', from, to },

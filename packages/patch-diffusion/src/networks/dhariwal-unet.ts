@@ -59,7 +59,7 @@ export class DhariwalUNet extends UNet {
       const block = layer as UNetBlock;
       x = block.forward(joinSkip(x, block.inChannels, skips), embedding); // [N, C, h, w]
     }
-    return this.#outConv.forward(this.#outNorm.forward(x).silu()); // [N, out, H, W]
+    return this.#outConv.forward(this.#outNorm.forward(x, { silu: true })); // [N, out, H, W]
   }
 
   /** Noise level, augmentation and labels → [N | 1, E]. */

@@ -5,7 +5,7 @@
  */
 
 import * as torch from '@patch-diffusion/torch';
-import { Module, type Tensor } from '@patch-diffusion/torch';
+import { type GroupNormActOptions, Module, type Tensor } from '@patch-diffusion/torch';
 import { drawParameter, type Init } from './init.js';
 import { type Conv2dOptions, type GroupOptions, groupCount } from './levels.js';
 
@@ -89,7 +89,10 @@ export class Conv2d extends Module {
     }
     if (this.#up) x = this.#upsample(x, this.#filterPad); // [N, in, 2H, 2W]
     if (this.#down) x = this.#downsample(x, this.#filterPad); // [N, in, H/2, W/2]
-    return weight ? torch.conv2d(x, weight, bias, 1, this.#weightPad) : x;
+    if (!weight) return x;
+    return this.#weightPad === 0
+      ? pointwise(x, weight, bias)
+      : torch.conv2d(x, weight, bias, 1, this.#weightPad);
   }
 
   #upsample(x: Tensor, padding: number): Tensor {
@@ -111,6 +114,13 @@ export class Conv2d extends Module {
   #depthwise(x: Tensor, channels: number): Tensor {
     return castTo(this.filter!, x).repeat([channels, 1, 1, 1]);
   }
+}
+
+/** 1×1 convolution. With channels side by side it is a matrix product, for which libtorch takes its quickest path. */
+function pointwise(x: Tensor, weight: Tensor, bias: Tensor | null): Tensor {
+  if (x.device !== 'cpu' || !x.isContiguous('channelsLast')) return torch.conv2d(x, weight, bias);
+  const pixels = x.permute([0, 2, 3, 1]); // [N, H, W, in]
+  return torch.linear(pixels, weight.reshape([weight.shape[0], -1]), bias).permute([0, 3, 1, 2]);
 }
 
 /** The 2-D filter f fᵀ / (Σf)² of 1-D taps f, as [1, 1, n, n]. */
@@ -137,8 +147,9 @@ export class GroupNorm extends Module {
     this.bias = this.addParameter('bias', torch.zeros([channels]));
   }
 
-  forward(x: Tensor): Tensor {
-    return torch.groupNorm(x, this.#groups, castTo(this.weight, x), castTo(this.bias, x), this.eps);
+  /** @param options what is added before, scales and shifts after, and whether SiLU follows: in the same pass */
+  forward(x: Tensor, options: Omit<GroupNormActOptions, 'eps'> = {}): Tensor {
+    return torch.groupNormAct(x, this.#groups, this.weight, this.bias, { ...options, eps: this.eps });
   }
 }
 

@@ -26,6 +26,9 @@ export interface SongUNetOptions extends UNetShape {
   readonly implicitMlp?: boolean;
 }
 
+/** The sizes that options leave out. */
+export const SONG_DEFAULTS = { modelChannels: 128, channelMult: [1, 2, 2, 2], numBlocks: 4 } as const;
+
 /** Initialisation of the layers that have none of their own. */
 export const INIT: Init = { mode: 'xavier_uniform' };
 const INIT_ZERO: Init = { mode: 'xavier_uniform', weight: 1e-5 };
@@ -33,8 +36,9 @@ const INIT_ATTN: Init = { mode: 'xavier_uniform', weight: Math.sqrt(0.2) };
 
 /** The encoder and decoder, in the order (and so with the random draws) of the official network. */
 export function songLevels(options: SongUNetOptions): Levels {
-  const { imgResolution, inChannels, outChannels, numBlocks = 4, attnResolutions = [16] } = options;
-  const { modelChannels = 128, channelMult = [1, 2, 2, 2] } = options;
+  const { modelChannels = SONG_DEFAULTS.modelChannels, channelMult = SONG_DEFAULTS.channelMult } = options;
+  const { numBlocks = SONG_DEFAULTS.numBlocks } = options;
+  const { imgResolution, inChannels, outChannels, attnResolutions = [16] } = options;
   const { encoderType = 'standard', decoderType = 'standard', resampleFilter = [1, 1] } = options;
   const common: UNetBlockOptions = {
     numHeads: 1,

@@ -106,9 +106,9 @@ export class SongUNet extends UNet {
       if (name.includes('aux_up')) {
         aux = run(layer, aux!); // [N, out, h, w], doubled
       } else if (name.includes('aux_norm')) {
-        normed = run(layer, x); // [N, C, h, w]
+        normed = (layer as GroupNorm).forward(x, { silu: true }); // [N, C, h, w]
       } else if (name.includes('aux_conv')) {
-        const image = run(layer, normed.silu()); // [N, out, h, w]
+        const image = run(layer, normed); // [N, out, h, w]
         aux = aux ? image.add(aux) : image;
       } else {
         const block = layer as UNetBlock;
@@ -121,5 +121,5 @@ export class SongUNet extends UNet {
 
 /** A layer that takes nothing but its input. */
 function run(layer: Module, x: Tensor): Tensor {
-  return (layer as Conv2d | GroupNorm | PointwiseMlp).forward(x);
+  return (layer as Conv2d | PointwiseMlp).forward(x);
 }

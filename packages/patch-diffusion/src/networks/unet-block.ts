@@ -5,7 +5,6 @@
 
 import * as torch from '@patch-diffusion/torch';
 import { Module, type Tensor } from '@patch-diffusion/torch';
-import { dropout } from './dropout.js';
 import { Conv2d, GroupNorm, Linear } from './layers.js';
 import { headCount, type UNetBlockOptions } from './levels.js';
 
@@ -64,9 +63,9 @@ export class UNetBlock extends Module {
   forward(x: Tensor, embedding: Tensor): Tensor {
     // The scope drops activations that neither the result nor the autograd graph needs.
     return torch.scope(() => {
-      let h = this.#conv0.forward(this.#norm0.forward(x).silu()); // [N, out, h, w], resampled
+      let h = this.#conv0.forward(this.#norm0.forward(x, { silu: true })); // [N, out, h, w], resampled
       h = this.#modulate(h, embedding); // [N, out, h, w]
-      if (this.training && this.#dropout > 0) h = dropout(h, this.#dropout);
+      if (this.training && this.#dropout > 0) h = torch.sharedDrawDropout(h, this.#dropout);
       h = this.#conv1.forward(h);
       h = this.#residual(h, this.#skip ? this.#skip.forward(x) : x); // [N, out, h, w]
       return this.#attention ? this.#attend(h) : h;
@@ -76,10 +75,9 @@ export class UNetBlock extends Module {
   /** Brings in the noise level and class: norm1 with a shift, or with scale and shift. */
   #modulate(h: Tensor, embedding: Tensor): Tensor {
     const affine = this.#affine.forward(embedding); // [N | 1, out] or [N | 1, 2 · out]
-    const params = affine.reshape([affine.shape[0], -1, 1, 1]).to({ dtype: h.dtype });
-    if (!this.#adaptiveScale) return this.#norm1.forward(h.add(params)).silu();
-    const [scale, shift] = params.chunk(2, 1); // each [N | 1, out, 1, 1]
-    return torch.addcmul(shift, this.#norm1.forward(h), scale.add(1)).silu();
+    if (!this.#adaptiveScale) return this.#norm1.forward(h, { add: affine, silu: true });
+    const [scale, shift] = affine.chunk(2, 1); // each [N | 1, out]
+    return this.#norm1.forward(h, { scale, shift, silu: true });
   }
 
   #residual(a: Tensor, b: Tensor): Tensor {

@@ -6,7 +6,8 @@
 import type { Device, Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import type { RandomSource } from '../common/random-source.js';
-import type { Extent } from './extent.js';
+import { coordinateGrid, type Window } from './coordinate-grid.js';
+import { type Extent, POSITION_CHANNELS } from './extent.js';
 
 /** Where each sample's patch lies in its image: offsets of the top-left pixel. */
 export interface PatchOffsets {
@@ -90,16 +91,9 @@ export function patchPositions(
  * const whole = windowPositions(image, image); // [1, 2, 64, 64], from −1 to 1
  * ```
  */
-export function windowPositions(
-  window: Extent & { xStart?: number; yStart?: number },
-  image: Extent,
-  device: Device = 'cpu',
-): Tensor {
-  return torch.scope(() => {
-    const rows = torch.full([1], window.yStart ?? 0, { dtype: 'int64', device });
-    const cols = torch.full([1], window.xStart ?? 0, { dtype: 'int64', device });
-    return patchPositions(window, image, { rows, cols }, device);
-  });
+export function windowPositions(window: Window, image: Extent, device: Device = 'cpu'): Tensor {
+  const shape = [1, POSITION_CHANNELS, window.height, window.width];
+  return torch.tensor(coordinateGrid(window, image), { shape, device });
 }
 
 /** Pixel positions in the image: rows [N, P, 1] and columns [N, 1, P]. */

@@ -6,6 +6,9 @@
  */
 import { type FileHandle, mkdir, open, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, extname, join, resolve } from 'node:path';
+import { removeLeftovers, temporaryPath } from '@patch-diffusion/torch/atomic-file';
+import { makeFolder } from '@patch-diffusion/torch/make-folder';
+import { isAlive } from '@patch-diffusion/torch/process-alive';
 import { UserError } from '../common/errors.js';
 import { DECODE_CONCURRENCY, forEachConcurrently } from '../data/concurrency.js';
 import { ZipEncoder } from '../formats/zip-writer.js';
@@ -13,7 +16,7 @@ import { ZipEncoder } from '../formats/zip-writer.js';
 /** Takes the files of a dataset one after another. */
 export interface DatasetWriter {
   /** Adds a file; resolves when more can be taken. @throws UserError if it cannot be written */
-  add(name: string, data: Buffer): Promise<void>;
+  add(name: string, data: Uint8Array): Promise<void>;
   /** Completes the dataset and puts it under its name. @returns its size in bytes */
   finish(): Promise<number>;
   /** Removes everything written so far. */
@@ -27,12 +30,13 @@ export interface DatasetWriter {
  * @throws UserError if something is there already or the place cannot be written to
  */
 export async function createDatasetWriter(path: string, { force = false } = {}): Promise<DatasetWriter> {
-  await checkTarget(path, force);
   const target = resolve(path);
-  const temporary = beside(target, 'tmp');
+  await settleReplaced(target);
+  await checkTarget(path, force);
+  const temporary = temporaryPath(target);
   try {
-    await mkdir(dirname(target), { recursive: true });
-    await rm(temporary, { recursive: true, force: true });
+    makeFolder(dirname(target));
+    await removeLeftovers(dirname(target));
     if (isZipPath(target)) return new ZipWriter(temporary, target, await open(temporary, 'wx'));
     await mkdir(temporary);
     return new FolderWriter(temporary, target);
@@ -43,11 +47,6 @@ export async function createDatasetWriter(path: string, { force = false } = {}):
 
 function isZipPath(path: string): boolean {
   return extname(path).toLowerCase() === '.zip';
-}
-
-/** A hidden name in the same folder, of this process alone. */
-function beside(target: string, ending: string): string {
-  return join(dirname(target), `.${basename(target)}.${process.pid}.${ending}`);
 }
 
 /** @throws UserError if something is at `path` that a new dataset may not replace */
@@ -106,9 +105,15 @@ export function writeError(error: unknown, path: string): unknown {
   );
 }
 
+/** So much is written at once. */
+const WRITE_BYTES = 2 ** 20;
+
 class ZipWriter implements DatasetWriter {
   readonly #zip = new ZipEncoder();
   #bytes = 0;
+  /** What is not written yet. */
+  #parts: Uint8Array[] = [];
+  #partBytes = 0;
 
   readonly #temporary: string;
   readonly #target: string;
@@ -120,13 +125,15 @@ class ZipWriter implements DatasetWriter {
     this.#file = file;
   }
 
-  async add(name: string, data: Buffer): Promise<void> {
-    await this.#append(this.#zip.header(name, data));
-    await this.#append(data);
+  async add(name: string, data: Uint8Array): Promise<void> {
+    this.#take(this.#zip.header(name, data));
+    this.#take(data);
+    if (this.#partBytes >= WRITE_BYTES) await this.#write();
   }
 
   async finish(): Promise<number> {
-    await this.#append(this.#zip.end());
+    this.#take(this.#zip.end());
+    await this.#write();
     try {
       await this.#file.sync();
       await this.#file.close();
@@ -142,7 +149,14 @@ class ZipWriter implements DatasetWriter {
     await rm(this.#temporary, { force: true });
   }
 
-  async #append(data: Uint8Array): Promise<void> {
+  #take(data: Uint8Array): void {
+    this.#parts.push(data);
+    this.#partBytes += data.length;
+  }
+
+  async #write(): Promise<void> {
+    const data = Buffer.concat(this.#parts);
+    [this.#parts, this.#partBytes] = [[], 0];
     try {
       await this.#file.writeFile(data); // at the current position, all of it
     } catch (error) {
@@ -165,7 +179,7 @@ class FolderWriter implements DatasetWriter {
     this.#target = target;
   }
 
-  async add(name: string, data: Buffer): Promise<void> {
+  async add(name: string, data: Uint8Array): Promise<void> {
     const folder = dirname(name);
     try {
       if (!this.#folders.has(folder)) await mkdir(join(this.#temporary, folder), { recursive: true });
@@ -198,7 +212,7 @@ class FolderWriter implements DatasetWriter {
 
 /** Puts `made` in the place of `target`, which is deleted last: whatever fails, one of them is there. */
 async function replaceFolder(made: string, target: string): Promise<void> {
-  const old = beside(target, 'old');
+  const old = join(dirname(target), `.${basename(target)}.${process.pid}.old`);
   const isThere = await rename(target, old).then(
     () => true,
     (error: NodeJS.ErrnoException) => {
@@ -213,6 +227,31 @@ async function replaceFolder(made: string, target: string): Promise<void> {
     throw error;
   }
   if (isThere) await rm(old, { recursive: true, force: true });
+}
+
+/**
+ * What a process that was killed in {@link replaceFolder} has left: the old dataset goes back to its name, unless the
+ * new one is there.
+ */
+async function settleReplaced(target: string): Promise<void> {
+  const folder = dirname(target);
+  for (const name of await readdir(folder).catch(() => [])) {
+    const found = /^\.(?<of>.+)\.(?<pid>\d+)\.old$/.exec(name)?.groups;
+    if (found?.of !== basename(target)) continue;
+    const owner = Number(found.pid);
+    if (owner !== process.pid && isAlive(owner)) continue;
+    const old = join(folder, name);
+    const isThere = await stat(target).then(
+      () => true,
+      () => false,
+    );
+    try {
+      if (isThere) await rm(old, { recursive: true, force: true });
+      else await rename(old, target);
+    } catch (error) {
+      throw writeError(error, target);
+    }
+  }
 }
 
 async function sync(path: string): Promise<void> {

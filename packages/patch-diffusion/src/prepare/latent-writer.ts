@@ -2,8 +2,10 @@
  * Writes a file of latents image by image, whose number is known only at the end: room for the header is kept free,
  * the header is written last, and the file gets its name when it is complete.
  */
-import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import { removeLeftovers, temporaryPath } from '@patch-diffusion/torch/atomic-file';
+import { makeFolder } from '@patch-diffusion/torch/make-folder';
 import type { LatentFileInfo } from '../data/latents.js';
 import type { Label } from '../diffusion/labels.js';
 import { METADATA_KEY } from '../formats/file-description.js';
@@ -46,10 +48,10 @@ export class LatentWriter {
   static async create(path: string, draft: object, { force = false } = {}): Promise<LatentWriter> {
     await checkLatentTarget(path, force);
     const target = resolve(path);
-    const temporary = join(dirname(target), `.${basename(target)}.${process.pid}.tmp`);
+    const temporary = temporaryPath(target);
     try {
-      await mkdir(dirname(target), { recursive: true });
-      await rm(temporary, { force: true });
+      makeFolder(dirname(target));
+      await removeLeftovers(dirname(target));
       const room = Buffer.byteLength(JSON.stringify(JSON.stringify(draft))) + HEADER_SLACK_BYTES;
       return new LatentWriter(target, temporary, await open(temporary, 'wx'), Math.ceil(room / 8) * 8);
     } catch (error) {

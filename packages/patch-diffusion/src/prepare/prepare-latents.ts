@@ -10,17 +10,19 @@ import * as torch from '@patch-diffusion/torch';
 import { UserError } from '../common/errors.js';
 import { withMemoryGuard } from '../common/memory.js';
 import type { PrepareOptions } from '../config/prepare-options.js';
+import { UnusableImage } from '../data/decode.js';
+import { allFinite } from '../data/finite.js';
 import type { ImageSource } from '../data/image-source.js';
 import { LATENTS_FORMAT_VERSION, type LatentFileInfo } from '../data/latents.js';
 import { sortSkipped } from '../data/names.js';
-import type { RawImage } from '../data/resize.js';
 import { transformedSize } from '../data/transform.js';
 import type { Size } from '../data/types.js';
+import { nothingUsable } from '../data/unusable.js';
 import type { Label } from '../diffusion/labels.js';
 import { autoencoderHash, loadAutoencoder } from '../latents/autoencoder-folder.js';
 import { type AutoencoderKL, encodeBatchSize } from '../networks/autoencoder-kl.js';
 import { LatentWriter } from './latent-writer.js';
-import { type Listeners, makePlan, type Plan, preparedImages } from './prepare-plan.js';
+import { type Listeners, makePlan, type Plan, type Prepared, preparedImages } from './prepare-plan.js';
 
 /** Skipped files that the file names, as far as its header has room. */
 const SKIPPED_LISTED = 20;
@@ -112,16 +114,33 @@ async function encodeAll(
   const batchSize = settings.encodeBatch ?? encodeBatchSize(size);
   const spread = new Spread(latentChannels);
   const labels: Label[] = [];
-  let batch: RawImage[] = [];
+  let batch: Prepared[] = [];
   let position = 0;
   const flush = async () => {
     signal?.throwIfAborted();
     if (batch.length === 0) return;
-    const moments = encodeBatch(autoencoder, batch, size, settings.xflip, device);
+    const pixels = batch.map(({ data }) => data);
+    const shape = { ...size, channels: draft.image.channels };
+    const moments = encodeBatch(autoencoder, pixels, shape, settings.xflip, device);
     try {
-      spread.add(moments, draft);
       const values = torch.scope(() => moments.to({ dtype: settings.latentDtype }).toTypedArray());
-      await writer.add(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), batch.length);
+      const record = values.byteLength / batch.length;
+      const bytesOf = (from: number, count: number) =>
+        new Uint8Array(values.buffer, values.byteOffset + from * record, count * record);
+      const keep = async (from: number, count: number) => {
+        torch.scope(() => spread.add(moments.narrow(0, from, count), draft));
+        await writer.add(bytesOf(from, count), count);
+        for (const { entry } of batch.slice(from, from + count))
+          if (plan.labels) labels.push(plan.labels.values[entry]);
+      };
+      let from = 0;
+      for (const [i, { entry }] of batch.entries()) {
+        if (allFinite(bytesOf(i, 1), settings.latentDtype)) continue;
+        plan.skip(source.names[entry], new UnusableImage('its latents have NaN or infinite values'));
+        if (i > from) await keep(from, i - from);
+        from = i + 1;
+      }
+      if (batch.length > from) await keep(from, batch.length - from);
     } finally {
       moments.dispose();
     }
@@ -129,13 +148,13 @@ async function encodeAll(
     onProgress?.(position, plan.entries.length, 'encode');
     await setImmediate();
   };
-  for await (const item of preparedImages(source, plan, (image) => image, signal)) {
-    batch.push(item.value);
-    if (plan.labels) labels.push(plan.labels.values[item.entry]);
+  for await (const item of preparedImages(source, plan, 'pixels', signal)) {
+    batch.push(item);
     position = item.position + 1;
     if (batch.length === batchSize) await flush();
   }
   await flush();
+  if (spread.images === 0) throw nothingUsable(source.path, plan.skipped);
   const { std, channelStd } = spread;
   const info = {
     ...draft,
@@ -159,15 +178,15 @@ async function encodeAll(
 /** Mean and standard deviation of the codes of images, and of their mirrored copies: [N, 1 | 2, 2, C, h, w]. */
 function encodeBatch(
   autoencoder: AutoencoderKL,
-  batch: readonly RawImage[],
-  { height, width }: Size,
+  batch: readonly Uint8Array[],
+  { height, width, channels }: Size & { channels: number },
   xflip: boolean,
   device: Device,
 ): Tensor {
   return torch.noGrad(() =>
     torch.scope(() => {
-      const pixels = torch.tensor(Buffer.concat(batch.map(({ data }) => data)), {
-        shape: [batch.length, height, width, batch[0].channels],
+      const pixels = torch.tensor(Buffer.concat(batch), {
+        shape: [batch.length, height, width, channels],
         dtype: 'uint8',
         device,
       });

@@ -1,20 +1,25 @@
 /**
  * What `prepare` is going to do with each image of a source, decided before the first one is decoded; and the images
- * themselves, decoded a few at a time, in order.
+ * themselves, made a few at a time, in order.
  */
 
 import { UserError } from '../common/errors.js';
 import type { PrepareOptions } from '../config/prepare-options.js';
-import { DECODE_CONCURRENCY } from '../data/concurrency.js';
 import { type ImageHeader, UnusableImage } from '../data/decode.js';
+import { makeImages } from '../data/image-makers.js';
 import type { ImageSource } from '../data/image-source.js';
 import { type LabelTable, resolveLabels } from '../data/labels.js';
 import { comparePaths } from '../data/names.js';
-import { checkOneSize, firstHeader, isUniform, scanHeaders, toSize } from '../data/open-images.js';
-import type { RawImage } from '../data/resize.js';
-import { nothingUsable, strictError } from '../data/source.js';
-import { hasSize, toChannels, transformImage } from '../data/transform.js';
+import {
+  checkOneSize,
+  droppedBandsText,
+  firstHeader,
+  isUniform,
+  scanHeaders,
+  toSize,
+} from '../data/open-images.js';
 import type { ImageChannels, Progress, Size, SkippedFile } from '../data/types.js';
+import { nothingUsable, strictError } from '../data/unusable.js';
 
 export interface Listeners {
   onProgress?: Progress | undefined;
@@ -108,56 +113,47 @@ function labelsForAll(source: ImageSource, settings: PrepareOptions, warnings: s
   }
 }
 
-/** One image of the plan's size and channels, as `finish` made it. */
-export interface Prepared<T> {
+/** One image of the plan's size and channels. */
+export interface Prepared {
   /** Index in the source. */
   readonly entry: number;
   /** Position in the plan; those of images that were left out are missing. */
   readonly position: number;
-  readonly value: T;
+  /** Pixels [H, W, C], or a PNG file. */
+  readonly data: Uint8Array;
 }
 
 /**
  * The images of a plan in its order; those that cannot be used are left out and reported.
  *
- * @param finish the last step for each image; runs side by side with others
+ * @param form what is made of each
  */
-export async function* preparedImages<T>(
+export async function* preparedImages(
   source: ImageSource,
   plan: Plan,
-  finish: (image: RawImage) => T | Promise<T>,
+  form: 'pixels' | 'png',
   signal?: AbortSignal,
-): AsyncGenerator<Prepared<T>> {
-  const { entries, settings, size } = plan;
+): AsyncGenerator<Prepared> {
+  const { entries, settings, size, channels } = plan;
+  const spec = { size, channels, transform: settings.transform, png: form === 'png' };
+  let position = -1;
   let count = 0;
   let enlarged = 0;
-  const make = async (entry: number): Promise<{ value: T; isEnlarged: boolean }> => {
-    const image = await source.decode(entry, plan.channels === 4);
-    const resized = hasSize(image, size) ? image : transformImage(image, settings.transform, size);
-    const isEnlarged = image.width < size.width || image.height < size.height;
-    return { value: await finish(toChannels(resized, plan.channels)), isEnlarged };
-  };
-  // A window of images under way; they are handed out in order.
-  const window: Promise<Awaited<ReturnType<typeof make>> | Error>[] = [];
-  for (const [position, entry] of entries.entries()) {
-    for (
-      let next = position + window.length;
-      window.length < DECODE_CONCURRENCY && next < entries.length;
-      next++
-    ) {
-      window.push(make(entries[next]).catch((error: Error) => error));
-    }
-    const result = (await window.shift())!;
+  let droppedBands = 0;
+  for await (const made of makeImages(source, spec, entries)) {
     signal?.throwIfAborted();
-    if (result instanceof Error) {
-      plan.skip(source.names[entry], result);
+    const entry = entries[++position];
+    if (made instanceof Error) {
+      plan.skip(source.names[entry], made);
       continue;
     }
-    if (result.isEnlarged) enlarged++;
+    if (made.hasDroppedBand) droppedBands++;
+    if (made.isEnlarged) enlarged++;
     count++;
-    yield { entry, position, value: result.value };
+    yield { entry, position, data: made.data };
   }
   if (count === 0) throw nothingUsable(source.path, plan.skipped);
+  if (droppedBands > 0) plan.warnings.push(droppedBandsText(droppedBands));
   if (enlarged > 0)
     plan.warnings.push(
       `${enlarged} images are smaller than ${size.width} × ${size.height} and were enlarged`,

@@ -13,7 +13,6 @@ import type { PrepareOptions } from '../config/prepare-options.js';
 import type { ImageSource } from '../data/image-source.js';
 import type { LabelTable } from '../data/labels.js';
 import { preparedName, sortSkipped } from '../data/names.js';
-import { encodePng } from '../data/png.js';
 import { labelsToDraw } from '../data/sample-labels.js';
 import { openSource } from '../data/source.js';
 import { transformedSize } from '../data/transform.js';
@@ -133,10 +132,10 @@ async function writeImages(
   { onProgress, signal }: Listeners,
 ): Promise<number> {
   const written: [string, Label][] = [];
-  for await (const { entry, position, value } of preparedImages(source, plan, encodePng, signal)) {
+  for await (const { entry, position, data } of preparedImages(source, plan, 'png', signal)) {
     // Numbers go on over images that were left out, as in the reference.
     const name = preparedName(position);
-    await writer.add(name, value);
+    await writer.add(name, data);
     written.push([name, plan.labels?.values[entry] ?? 0]);
     onProgress?.(position + 1, plan.entries.length, 'write');
   }

@@ -1,22 +1,37 @@
 /** Which snapshot `--run` and `--network` mean. */
 import { stat } from 'node:fs/promises';
 import { UserError, usageError } from '../common/errors.js';
+import type { SnapshotChoice } from '../config/snapshot-choice.js';
+import { isRemote } from '../formats/hub/locator.js';
+import { bestSnapshot } from './evaluations.js';
+import { READY_MADE, readyMadeNetwork } from './ready-made.js';
 import { newestSnapshot } from './runs.js';
 
 /**
- * The newest snapshot of a run, or the file or address that was named.
+ * The newest or the best snapshot of a run, or the file, address or ready-made network that was named.
  *
  * @throws UserError when the run has none, or one kind was given in place of the other
  */
 export async function chooseSnapshot(given: {
   readonly run: string | null;
   readonly network: string | null;
+  readonly snapshot?: SnapshotChoice;
 }): Promise<string> {
-  const { run, network } = given;
+  const { run, network, snapshot = 'newest' } = given;
   const usage = (message: string) => usageError('NO_NETWORK', message);
   if (network !== null) {
-    if ((await stat(network).catch(() => null))?.isDirectory())
+    if (snapshot !== 'newest') throw usage(`--snapshot ${snapshot} belongs to --run; leave it out`);
+    const readyMade = readyMadeNetwork(network);
+    if (readyMade !== null) return readyMade;
+    const found = await stat(network).catch(() => null);
+    if (found?.isDirectory())
       throw usage(`--network ${network} is a folder; for the newest snapshot of a run use --run ${network}`);
+    if (found === null && !isRemote(network) && !/[./\\]/.test(network)) {
+      const names = READY_MADE.join(', ');
+      throw usage(
+        `--network ${network} is neither a file nor a network that comes along (${names}); check the name`,
+      );
+    }
     return network;
   }
   if (run === null) throw usage('say which network: --run RUN_FOLDER, or --network SNAPSHOT.safetensors');
@@ -24,15 +39,29 @@ export async function chooseSnapshot(given: {
   if (info === null) throw new UserError('NO_SNAPSHOT', `--run ${run} does not exist; check the path`);
   if (!info.isDirectory()) throw usage(`--run ${run} is a file; use --network ${run}`);
   const newest = await newestSnapshot(run);
-  if (newest !== null) return newest;
+  if (newest !== null) return snapshot === 'best' ? bestOf(run) : newest;
   throw new UserError(
     'NO_SNAPSHOT',
     `${run} has no snapshot yet; check the path, or wait until the run has written one`,
   );
 }
 
-/** The newest snapshot where `from` is the folder of a run; any other file or address as it is. */
+async function bestOf(run: string): Promise<string> {
+  const best = await bestSnapshot(run);
+  if (best !== null) return best.file;
+  throw new UserError(
+    'NO_BEST_SNAPSHOT',
+    `--snapshot best: no snapshot of ${run} has a held-out loss; measure some with evaluate and --data, or train with --holdout`,
+  );
+}
+
+/**
+ * The newest snapshot where `from` is the folder of a run, and the file of a ready-made network; any other file or address
+ * as it is.
+ */
 export async function snapshotAt(from: string): Promise<string> {
+  const readyMade = readyMadeNetwork(from);
+  if (readyMade !== null) return readyMade;
   const isFolder = (await stat(from).catch(() => null))?.isDirectory() ?? false;
   return isFolder ? chooseSnapshot({ run: from, network: null }) : from;
 }

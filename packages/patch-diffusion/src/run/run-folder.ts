@@ -5,11 +5,13 @@
  *     00000-photos/
  *       run.json      configuration, status, heartbeat; rewritten whole
  *       stats.jsonl   one line per tick, appended
+ *       stats.csv     the same as a table (--csv)
+ *       events.out.tfevents.*   TensorBoard's (--tensorboard)
  *       samples/ snapshots/ state/
  *       superseded/   files newer than the state that the run was resumed from
  *       lock          while a process trains here
  *
- * Every file but `stats.jsonl` appears whole or not at all; there, a torn last line (a crash) is cut off when
+ * Every file but `stats.jsonl`, `stats.csv` and event files appears whole or not at all; there, a torn last line (a crash) is cut off when
  * the run is resumed.
  */
 
@@ -136,6 +138,7 @@ export class RunFolder {
       {
         format: RUN_JSON_FORMAT,
         config: init.config,
+        workingFolder: process.cwd(),
         status: 'running',
         version: init.version,
         pid: process.pid,
@@ -167,7 +170,9 @@ export class RunFolder {
   }
 
   /** Changes `run.json` and renews the heartbeat. */
-  async update(change: Partial<Pick<RunJson, 'status' | 'step' | 'nimg' | 'error'>>): Promise<void> {
+  async update(
+    change: Partial<Pick<RunJson, 'status' | 'step' | 'nimg' | 'reason' | 'error'>>,
+  ): Promise<void> {
     this.#json = { ...this.#json, ...change, heartbeat: new Date().toISOString() };
     // Other hosts judge the run by its lock, which is renewed even where nothing can be written.
     await this.#lock.touch();
@@ -203,14 +208,23 @@ export class RunFolder {
     });
   }
 
-  /** Records the final status and releases the lock. Safe to call twice; the first call counts. */
-  async close(status: Exclude<RunStatus, 'running'>, error?: string): Promise<void> {
+  /** Records that the run failed, and why. */
+  async fail(error: unknown): Promise<void> {
+    const reason = error instanceof UserError ? error.code : 'INTERNAL';
+    await this.close('failed', reason, error instanceof Error ? error.message : String(error));
+  }
+
+  /**
+   * Records the final status and releases the lock. Safe to call twice; the first call counts.
+   * @param reason why the run ended, in a word
+   */
+  async close(status: Exclude<RunStatus, 'running'>, reason?: string, error?: string): Promise<void> {
     if (this.#stats === null) return;
     if (this.#timer !== null) clearInterval(this.#timer);
     const stats = this.#stats;
     this.#stats = null;
     try {
-      await this.update(error === undefined ? { status } : { status, error });
+      await this.update({ status, reason, error });
     } finally {
       await stats.close().finally(() => this.#lock.release());
     }
@@ -230,7 +244,7 @@ async function releasedOnFailure<T>(lock: RunLock, work: () => Promise<T>): Prom
 async function checkUnused(dir: string): Promise<void> {
   if ((await readRunJson(dir)) === null) return;
   if ((await newestState(dir)) === null && (await newestSnapshot(dir)) === null) {
-    await setAside(dir, 0);
+    await setAside(dir, { step: 0, nimg: 0 });
     return;
   }
   throw new UserError(

@@ -8,6 +8,7 @@ import { constants, copyFile, link, open, readFile, rm, stat, utimes } from 'nod
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
+import { temporaryPath } from '@patch-diffusion/torch/atomic-file';
 import { z } from 'zod';
 import { UserError } from '../common/errors.js';
 
@@ -71,8 +72,9 @@ export class RunLock {
       since: new Date().toISOString(),
       token,
     };
-    // Written aside and linked into place: the lock is never seen half-written.
-    const draft = `${file}.${token}`;
+    // Written aside and linked into place: the lock is never seen half-written. That of a process which was killed in
+    // between is removed with its other leftovers.
+    const draft = temporaryPath(file);
     const handle = await open(draft, 'wx');
     try {
       await handle.writeFile(JSON.stringify(owner));
@@ -83,6 +85,7 @@ export class RunLock {
       for (let attempt = 0; attempt < 100; attempt++) {
         try {
           await createExclusively(draft, file);
+          await removeAbandonedTurn(file);
           return new RunLock(file, token);
         } catch (error) {
           if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
@@ -134,7 +137,7 @@ async function readOwner(file: string): Promise<Owner | null> {
  * @throws {UserError} when the owner lives, or another process that removes the lock may do so
  */
 async function clearStale(runDir: string, file: string, draft: string): Promise<void> {
-  const turn = `${file}.clearing`;
+  const turn = turnOf(file);
   try {
     await createExclusively(draft, turn);
   } catch (error) {
@@ -164,6 +167,15 @@ async function clearStale(runDir: string, file: string, draft: string): Promise<
   }
 }
 
+/** The lock that is held while a stale one is removed. */
+const turnOf = (file: string): string => `${file}.clearing`;
+
+/** That of a process which was killed in its turn. Called by the holder of the lock, which nobody removes meanwhile. */
+async function removeAbandonedTurn(file: string): Promise<void> {
+  if ((await holderOf(turnOf(file), TURN_STALE_AFTER_SEC)) === 'gone')
+    await rm(turnOf(file), { force: true });
+}
+
 /** A process that holds a lock file, or may do so. */
 interface Holder {
   readonly owner: Owner;
@@ -182,6 +194,12 @@ async function holderOf(file: string, staleAfterSec: number): Promise<Holder | '
   const ageSec = Math.max(0, (Date.now() - info.mtimeMs) / 1000);
   const isHeld = owner.host === hostname() ? await isAlive(owner) : ageSec < staleAfterSec;
   return isHeld ? { owner, ageSec, staleAfterSec } : 'gone';
+}
+
+/** The process of this machine that trains in a run folder, or null. */
+export async function holderPid(runDir: string): Promise<number | null> {
+  const holder = await holderOf(join(runDir, 'lock'), STALE_AFTER_SEC);
+  return typeof holder === 'object' && holder.owner.host === hostname() ? holder.owner.pid : null;
 }
 
 /** "by process 7 on elsewhere since …; what to do". */

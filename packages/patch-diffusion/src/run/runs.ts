@@ -1,6 +1,8 @@
 /** Finding runs, and reading what they have written; the layout is in run-folder.ts. */
 import { readdir, readFile, stat } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { isAlive } from '@patch-diffusion/torch/process-alive';
 import { z } from 'zod';
 import { UserError } from '../common/errors.js';
 import { fileError } from '../common/file-error.js';
@@ -14,6 +16,8 @@ export interface RunJson {
   /** Version of this file's layout. */
   readonly format: typeof RUN_JSON_FORMAT;
   readonly config: TrainOptions;
+  /** Folder that the paths in `config` are relative to; absent in runs of version 0.1.0. */
+  readonly workingFolder?: string;
   status: RunStatus;
   /** Of the program that wrote it. */
   readonly version: string;
@@ -26,8 +30,24 @@ export interface RunJson {
   step: number;
   nimg: number;
   readonly totalNimg: number;
+  /**
+   * Why the last process ended: `duration`, `time`, `memorising` or `interrupted`, or the code of the error, such as `DIVERGED`,
+   * `DATA_STALLED` or `FILE_ENOSPC`. Absent while it runs, when it was killed, and in runs of version 0.1.0.
+   */
+  reason?: string;
   /** One line, when status is "failed". */
   error?: string;
+}
+
+/** A heartbeat older than this: the process is gone. */
+const KILLED_AFTER_SEC = 120;
+
+/** The status of a run, or `killed` when it says running but its process gives no sign of life. */
+export function liveStatus({ status, heartbeat, host, pid }: RunJson): RunStatus | 'killed' {
+  if (status !== 'running') return status;
+  const silentSec = (Date.now() - Date.parse(heartbeat)) / 1000;
+  const isGone = silentSec > KILLED_AFTER_SEC || (host === hostname() && !isAlive(pid));
+  return isGone ? 'killed' : 'running';
 }
 
 /** Version of the layout of `run.json`. */
@@ -37,6 +57,7 @@ export const RUN_JSON_FORMAT = 1;
 const schema = z.looseObject({
   format: z.int().min(1),
   config: z.looseObject({ data: z.string(), preset: z.string() }),
+  workingFolder: z.string().optional(),
   status: z.enum(['running', 'done', 'interrupted', 'failed']),
   version: z.string(),
   pid: z.number(),
@@ -46,6 +67,7 @@ const schema = z.looseObject({
   step: z.number(),
   nimg: z.number(),
   totalNimg: z.number(),
+  reason: z.string().optional(),
   error: z.string().optional(),
 });
 
@@ -108,17 +130,21 @@ export interface RunInfo {
 export async function listRuns(out: string): Promise<RunInfo[]> {
   const own = await readRunJson(out);
   if (own !== null) return [{ dir: out, json: own }];
-  const names = await readdir(out).catch((): string[] => []);
-  const numbered = names
-    .filter((name) => /^\d+-/.test(name))
-    .sort((a, b) => Number.parseInt(a, 10) - Number.parseInt(b, 10));
   const runs: RunInfo[] = [];
-  for (const name of numbered) {
+  for (const name of await runFolderNames(out).catch((): string[] => [])) {
     const dir = join(out, name);
     const json = await readRunJson(dir).catch(() => null);
     if (json !== null) runs.push({ dir, json });
   }
   return runs;
+}
+
+/** Names of the folders of runs in a folder, oldest id first. @throws what reading the folder throws */
+export async function runFolderNames(out: string): Promise<string[]> {
+  const names = await readdir(out);
+  return names
+    .filter((name) => /^\d+-/.test(name))
+    .sort((a, b) => Number.parseInt(a, 10) - Number.parseInt(b, 10));
 }
 
 /** Files of a folder with an extension, in the order of the images in their names. */
@@ -172,6 +198,14 @@ export async function newestSnapshot(runDir: string): Promise<string | null> {
  */
 export function listSnapshots(runDir: string): Promise<string[]> {
   return numbered(join(runDir, 'snapshots'), /\.safetensors$/);
+}
+
+/** Where a run keeps its power-function averages. */
+export const AVERAGES_FOLDER = 'averages';
+
+/** All stored power-function averages of a run, oldest first. */
+export function listAverages(runDir: string): Promise<string[]> {
+  return numbered(join(runDir, AVERAGES_FOLDER), /^power-averages-.*\.safetensors$/);
 }
 
 /**

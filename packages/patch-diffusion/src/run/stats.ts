@@ -79,7 +79,7 @@ export class Stats {
 
   /** The line for `stats.jsonl`, and a fresh start. `timestamp` is in Unix seconds. */
   take(timestamp: number = Date.now() / 1000): StatsLine {
-    const names = [...this.#sums.keys()].sort((a, b) => order(a) - order(b));
+    const names = [...this.#sums.keys()].sort(byGroup);
     const entries = names.map((name): [string, Stat] => [name, this.get(name)]);
     this.#sums.clear();
     return Object.assign(Object.fromEntries<Stat | number>(entries), { timestamp });
@@ -88,7 +88,9 @@ export class Stats {
 
 const groups = ['Loss/loss', 'Loss/', 'Progress/', 'Timing/', 'Resources/'];
 
-/** Official order of the groups; within a group, order of arrival. */
+/** Official order of names by their groups; within a group they stay as they are. */
+export const byGroup = (a: string, b: string): number => order(a) - order(b);
+
 function order(name: string): number {
   const index = groups.findIndex((group) => name.startsWith(group));
   return index < 0 ? groups.length : index;

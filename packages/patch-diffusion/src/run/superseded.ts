@@ -6,22 +6,33 @@ import { appendFile, mkdir, readdir, readFile, rename } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { writeFileAtomic } from '@patch-diffusion/torch/atomic-file';
 import { makeFolder } from '@patch-diffusion/torch/make-folder';
+import { EVALUATIONS, parseEvaluation } from './evaluations.js';
+import { cutEvents, eventsBeyond } from './event-files.js';
 import { nimgInName } from './file-names.js';
-import { listSheets, listSnapshots, listStates } from './runs.js';
+import { listAverages, listSheets, listSnapshots, listStates } from './runs.js';
 import type { Stat } from './stats.js';
 
 /**
- * Moves everything beyond `nimg` images into a new folder below `superseded/`.
+ * Moves everything beyond a point of the run into a new folder below `superseded/`.
+ * @param step updates up to that point
+ * @param nimg images up to that point
  * @returns that folder, or null when there was nothing to move
  */
-export async function setAside(runDir: string, nimg: number): Promise<string | null> {
-  const lists = await Promise.all([listStates(runDir), listSnapshots(runDir), listSheets(runDir)]);
-  const newer = lists.flat().filter((file) => nimgInName(file) > nimg);
-  const { kept, later } = splitStats(
-    await readFile(join(runDir, 'stats.jsonl'), 'utf8').catch(() => ''),
-    nimg,
+export async function setAside(
+  runDir: string,
+  { step, nimg }: { readonly step: number; readonly nimg: number },
+): Promise<string | null> {
+  const lists = await Promise.all(
+    [listStates, listSnapshots, listAverages, listSheets].map((list) => list(runDir)),
   );
-  if (!newer.length && !later.length) return null;
+  const newer = lists.flat().filter((file) => nimgInName(file) > nimg);
+  const stats = await linesBeyond(join(runDir, 'stats.jsonl'), (line) => kimgOf(line) > nimg / 1000);
+  const evaluations = await linesBeyond(
+    join(runDir, EVALUATIONS),
+    (line) => (parseEvaluation(line)?.nimg ?? 0) > nimg,
+  );
+  const events = await eventsBeyond(runDir, step);
+  if (!newer.length && !stats.later.length && !evaluations.later.length && !events.length) return null;
 
   const all = join(runDir, 'superseded');
   makeFolder(all);
@@ -33,18 +44,30 @@ export async function setAside(runDir: string, nimg: number): Promise<string | n
     makeFolder(folder);
     await rename(file, join(folder, basename(file)));
   }
-  if (later.length) {
-    await appendFile(join(target, 'stats.jsonl'), later.join(''));
-    await writeFileAtomic(join(runDir, 'stats.jsonl'), kept.join(''));
+  for (const { file, kept, later } of [stats, evaluations]) {
+    if (later.length === 0) continue;
+    await appendFile(join(target, basename(file)), later.join(''));
+    await writeFileAtomic(file, kept.join(''));
   }
+  if (stats.later.length > 0) {
+    // Made anew of stats.jsonl.
+    await rename(join(runDir, 'stats.csv'), join(target, 'stats.csv')).catch(ignoreMissing);
+  }
+  for (const { file, keptBytes } of events) await cutEvents(file, keptBytes, join(target, basename(file)));
   return target;
 }
 
-/** The lines of `stats.jsonl` up to `nimg` images, and those beyond. */
-function splitStats(text: string, nimg: number): { kept: string[]; later: string[] } {
-  const lines = text.match(/.*\n/g) ?? [];
-  const isLater = (line: string) => kimgOf(line) > nimg / 1000;
-  return { kept: lines.filter((line) => !isLater(line)), later: lines.filter(isLater) };
+function ignoreMissing(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'ENOENT') throw error;
+}
+
+/** The lines of a file, and among them those beyond a point. */
+async function linesBeyond(
+  file: string,
+  isLater: (line: string) => boolean,
+): Promise<{ file: string; kept: string[]; later: string[] }> {
+  const lines = (await readFile(file, 'utf8').catch(() => '')).match(/.*\n/g) ?? [];
+  return { file, kept: lines.filter((line) => !isLater(line)), later: lines.filter(isLater) };
 }
 
 function kimgOf(line: string): number {

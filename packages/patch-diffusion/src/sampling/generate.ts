@@ -11,8 +11,8 @@ import type { Label } from '../diffusion/labels.js';
 import type { Denoiser } from '../diffusion/preconditioning.js';
 import { sampleImages } from '../diffusion/sample.js';
 import { loadAnySnapshot } from '../interchange/load-snapshot.js';
+import { snapshotFor } from '../interchange/stored-averages.js';
 import { type LatentDecoder, toPixels } from '../latents/latents.js';
-import { chooseSnapshot } from '../run/choose-snapshot.js';
 import type { SnapshotInfo } from '../run/snapshot-info.js';
 import { chooseLabels, classWarning } from './choose-labels.js';
 import { checkOutput, describeImages, writePngs, writeSheet } from './images.js';
@@ -69,7 +69,7 @@ export async function generate(
 }
 
 async function generateFrom(options: GenerateOptions, context: GenerateContext): Promise<GenerateResult> {
-  const network = await chooseSnapshot(options);
+  const network = await snapshotFor(options);
   const device = resolveDevice(options.device);
   checkPrecision(options.precision, device);
   if (options.threads !== null) torch.setNumThreads(options.threads);
@@ -124,7 +124,7 @@ async function draw(
   { denoiser, info, decoder, guidance, labels, device }: Model,
   { signal, onEvent }: GenerateContext,
 ): Promise<Pick<GenerateResult, 'files' | 'labels'>> {
-  const { seeds, batch, out, grid, subdirs, stateDtype } = options;
+  const { seeds, batch, out, grid, subdirs, noise, stateDtype } = options;
   const { classNames } = info.dataset;
   const sampler = samplerSettings(options, info);
   const { numSteps } = sampler;
@@ -141,7 +141,7 @@ async function draw(
       const inBatch = seeds.slice(done, done + batch);
       const samples = await sampleImages(denoiser, {
         ...sampler,
-        ...{ seeds: inBatch, window, labels, guidance, stateDtype, device, signal },
+        ...{ seeds: inBatch, window, labels, guidance, noise, stateDtype, device, signal },
         onLabels: (drawn) => records.push(...drawn.map((label) => labelRecord(label, classNames))),
         onStep: async (step) => {
           progress(done, step);

@@ -12,21 +12,23 @@ import type { InfiniteSampler } from '../data/sampler.js';
 import type { PrecondSpec } from '../diffusion/precond-spec.js';
 import { checkFields, checkFormatVersion, METADATA_KEY, readMetadata } from '../formats/file-description.js';
 import { openTensorFile, tensorsUnder } from '../formats/tensor-file.js';
+import { newTimeCounters, type TimeCounters } from './clock.js';
+import { LEVEL_BINS } from './noise-histogram.js';
+import type { PowerAverages } from './power-averages.js';
+import type { Generators } from './random-streams.js';
 import { specDifference } from './spec-difference.js';
 import type { TrainingState } from './step.js';
 
 const FORMAT_VERSION = 1;
 
 /** Counters of the loop besides those of {@link TrainingState}. */
-export interface LoopCounters {
+export interface LoopCounters extends TimeCounters {
   tick: number;
   /** Images trained on when the current tick began. */
   tickStartNimg: number;
-  /** Seconds trained in earlier sessions. */
-  earlierSec: number;
-  /** Largest share of the run done so far by the time limit of a session, 0 … 1. */
-  timeShare: number;
 }
+
+export const newCounters = (): LoopCounters => ({ tick: 0, tickStartNimg: 0, ...newTimeCounters() });
 
 /** Everything that the rest of a run depends on. */
 export interface Resumable {
@@ -34,6 +36,7 @@ export interface Resumable {
   readonly counters: LoopCounters;
   readonly order: InfiniteSampler;
   readonly patchRandom: Mt19937;
+  readonly generators: Generators;
   readonly device: Device;
 }
 
@@ -42,6 +45,8 @@ export const LATER_OUTPUTS = ['snapshot', 'sample sheet'] as const;
 export type LaterOutput = (typeof LATER_OUTPUTS)[number];
 
 const count = z.int().min(0);
+const seconds = z.number().min(0);
+const timePlan = z.object({ limitSec: seconds, endSec: seconds }).nullable().default(null);
 const infoSchema = z.looseObject({
   kind: z.literal('training-state'),
   formatVersion: z.number(),
@@ -52,9 +57,11 @@ const infoSchema = z.looseObject({
   counters: z.object({
     tick: count,
     tickStartNimg: count,
-    earlierSec: z.number().min(0),
-    /** Absent in states of version 0.1.0. */
-    timeShare: z.number().min(0).max(1).default(0),
+    earlierSec: seconds,
+    /** Absent in earlier states, as are the plans. */
+    earlierCpuSec: seconds.default(0),
+    plan: timePlan,
+    cpuPlan: timePlan,
   }),
   orderMode: z.enum(['window', 'epochs']),
   orderPosition: count,
@@ -68,6 +75,18 @@ const infoSchema = z.looseObject({
   due: z.array(z.enum(LATER_OUTPUTS)).readonly().optional(),
   /** Absent without dynamic loss scaling. */
   lossScale: z.object({ scale: z.number().positive(), goodSteps: count }).optional(),
+  /** Images by pixels that power-function averages have followed; absent without them. */
+  powerTime: z.number().min(0).optional(),
+  /** Losses by patch size and noise level; absent without `--sigma-sampling info`. */
+  noise: z
+    .record(
+      z.string(),
+      z
+        .array(z.number())
+        .length(2 * LEVEL_BINS.count)
+        .readonly(),
+    )
+    .optional(),
 });
 
 /** What a state says of itself. */
@@ -76,7 +95,7 @@ export type StateInfo = Readonly<Pick<z.infer<typeof infoSchema>, 'nimg' | 'step
 /** Writes the state; the file appears whole or not at all. */
 export async function writeTrainingState(
   file: string,
-  { state, counters, order, patchRandom, device }: Resumable,
+  { state, counters, order, patchRandom, generators, device }: Resumable,
   { isGood, due }: Pick<StateInfo, 'isGood' | 'due'> = {},
 ): Promise<void> {
   const orderState = order.state;
@@ -96,12 +115,12 @@ export async function writeTrainingState(
     orderRngPosition: orderState.rng.position,
     patchRngPosition: patchState.position,
     ...(state.lossScale ? { lossScale: state.lossScale.state } : {}),
+    ...(state.noise ? { noise: state.noise.state } : {}),
+    ...(state.powerAverages ? { powerTime: state.powerAverages.time } : {}),
   };
   const small = {
-    'random.cpu': torch.tensor(torch.Generator.default('cpu').getState()),
-    ...(device === 'cpu'
-      ? {}
-      : { 'random.device': torch.tensor(torch.Generator.default(device).getState()) }),
+    'random.cpu': torch.tensor(generators.cpu.getState()),
+    ...(device === 'cpu' ? {} : { 'random.device': torch.tensor(generators.device.getState()) }),
     'order.items': torch.tensor(orderState.order),
     'order.random': wordsToTensor(orderState.rng.key),
     'patches.random': wordsToTensor(patchState.key),
@@ -111,9 +130,10 @@ export async function writeTrainingState(
       ...prefixed('net.', state.denoiser.stateDict()),
       ...prefixed('ema.', state.ema.stateDict()),
       ...prefixed('adam.', state.optimizer.stateDict()),
+      ...prefixed('power.', state.powerAverages?.stateDict() ?? new Map()),
       ...Object.entries(small),
     ];
-    await writeSafetensors(file, tensors, { [METADATA_KEY]: JSON.stringify(info) });
+    await writeSafetensors(file, tensors, { [METADATA_KEY]: JSON.stringify(info) }, { checksum: true });
   } finally {
     for (const tensor of Object.values(small)) tensor.dispose();
   }
@@ -143,41 +163,51 @@ function parseInfo(reader: SafetensorsFile, file: string): z.infer<typeof infoSc
 
 /**
  * Restores a state in place.
+ * @param allowDataChange whether the data may have another number of images; their order then begins anew
+ * @returns the number of images at the time of the state
  * @throws UserError when the file is damaged, is something else, or belongs to another network or data set
  */
 export async function readTrainingState(
   file: string,
-  { state, counters, order, patchRandom, device }: Resumable,
-): Promise<void> {
+  { state, counters, order, patchRandom, generators, device }: Resumable,
+  allowDataChange = false,
+): Promise<number> {
   const reader = await openTensorFile(file);
   try {
     const info = parseInfo(reader, file);
-    checkSameRun(file, info.precond, state.denoiser.spec, info.datasetLength, order.length);
+    checkSameNetwork(file, info.precond, state.denoiser.spec);
+    const isSameData = info.datasetLength === order.length;
+    if (!isSameData && !allowDataChange) throw otherData(file, info.datasetLength, order.length);
     // A part at a time, so that no two of them are in memory at once.
     torch.scope(() => state.denoiser.loadStateDict(tensorsUnder(reader, 'net.')));
     torch.scope(() => state.ema.loadStateDict(tensorsUnder(reader, 'ema.')));
     torch.scope(() => state.optimizer.loadStateDict(tensorsUnder(reader, 'adam.')));
+    if (state.powerAverages) readPowerAverages(reader, state.powerAverages, info.powerTime ?? 0);
     torch.scope(() => {
       const bytes = (name: string) => reader.tensor(name).toTypedArray();
-      torch.Generator.default('cpu').setState(bytes('random.cpu') as Uint8Array);
+      generators.cpu.setState(bytes('random.cpu') as Uint8Array);
       if (device !== 'cpu' && reader.has('random.device')) {
-        torch.Generator.default(device).setState(bytes('random.device') as Uint8Array);
+        generators.device.setState(bytes('random.device') as Uint8Array);
       }
-      order.state = {
-        mode: info.orderMode,
-        order: bytes('order.items') as Int32Array,
-        position: info.orderPosition,
-        rng: { key: tensorToWords(reader.tensor('order.random')), position: info.orderRngPosition },
-      };
+      if (isSameData) {
+        order.state = {
+          mode: info.orderMode,
+          order: bytes('order.items') as Int32Array,
+          position: info.orderPosition,
+          rng: { key: tensorToWords(reader.tensor('order.random')), position: info.orderRngPosition },
+        };
+      }
       patchRandom.state = {
         key: tensorToWords(reader.tensor('patches.random')),
         position: info.patchRngPosition,
       };
     });
+    if (state.noise && info.noise) state.noise.state = info.noise;
     if (state.lossScale && info.lossScale) state.lossScale.state = info.lossScale;
     state.nimg = info.nimg;
     state.step = info.step;
     Object.assign(counters, info.counters);
+    return info.datasetLength;
   } catch (cause) {
     // A tensor is missing, has another shape, or holds impossible values.
     const isDamage = [RangeError, torch.StateDictError, torch.SafetensorsError].some(
@@ -193,13 +223,16 @@ export async function readTrainingState(
   }
 }
 
-function checkSameRun(
-  file: string,
-  saved: unknown,
-  current: PrecondSpec,
-  savedLength: number,
-  length: number,
-): void {
+/** One tensor at a time. */
+function readPowerAverages(reader: SafetensorsFile, averages: PowerAverages, time: number): void {
+  torch.noGrad(() => {
+    for (const [name, tensor] of averages.stateDict())
+      torch.scope(() => void tensor.copy_(reader.tensor(`power.${name}`)));
+  });
+  averages.time = time;
+}
+
+function checkSameNetwork(file: string, saved: unknown, current: PrecondSpec): void {
   const difference = specDifference(saved, current);
   if (difference !== null) {
     throw new UserError(
@@ -207,12 +240,13 @@ function checkSameRun(
       `${file} belongs to a network of ${difference}; resume with the options of its run.json, or start a new run with --transfer`,
     );
   }
-  if (savedLength !== length) {
-    throw new UserError(
-      'STATE_MISMATCH',
-      `${file} was trained on ${savedLength} images and the data now has ${length}; restore the data, or use --transfer`,
-    );
-  }
+}
+
+function otherData(file: string, before: number, now: number): UserError {
+  return new UserError(
+    'STATE_MISMATCH',
+    `${file} was trained on ${before} images and the data now has ${now}; restore the data, or resume with --allow-data-change`,
+  );
 }
 
 function prefixed(prefix: string, tensors: ReadonlyMap<string, Tensor>): [string, Tensor][] {

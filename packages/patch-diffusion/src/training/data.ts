@@ -5,8 +5,9 @@ import { programName } from '../common/program-name.js';
 import { toExtent } from '../config/fields.js';
 import type { TrainOptions } from '../config/train-options.js';
 import { isLatentPath, openLatents } from '../data/latents.js';
-import { openImages } from '../data/open-images.js';
+import { droppedBandsText, openImages } from '../data/open-images.js';
 import type { DataSet, Progress, SkippedFile } from '../data/types.js';
+import { cacheFolder } from '../formats/hub/cache.js';
 import { extentName } from '../patches/extent.js';
 import type { TrainEventListener } from './events.js';
 
@@ -24,7 +25,7 @@ export async function openTrainingData(
   context: { readonly signal?: AbortSignal | undefined; readonly emit?: TrainEventListener } = {},
 ): Promise<DataSet> {
   const warn = (message: string) => context.emit?.({ type: 'warning', code: 'SKIPPED', message });
-  const set = await open(options, {
+  const set = await openGiven(options, {
     ...(context.signal ? { signal: context.signal } : {}),
     onProgress: (done, total, phase) => context.emit?.({ type: 'data', phase, done, total }),
     onSkip: skipWarnings(options.data, warn),
@@ -37,6 +38,14 @@ export async function openTrainingData(
       `skipped ${skippedCount} files: ${shown.join(', ')}${more > 0 ? `, and ${more} more${listsAll(set)}` : ''}`,
     );
   }
+  const { droppedBands, unusedLabels } = set.report;
+  // A resumed run was told when it began.
+  if (unusedLabels && options.resume === null) {
+    const message = `${options.data} has labels (${unusedLabels} classes) that are not used; --cond trains on them`;
+    context.emit?.({ type: 'warning', code: 'LABELS_NOT_USED', message });
+  }
+  if (droppedBands)
+    context.emit?.({ type: 'warning', code: 'DROPPED_BANDS', message: droppedBandsText(droppedBands) });
   return set;
 }
 
@@ -57,14 +66,24 @@ function skipWarnings(path: string, warn: (message: string) => void): (skipped: 
   };
 }
 
-async function open(
-  options: TrainOptions,
-  listeners: {
-    readonly signal?: AbortSignal;
-    readonly onProgress: Progress;
-    readonly onSkip: (skipped: SkippedFile) => void;
-  },
-): Promise<DataSet> {
+interface Listeners {
+  readonly signal?: AbortSignal;
+  readonly onProgress: Progress;
+  readonly onSkip: (skipped: SkippedFile) => void;
+}
+
+async function openGiven(options: TrainOptions, listeners: Listeners): Promise<DataSet> {
+  try {
+    return await open(options, listeners);
+  } catch (error) {
+    const isMoved = error instanceof UserError && error.code === 'DATA_NOT_FOUND' && options.resume !== null;
+    if (!isMoved) throw error;
+    const message = `the data of the run, ${options.data}, is not there; say with --data where it is now`;
+    throw new UserError('DATA_NOT_FOUND', message, { cause: error });
+  }
+}
+
+async function open(options: TrainOptions, listeners: Listeners): Promise<DataSet> {
   const { data, seed } = options;
   const common = {
     labels: options.cond,
@@ -75,7 +94,7 @@ async function open(
   if (isLatentPath(data)) {
     if (options.latents === false)
       throw wrongKind(`--latents false, but ${data} holds latents; give images, or leave the option out`);
-    const latents = await openLatents(data, common);
+    const latents = await openLatents(data, { ...common, strict: options.strict, ...listeners });
     const { downFactor } = latents.latents;
     const size = extentName({ height: latents.height * downFactor, width: latents.width * downFactor });
     const wanted = options.resolution === null ? null : extentName(toExtent(options.resolution));
@@ -94,6 +113,7 @@ async function open(
     ...common,
     ...(options.resolution === null ? {} : { resolution: options.resolution }),
     ...(options.channels === null ? {} : { channels: options.channels }),
+    ...(options.cacheImages ? { cache: cacheFolder() } : {}),
     strict: options.strict,
     ...listeners,
   });

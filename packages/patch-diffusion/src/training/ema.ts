@@ -41,12 +41,7 @@ export function emaBeta(
  * ```
  */
 export function updateEma(average: Module, source: Module, beta: number): void {
-  const targets = average.parameters();
-  const values = source.parameters();
-  torch.noGrad(() => {
-    if (torch.hasOp('_foreach_lerp_')) torch._foreachLerp_(targets, values, 1 - beta);
-    else for (const [i, target] of targets.entries()) target.lerp_(values[i], 1 - beta);
-  });
+  torch.moveAverages({ averages: average.parameters(), beta }, source.parameters());
 }
 
 /**

@@ -5,12 +5,15 @@ import type { TrainOptions } from '../config/train-options.js';
 import { prepareDenoiser, resolveDevice } from '../diffusion/device.js';
 import { denoisingLoss } from '../diffusion/losses.js';
 import { createDenoiser } from '../diffusion/preconditioning.js';
+import { TRACKED_WIDTHS } from '../interchange/power-function.js';
 import type { Extent } from '../patches/extent.js';
 import { meanMultiplier, type PatchSchedule, sizesAt } from '../patches/schedule.js';
 import { type DataShape, lossSpec, precondSpec } from './model.js';
 
 /** float32 copies of every weight while training: weights, gradient, two Adam moments, average. */
 const WEIGHT_COPIES = 5;
+/** Those of `--power-ema`. */
+const POWER_COPIES = TRACKED_WIDTHS.length;
 
 /** Pixels times base channels of the measured batch: enough to see its memory, quick enough to wait for. */
 const MEASURED_SIZE = 2e6;
@@ -75,7 +78,7 @@ export function estimateStep(options: TrainOptions, data: DataShape): StepEstima
     const { bytes, sec } = run(count);
     return {
       parameters,
-      weightBytes: parameters * 4 * WEIGHT_COPIES,
+      weightBytes: parameters * 4 * (WEIGHT_COPIES + (options.powerEma ? POWER_COPIES : 0)),
       bytesPerImage: Math.max(bytes, 0) / count,
       secPerImage: sec / count,
     };

@@ -7,6 +7,8 @@ import type { TrainOptions } from '../config/train-options.js';
 import type { Progress } from '../data/types.js';
 import type { Label } from '../diffusion/labels.js';
 import type { PatchSchedule } from '../patches/schedule.js';
+import type { StatsLine } from '../run/stats.js';
+import type { TimeProgress } from './clock.js';
 
 /** Where a run stands; on every event that follows a training step. */
 export interface TrainProgress {
@@ -61,7 +63,7 @@ export interface DataEvent {
 }
 
 /** One optimiser update. */
-export interface StepEvent extends TrainProgress {
+export interface StepEvent extends TrainProgress, TimeProgress {
   readonly type: 'step';
   /** Largest patch side of this update. */
   readonly patchSizePx: number;
@@ -77,7 +79,7 @@ export interface StepEvent extends TrainProgress {
 }
 
 /** Once per `tickKimg`: statistics since the tick before. */
-export interface TickEvent extends TrainProgress {
+export interface TickEvent extends TrainProgress, TimeProgress {
   readonly type: 'tick';
   readonly tick: number;
   /** Mean loss over the interval. */
@@ -88,7 +90,6 @@ export interface TickEvent extends TrainProgress {
   readonly heldOutLoss?: number;
   readonly lr: number;
   readonly imagesPerSec: number;
-  readonly totalSec: number;
   readonly secPerTick: number;
   readonly secPerKimg: number;
   /** Time spent on sampling and saving since the tick before. */
@@ -100,6 +101,8 @@ export interface TickEvent extends TrainProgress {
   readonly gpuBytes?: number;
   /** Updates since the tick before whose gradient had NaN or infinite elements. */
   readonly nonFiniteGrads: number;
+  /** The line of `stats.jsonl`. */
+  readonly stats: StatsLine;
 }
 
 /** A sheet of samples is being drawn. */
@@ -117,9 +120,34 @@ export interface SamplingEvent {
 export interface SamplesEvent extends TrainProgress {
   readonly type: 'samples';
   readonly file: string;
+  /** Contents of the file. */
+  readonly png: Uint8Array;
   /** The samples, uint8 [N, C, H, W]. */
   readonly pixels: Uint8Array;
   readonly shape: readonly [number, number, number, number];
+  readonly sec: number;
+}
+
+/** A snapshot is being evaluated. */
+export interface EvaluatingEvent {
+  readonly type: 'evaluating';
+  /** Such as `measuring the loss`. */
+  readonly what: string;
+  readonly done: number;
+  readonly total: number;
+}
+
+/** A snapshot was evaluated; the run's `evaluations.jsonl` has all of it. */
+export interface EvaluationResultEvent extends TrainProgress {
+  readonly type: 'evaluation';
+  /** The snapshot. */
+  readonly file: string;
+  /** Figures by their names in docs/evaluation.md, with the ends of their 95 % intervals. */
+  readonly figures: Readonly<
+    Record<string, { readonly value: number; readonly low: number; readonly high: number }>
+  >;
+  /** Whether it has the lowest held-out loss of the run's snapshots. */
+  readonly isBest: boolean;
   readonly sec: number;
 }
 
@@ -165,7 +193,7 @@ export interface TransferEvent {
 /** Last event of a run that did not fail. */
 export interface EndEvent extends TrainProgress {
   readonly type: 'end';
-  readonly reason: 'duration' | 'time' | 'interrupted';
+  readonly reason: 'duration' | 'time' | 'memorising' | 'interrupted';
   readonly runDir: string;
   /** Newest snapshot, or null when none was written. */
   readonly snapshot: string | null;
@@ -180,6 +208,8 @@ export type TrainEvent =
   | SamplingEvent
   | SamplesEvent
   | SnapshotEvent
+  | EvaluatingEvent
+  | EvaluationResultEvent
   | StateEvent
   | WarningEvent
   | FetchEvent

@@ -5,9 +5,14 @@
 
 import { UserError } from '../common/errors.js';
 import { explainMemory, withMemoryGuard } from '../common/memory.js';
+import { type Trace, traced } from '../common/trace.js';
+import { checkBatch } from '../config/resolve.js';
 import type { TrainOptions } from '../config/train-options.js';
 import { resolveDevice, resolvePrecision } from '../diffusion/device.js';
+import type { Ranks } from '../distributed/ranks.js';
+import { type Agreement, agree } from './agree.js';
 import { openTrainingData } from './data.js';
+import type { Evaluator } from './evaluator.js';
 import {
   type EndEvent,
   ListenerError,
@@ -15,18 +20,27 @@ import {
   type TrainEvent,
   type TrainEventListener,
 } from './events.js';
-import { runMaintenance, writeMissing } from './maintenance.js';
+import { catchUp, runMaintenance } from './maintenance.js';
 import { nextUpdate } from './next-update.js';
 import { openSession } from './open-session.js';
+import { seedDropout } from './random-streams.js';
 import { claimEarlierRun } from './resume.js';
 import type { Session } from './session.js';
+import { checkSameData, shareOptions } from './share-state.js';
 import { lastGoodState } from './state-files.js';
 import { type StepResult, trainStep } from './step.js';
+import { Watchdog } from './watchdog.js';
 
 export interface TrainContext {
   /** Stops the run after the current update, with its state saved. */
   readonly signal?: AbortSignal;
   readonly onEvent?: TrainEventListener;
+  /** The processes that train together; all call this function with the same options. */
+  readonly ranks?: Ranks | null;
+  /** Judges snapshots every `evalTicks`; the library's `train` and the command line supply it. */
+  readonly evaluator?: Evaluator | undefined;
+  /** Gets where the time goes. */
+  readonly trace?: Trace;
 }
 
 export interface TrainResult {
@@ -37,9 +51,6 @@ export interface TrainResult {
   readonly nimg: number;
   readonly interrupted: boolean;
 }
-
-/** Updates in a row with a non-finite gradient after which a run gives up. */
-const MAX_BAD_STEPS = 20;
 
 const MEMORY_REMEDY =
   'lower --batch-gpu (the same --batch then takes more rounds), or use a smaller --model-channels or --resolution';
@@ -53,7 +64,8 @@ const MEMORY_REMEDY =
 export async function train(given: TrainOptions, context: TrainContext = {}): Promise<TrainResult> {
   // The run records what `auto` became, so that it is resumed in the same precision.
   const precision = resolvePrecision(given.precision, resolveDevice(given.device));
-  const options = { ...given, precision };
+  const { ranks = null, trace = null } = context;
+  const options = await withRanks(ranks, { ...given, precision });
   const emit = (event: TrainEvent) => {
     try {
       context.onEvent?.(event);
@@ -62,11 +74,16 @@ export async function train(given: TrainOptions, context: TrainContext = {}): Pr
     }
   };
   return withMemoryGuard(MEMORY_REMEDY, async () => {
-    const earlier = await claimEarlierRun(options);
+    const earlier = ranks && !ranks.isWriter ? null : await claimEarlierRun(options, emit);
     try {
       const dataset = await openTrainingData(options, { signal: context.signal, emit });
       try {
-        const session = await openSession(options, dataset, { earlier, signal: context.signal, emit });
+        if (ranks) await checkSameData(ranks, dataset);
+        const { signal } = context;
+        const session = await openSession(options, dataset, {
+          ...{ earlier, ranks, trace, signal, emit },
+          evaluator: context.evaluator ?? null,
+        });
         return await runSession(session, context, emit);
       } finally {
         await dataset.close();
@@ -77,26 +94,38 @@ export async function train(given: TrainOptions, context: TrainContext = {}): Pr
   });
 }
 
+/** Options of all ranks. @throws UserError (exit code 2) where the batch cannot be shared, or the options differ */
+async function withRanks(ranks: Ranks | null, options: TrainOptions): Promise<TrainOptions> {
+  if (!ranks) return options;
+  checkBatch(options, ranks.worldSize);
+  return shareOptions(ranks, options);
+}
+
 async function runSession(
   session: Session,
   { signal }: TrainContext,
   emit: TrainEventListener,
 ): Promise<TrainResult> {
   const { state } = session;
-  const { folder } = session.parts;
+  const { folder, runDir, trackers } = session.parts;
+  const track: TrainEventListener = (event) => {
+    trackers?.onEvent(event);
+    emit(event);
+  };
   try {
-    emit(startEvent(session));
-    const reason = await trainUntilDone(session, emit, signal);
-    await folder.close(reason === 'interrupted' ? 'interrupted' : 'done');
+    track(startEvent(session));
+    const reason = await trainUntilDone(session, track, signal);
+    await folder?.close(reason === 'interrupted' ? 'interrupted' : 'done', reason);
     const snapshot = session.newestSnapshot;
-    const totalSec = session.totalSec();
-    emit({ type: 'end', reason, runDir: folder.dir, snapshot, totalSec, ...session.progress() });
-    return { runDir: folder.dir, snapshot, nimg: state.nimg, interrupted: reason === 'interrupted' };
+    const { totalSec } = session.clock.progress;
+    emit({ type: 'end', reason, runDir, snapshot, totalSec, ...session.progress() });
+    return { runDir, snapshot, nimg: state.nimg, interrupted: reason === 'interrupted' };
   } catch (caught) {
     const error = explainMemory(caught, MEMORY_REMEDY);
-    await folder.close('failed', (error as Error).message).catch(() => {});
+    await folder?.fail(error).catch(() => {});
     throw error;
   } finally {
+    await trackers?.close();
     session.dispose();
   }
 }
@@ -108,39 +137,54 @@ async function trainUntilDone(
   signal: AbortSignal | undefined,
 ): Promise<EndEvent['reason']> {
   const { state } = session;
-  const { folder, updates, step } = session.parts;
-  await writeMissing(session, emit, signal);
+  const { runDir, updates, step, ranks, trackers } = session.parts;
+  const { trace } = step;
+  // A rank that is lost ends the run; a sheet is not finished first.
+  const giveUp = ranks ? AbortSignal.any([ranks.gone, ...(signal ? [signal] : [])]) : signal;
+  await catchUp(session, emit, giveUp);
   if (session.isDone()) return 'duration';
-  let badSteps = 0;
+  const watchdog = new Watchdog(updates.dataset, emit);
   for (;;) {
+    const endUpdate = session.clock.beginUpdate();
     const begin = performance.now();
-    const update = await nextUpdate(updates, session.shareDone());
-    const result = await trainStep(state, update, step);
-    session.trainSec += (performance.now() - begin) / 1000;
+    const update = await traced(trace, 'data', () =>
+      nextUpdate(updates, { progress: session.shareDone(), step: state.step }, emit),
+    );
+    if (ranks) seedDropout(session.options.seed, state.step, ranks.rank);
+    const own = await trainStep(state, update, step);
+    const busyMs = performance.now() - begin - own.waitMs;
+    // Signals, heartbeats and decoders are handled here.
+    await new Promise(setImmediate);
+    const agreed = await traced(trace, 'agreement', () => agree(ranks, session, own.losses, signal, busyMs));
+    const result = { ...own, losses: agreed.losses };
+    endUpdate();
     session.record(result);
 
     // Dynamic loss scaling finds its factor by overflows; those at the smallest factor have another cause.
     const isBad = !Number.isFinite(result.gradNorm) && (!result.skipped || state.lossScale!.isLowest);
-    badSteps = isBad ? badSteps + 1 : 0;
     if (isBad) session.gradientsAreGood = false;
-    if (isBad) emit({ type: 'warning', code: 'NON_FINITE_GRADIENT', message: nonFiniteMessage(state.step) });
-    if (badSteps >= MAX_BAD_STEPS) throw diverged(badSteps, await lastGoodState(folder.dir));
+    const { microBatches } = update;
+    const fault = watchdog.look({ step: state.step, result, isBad, microBatches });
+    if (ranks?.isWriter) watchdog.lookAtRanks(state.step, agreed.busyMs, (rank) => ranks.describe(rank));
+    if (fault !== null) throw diverged(fault, await lastGoodState(runDir));
     emit(stepEvent(session, result));
 
-    // Signals, heartbeats and decoders are handled here.
-    await new Promise(setImmediate);
-    const reason = endReason(session, signal);
-    await runMaintenance(session, emit, reason, signal);
+    const reason = endReason(session, agreed);
+    await traced(trace, 'maintenance', () => runMaintenance(session, emit, reason, giveUp));
+    await trackers?.flush(emit);
     if (reason) return reason;
   }
 }
 
 /** Why the run ends after this update, or null. A run interrupted in its last update is done. */
-function endReason(session: Session, signal: AbortSignal | undefined): EndEvent['reason'] | null {
-  const { maxSec } = session.options;
+function endReason(
+  session: Session,
+  { isInterrupted, isTimeUp, isStopped }: Agreement,
+): EndEvent['reason'] | null {
   if (session.isDone()) return 'duration';
-  if (signal?.aborted) return 'interrupted';
-  return maxSec !== null && session.sessionSec() >= maxSec ? 'time' : null;
+  if (isInterrupted) return 'interrupted';
+  if (isStopped) return 'memorising';
+  return isTimeUp ? 'time' : null;
 }
 
 function startEvent(session: Session): StartEvent {
@@ -149,7 +193,7 @@ function startEvent(session: Session): StartEvent {
   return {
     type: 'start',
     ...session.progress(),
-    runDir: parts.folder.dir,
+    runDir: parts.runDir,
     options,
     dataset: { name, path, length, channels, height, width, labelDim, labels: parts.labels },
     patches: parts.updates.schedule.sizes,
@@ -165,6 +209,7 @@ function stepEvent(session: Session, { losses, lr, gradNorm }: StepResult): Trai
   return {
     type: 'step',
     ...session.progress(),
+    ...session.clock.progress,
     patchSizePx: Math.max(...losses.map(({ patch }) => Math.max(patch.height, patch.width))),
     batch: total('count'),
     loss: total('sum') / total('elements'),
@@ -175,15 +220,8 @@ function stepEvent(session: Session, { losses, lr, gradNorm }: StepResult): Trai
   };
 }
 
-function nonFiniteMessage(step: number): string {
-  return `step ${step}: the gradient has NaN or infinite values, which were replaced; if this goes on, lower --lr`;
-}
-
 /** @param good the last good state, or null */
-function diverged(steps: number, good: string | null): UserError {
+function diverged(fault: string, good: string | null): UserError {
   const remedy = good === null ? 'start again' : `continue from the last good state with --resume ${good}`;
-  return new UserError(
-    'DIVERGED',
-    `the gradient was not finite for ${steps} updates in a row; lower --lr (or --loss-scaling) and ${remedy}`,
-  );
+  return new UserError('DIVERGED', `${fault}; lower --lr (or --loss-scaling) and ${remedy}`);
 }

@@ -14,13 +14,17 @@ import { type LabelRecord, labelRecord, sheetText } from '../data/sample-labels.
 import { gridPng, type SheetShape } from '../data/sheet.js';
 import { sampleImages } from '../diffusion/sample.js';
 import { writeSnapshot } from '../interchange/snapshot.js';
+import { writeAverages } from '../interchange/stored-averages.js';
 import { toPixels } from '../latents/latents.js';
 import { fileStamp } from '../run/file-names.js';
-import { newestSnapshot } from '../run/runs.js';
+import { newestSnapshot, newestState } from '../run/runs.js';
 import { LATER_OUTPUTS, type LaterOutput, writeTrainingState } from './checkpoint.js';
+import { evaluateNewest } from './evaluations.js';
 import { type EndEvent, ListenerError, type TrainEventListener } from './events.js';
 import { reportTick } from './report.js';
 import type { Output, Session } from './session.js';
+import { checkSameWeights } from './share-state.js';
+import { removeOldSnapshots } from './snapshot-files.js';
 import { removeOldStates } from './state-files.js';
 
 const SHEET_MEMORY_REMEDY = 'lower --batch-gpu or --samples';
@@ -44,18 +48,34 @@ export async function runMaintenance(
   const { tick, tickStartNimg } = counters;
   const isTick = state.step === 1 || isEnd || state.nimg >= tickStartNimg + options.tickKimg * 1000;
   const isSheetTime = options.sampleSec !== null && secondsSince(session.lastSheetAt) >= options.sampleSec;
-  if (!isTick && !isSheetTime) return;
+  const isSaveTime = options.snapshotSec !== null && secondsSince(session.lastSaveAt) >= options.snapshotSec;
+  if (!isTick && !isSheetTime && !isSaveTime) return;
 
   const begin = performance.now();
-  const due = (output: Output, interval: number | null) =>
-    isTick && (session.overdue.has(output) || (interval !== null && tick > 0 && tick % interval === 0));
+  const { ranks, folder } = session.parts;
+  const isWrite = (interval: number | null) => interval !== null && tick > 0 && tick % interval === 0;
+  const isCheck = isEnd || isWrite(options.stateTicks) || isWrite(options.snapshotTicks);
   if (isTick) Object.assign(counters, { tick: tick + 1, tickStartNimg: state.nimg });
+  if (ranks && isTick && isCheck) await checkSameWeights(ranks, session.parts.resumable);
+  if (!folder) {
+    if (isTick) session.stats.take();
+    return;
+  }
+  const due = (output: Output, interval: number | null) =>
+    isTick && (session.overdue.has(output) || isWrite(interval));
   const isSheetDue =
     ending !== 'interrupted' &&
     (isEnd ? drawsSheets(options) : isSheetTime || due('sample sheet', options.sampleTicks));
   const files: FileOutput[] = [];
-  if (isEnd || due('state', options.stateTicks)) files.push('state');
-  if (isEnd || due('snapshot', options.snapshotTicks)) files.push('snapshot');
+  if (isEnd || isSaveTime || due('state', options.stateTicks)) files.push('state');
+  if (isEnd || isSaveTime || due('snapshot', options.snapshotTicks)) files.push('snapshot');
+  const isEvaluationDue =
+    session.parts.evaluator !== null &&
+    isTick &&
+    ending !== 'interrupted' &&
+    (isEnd ? options.evalTicks !== null : isWrite(options.evalTicks));
+  if (isEvaluationDue && !files.includes('snapshot')) files.push('snapshot');
+  if (isSaveTime) session.lastSaveAt = begin;
   if (isSheetDue) files.push('sample sheet');
   const heldOut = ending !== 'interrupted';
   const jobs: Job[] = isTick
@@ -64,6 +84,9 @@ export async function runMaintenance(
   // The last sheet belongs to a finished run; a signal does not stop it.
   jobs.push(...fileJobs(files, session, emit, isEnd ? undefined : signal));
   await runJobs(jobs, session, emit, isEnd);
+  // Without its snapshot an evaluation would be of nothing that is there.
+  if (isEvaluationDue && session.newestSnapshot === fileOf('snapshot', session))
+    await evaluateNewest(session.parts.evaluator!, session, emit, signal);
   session.maintenanceSec += secondsSince(begin);
 }
 
@@ -71,10 +94,10 @@ export async function runMaintenance(
 const drawsSheets = ({ sampleTicks, sampleSec }: TrainOptions) => sampleTicks !== null || sampleSec !== null;
 
 /**
- * Writes what was due with the state that the run is resumed from and is not there: an earlier process ended before it
- * had written it.
+ * Does what an earlier process was killed before: what was due with the state that the run is resumed from is written where
+ * it is not there, and older files that should be gone are removed.
  */
-export async function writeMissing(
+export async function catchUp(
   session: Session,
   emit: TrainEventListener,
   signal?: AbortSignal,
@@ -83,10 +106,14 @@ export async function writeMissing(
   // States of earlier versions do not say what was due with them.
   const atEnd = LATER_OUTPUTS.filter((output) => output !== 'sample sheet' || drawsSheets(session.options));
   const { due = isEnd ? atEnd : [], folder } = session.parts;
+  if (!folder) return;
   const isThere = await Promise.all(due.map((output) => exists(fileOf(output, session))));
   const missing = due.filter((_, i) => !isThere[i]);
+  const state = await newestState(folder.dir);
+  if (state !== null) await removeOldStates(folder.dir, state);
   await runJobs(fileJobs(missing, session, emit, isEnd ? undefined : signal), session, emit, isEnd);
   session.newestSnapshot ??= await newestSnapshot(folder.dir);
+  await removeOldSnapshots(folder.dir, session.options, session.parts.totalNimg);
 }
 
 type Job = readonly [Output, () => Promise<void>];
@@ -117,7 +144,7 @@ const FILES = {
 /** The file of an output at the present image count. */
 function fileOf(output: FileOutput, { state, parts }: Session): string {
   const [folder, name, ending] = FILES[output];
-  return parts.folder.file(folder, `${name}-${fileStamp(state.nimg)}.${ending}`);
+  return parts.folder!.file(folder, `${name}-${fileStamp(state.nimg)}.${ending}`);
 }
 
 /** Runs the jobs in their order; after a failure the others still run. */
@@ -186,14 +213,18 @@ async function writeSamples(session: Session, emit: TrainEventListener, signal?:
   const sheet = withPngText(await gridPng(pixels, shape), sheetText(records));
   await guarded(`write ${file}`, () => writeFileAtomic(file, sheet));
   session.lastSheetAt = performance.now();
-  emit({ type: 'samples', ...session.progress(), file, pixels, shape, sec: secondsSince(begin) });
+  emit({ type: 'samples', ...session.progress(), file, png: sheet, pixels, shape, sec: secondsSince(begin) });
 }
 
-/** Writes a snapshot of the averaged weights. */
+/** Writes a snapshot of the averaged weights, and before it the averages that others can be made of. */
 async function saveSnapshot(session: Session, emit: TrainEventListener): Promise<void> {
   const { options, state, parts } = session;
   const { dataset, labels, step } = parts;
   const file = fileOf('snapshot', session);
+  if (state.powerAverages?.time) {
+    const { time, averages } = state.powerAverages;
+    await writeAverages(parts.runDir, { nimg: state.nimg, time, averages });
+  }
   await writeSnapshot(file, state.ema, {
     loss: step.loss,
     train: options,
@@ -204,6 +235,7 @@ async function saveSnapshot(session: Session, emit: TrainEventListener): Promise
   });
   session.newestSnapshot = file;
   emit({ type: 'snapshot', ...session.progress(), file, bytes: (await stat(file)).size });
+  await removeOldSnapshots(parts.runDir, options, parts.totalNimg);
 }
 
 /**
@@ -215,15 +247,15 @@ async function saveState(
   emit: TrainEventListener,
   due: readonly LaterOutput[],
 ): Promise<void> {
-  const { folder, resumable } = session.parts;
+  const { runDir, resumable } = session.parts;
   const { denoiser, ema } = session.state;
   const file = fileOf('state', session);
-  const counters = { ...resumable.counters, earlierSec: session.totalSec() };
+  const counters = { ...resumable.counters, ...session.clock.counters };
   const isGood = session.gradientsAreGood && allFinite([...denoiser.parameters(), ...ema.parameters()]);
   await writeTrainingState(file, { ...resumable, counters }, { isGood, due });
   session.gradientsAreGood = true;
   emit({ type: 'state', ...session.progress(), file, bytes: (await stat(file)).size });
-  await removeOldStates(folder.dir, file);
+  await removeOldStates(runDir, file);
 }
 
 function allFinite(tensors: readonly Tensor[]): boolean {

@@ -86,6 +86,11 @@ export function lossSpec(options: TrainOptions, data: DataShape): LossSpec {
   return { type: 'edm', pMean: options.pMean, pStd: options.pStd, ...sigmaDataSpec(options, data) };
 }
 
+/** Weights of layers inside the blocks of a network: Muon's. First and last layer and the embeddings are Adam's. */
+export function isBlockWeight(name: string): boolean {
+  return /\.(conv0|conv1|skip|affine|qkv|proj)\.weight$/.test(name);
+}
+
 /** The augmentation pipeline of a run, or null. */
 export function augmentSpec({ augment }: TrainOptions): AugmentSpec | null {
   return augment > 0 ? trainingAugment(augment) : null;

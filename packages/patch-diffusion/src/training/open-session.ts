@@ -1,10 +1,11 @@
 /** Builds a training run from its options and data, new or from a saved state. */
 import * as torch from '@patch-diffusion/torch';
-import { Adam } from '@patch-diffusion/torch';
-import { UserError } from '../common/errors.js';
+import { Adam, Muon } from '@patch-diffusion/torch';
+import { UserError, usageError } from '../common/errors.js';
 import { guarded } from '../common/file-error.js';
 import { Mt19937 } from '../common/mt19937.js';
 import { withoutSecrets } from '../common/secrets.js';
+import type { Trace } from '../common/trace.js';
 import { version } from '../common/version.js';
 import { validateAgainstData } from '../config/resolve.js';
 import type { TrainOptions } from '../config/train-options.js';
@@ -15,25 +16,35 @@ import { holdOut } from '../data/views.js';
 import { createAugment } from '../diffusion/augmentation/index.js';
 import { checkPrecision, prepareDenoiser, resolveDevice } from '../diffusion/device.js';
 import { createDenoiser } from '../diffusion/preconditioning.js';
+import type { Ranks } from '../distributed/ranks.js';
 import { restoreImported } from '../interchange/imported-state.js';
 import { transferDetails, transferSummary, transferWeights } from '../interchange/transfer.js';
 import { LatentDecoder } from '../latents/latents.js';
 import { RunFolder } from '../run/run-folder.js';
 import { setAside } from '../run/superseded.js';
-import { type Resumable, readTrainingState } from './checkpoint.js';
+import { newCounters, type Resumable, readTrainingState } from './checkpoint.js';
 import { copyWeights } from './ema.js';
+import type { Evaluator } from './evaluator.js';
 import type { TrainEventListener } from './events.js';
 import { DynamicLossScale } from './loss-scale.js';
-import { augmentSpec, lossSpec, patchSchedule, patchSizes, precondSpec } from './model.js';
+import { augmentSpec, isBlockWeight, lossSpec, patchSchedule, patchSizes, precondSpec } from './model.js';
 import type { UpdateSource } from './next-update.js';
+import { NoiseHistogram } from './noise-histogram.js';
+import { PowerAverages } from './power-averages.js';
+import { makeGenerators } from './random-streams.js';
 import { checkUnfinished, type EarlierRun, totalNimg } from './resume.js';
 import { disposeState, Session } from './session.js';
+import { shareState } from './share-state.js';
 import { lastGoodState } from './state-files.js';
 import type { StepOptions, TrainingState } from './step.js';
+import { Trackers } from './trackers.js';
 
 export interface SessionContext {
   /** The run to continue, or null for a new one. */
   readonly earlier: EarlierRun | null;
+  readonly ranks: Ranks | null;
+  readonly evaluator: Evaluator | null;
+  readonly trace: Trace | null;
   readonly signal: AbortSignal | undefined;
   readonly emit: TrainEventListener;
 }
@@ -42,14 +53,14 @@ export interface SessionContext {
 export async function openSession(
   given: TrainOptions,
   dataset: DataSet,
-  { earlier, signal, emit }: SessionContext,
+  { earlier, ranks, evaluator, trace, signal, emit }: SessionContext,
 ): Promise<Session> {
   // What is recorded and shown has no secrets.
   const options = { ...given, transfer: given.transfer && withoutSecrets(given.transfer) };
   validateAgainstData(options, dataset);
-  const device = resolveDevice(options.device);
+  const device = ownDevice(options.device, ranks);
   checkPrecision(options.precision, device);
-  if (options.threads !== null) torch.setNumThreads(options.threads);
+  setThreads(options.threads, ranks);
 
   const { latents } = dataset;
   const decoder =
@@ -57,26 +68,40 @@ export async function openSession(
   // The streams of the reference: NumPy's chooses libtorch's seed, then the patch sizes; the data order has its own.
   const patchRandom = new Mt19937(options.seed);
   torch.manualSeed(patchRandom.randint(0, 2 ** 31));
-  const { train: trainSet, heldOut } = splitDataset(dataset, options);
+  const { train: trainSet, heldOut } = await splitDataset(dataset, options);
   const order = new InfiniteSampler({ length: trainSet.length, seed: options.seed, mode: options.order });
   const state = newTrainingState(options, dataset, device);
-  const counters = { tick: 0, tickStartNimg: 0, earlierSec: 0, timeShare: 0 };
-  const resumable: Resumable = { state, counters, order, patchRandom, device };
+  const counters = newCounters();
+  const generators = makeGenerators(device, ranks !== null);
+  const resumable: Resumable = { state, counters, order, patchRandom, generators, device };
+  const isWriter = ranks?.isWriter ?? true;
   try {
-    if (earlier) await resume(earlier, resumable, emit);
+    if (!isWriter) {
+      // Rank 0 gives its state to all.
+    } else if (earlier) await resume(earlier, resumable, options.allowDataChange, emit);
     else if (options.resume !== null) await resumeImported(options, resumable, emit);
     else if (given.transfer !== null) await transfer(given.transfer, state, { signal, emit });
 
-    const step = stepOptions(options, trainSet, device);
+    if (ranks) await shareState(ranks, resumable);
+
+    const step = {
+      ...stepOptions(options, trainSet, device),
+      ...{ reducer: ranks?.reducer(state.denoiser.parameters()) ?? null, trace },
+    };
     const schedule = patchSchedule(options, patchSizes(options, dataset));
     const { batch, batchGpu } = options;
     const updates: UpdateSource = {
-      ...{ dataset: trainSet, order, patchRandom, schedule, device },
-      ...{ batch, batchGpu: batchGpu ?? batch },
+      ...{ dataset: trainSet, order, patchRandom, schedule, device, generators },
+      ...{ batch, batchGpu: batchGpu ?? batch, ranks, rankSizes: options.rankSizes },
+      noise: state.noise,
+      // Of a stream that nothing else draws from.
+      stratifyShift: options.stratify ? new Mt19937(options.seed + 1).randomDouble() : null,
     };
-    const folder = await openFolder(options, state, { earlier, emit });
+    const folder = isWriter ? await openFolder(options, state, { earlier, emit }) : null;
+    const runDir = ranks ? await sharedFolder(ranks, folder) : folder!.dir;
     return new Session({
-      ...{ options, dataset, heldOut, decoder, folder, resumable, updates, step },
+      ...{ options, dataset, heldOut, decoder, folder, runDir, ranks, evaluator, resumable, updates, step },
+      trackers: folder && (await Trackers.open(options, runDir)),
       labels: labelsToDraw(trainSet, options.seed),
       totalNimg: totalNimg(options),
       due: earlier?.info.due,
@@ -89,6 +114,29 @@ export async function openSession(
   }
 }
 
+/** The path of rank 0's folder. Where the others do not come so far, the run has failed. */
+async function sharedFolder(ranks: Ranks, folder: RunFolder | null): Promise<string> {
+  try {
+    return await ranks.share(folder?.dir ?? null);
+  } catch (error) {
+    await folder?.fail(error).catch(() => {});
+    throw error;
+  }
+}
+
+/** With several ranks on a machine, each takes a GPU of its own, in turns. */
+function ownDevice(name: string, ranks: Ranks | null): torch.Device {
+  const device = resolveDevice(name);
+  return ranks && device === 'cuda' ? `cuda:${ranks.place.localRank % torch.cudaDeviceCount()}` : device;
+}
+
+/** With several ranks on a machine, they share its cores unless told otherwise. */
+function setThreads(threads: number | null, ranks: Ranks | null): void {
+  if (threads !== null) torch.setNumThreads(threads);
+  else if (ranks && !process.env.OMP_NUM_THREADS)
+    torch.setNumThreads(Math.max(1, Math.floor(torch.getNumThreads() / ranks.place.localWorldSize)));
+}
+
 /** Networks and optimiser before the first update. */
 function newTrainingState(options: TrainOptions, dataset: DataSet, device: torch.Device): TrainingState {
   const spec = precondSpec(options, dataset);
@@ -97,9 +145,16 @@ function newTrainingState(options: TrainOptions, dataset: DataSet, device: torch
   const ema = newDenoiser().requiresGrad(false).eval();
   copyWeights(ema, denoiser);
   const { lr, betas, adamEps: eps } = options;
-  const optimizer = new Adam(denoiser.namedParameters(), { lr, betas, eps });
+  const settings = { lr, betas, eps };
+  const optimizer =
+    options.optimizer === 'muon'
+      ? new Muon(denoiser.namedParameters(), { ...settings, isMatrix: isBlockWeight })
+      : new Adam(denoiser.namedParameters(), settings);
   const lossScale = options.lossScaling === 'dynamic' ? new DynamicLossScale() : null;
-  return { denoiser, ema, optimizer, lossScale, nimg: 0, step: 0 };
+  const powerAverages = options.powerEma ? new PowerAverages(denoiser) : null;
+  const loss = lossSpec(options, dataset);
+  const noise = options.sigmaSampling === 'info' && loss.type === 'edm' ? new NoiseHistogram(loss) : null;
+  return { denoiser, ema, optimizer, lossScale, powerAverages, noise, nimg: 0, step: 0 };
 }
 
 function stepOptions(options: TrainOptions, source: DataSet, device: torch.Device): StepOptions {
@@ -110,6 +165,7 @@ function stepOptions(options: TrainOptions, source: DataSet, device: torch.Devic
     lossScaling: options.lossScaling === 'dynamic' ? 1 : options.lossScaling,
     emaRampupRatio: options.transfer === null ? options.emaRampupRatio : null,
     augment: pipeline && createAugment(pipeline),
+    countLevels: options.sigmaSampling === 'info',
   };
 }
 
@@ -121,7 +177,7 @@ async function openFolder(
 ): Promise<RunFolder> {
   const init = { config, version, totalNimg: totalNimg(config) };
   if (!earlier) return RunFolder.create(init);
-  const aside = await guarded(`resume in ${earlier.runDir}`, () => setAside(earlier.runDir, nimg));
+  const aside = await guarded(`resume in ${earlier.runDir}`, () => setAside(earlier.runDir, { step, nimg }));
   if (aside !== null) {
     const message = `what the run had written beyond ${nimg / 1000} kimg is now in ${aside}`;
     emit({ type: 'warning', code: 'SUPERSEDED', message });
@@ -132,10 +188,10 @@ async function openFolder(
 }
 
 /** Keeps `holdout` images, mirrored or not, out of training. */
-function splitDataset(
+async function splitDataset(
   dataset: DataSet,
   { holdout, seed }: TrainOptions,
-): { train: DataSet; heldOut: DataSet | null } {
+): Promise<{ train: DataSet; heldOut: DataSet | null }> {
   if (holdout === 0) return { train: dataset, heldOut: null };
   if (holdout >= dataset.baseLength) {
     throw new UserError(
@@ -163,9 +219,18 @@ async function transfer(
   emit({ type: 'transfer', message: transferSummary(report, name), details: transferDetails(report) });
 }
 
-async function resume(earlier: EarlierRun, resumable: Resumable, emit: TrainEventListener): Promise<void> {
-  const { runDir, state, info } = earlier;
-  await readTrainingState(state, resumable);
+async function resume(
+  { runDir, state, info }: EarlierRun,
+  resumable: Resumable,
+  allowDataChange: boolean,
+  emit: TrainEventListener,
+): Promise<void> {
+  const length = await readTrainingState(state, resumable, allowDataChange);
+  const now = resumable.order.length;
+  if (length !== now) {
+    const message = `the data has ${now} images, and had ${length} when ${state} was saved; their order begins anew`;
+    emit({ type: 'warning', code: 'DATA_CHANGED', message });
+  }
   if (info.isGood ?? true) return;
   const good = await lastGoodState(runDir);
   const remedy = good === null ? 'start a new run' : `use the last good state: --resume ${good}`;
@@ -180,6 +245,11 @@ async function resumeImported(
   emit: TrainEventListener,
 ): Promise<void> {
   const file = options.resume!;
+  if (options.optimizer !== 'adam')
+    throw usageError(
+      'BAD_OPTION',
+      `${file} has the state of Adam; leave out --optimizer ${options.optimizer}`,
+    );
   const unused = await restoreImported(file, state);
   checkUnfinished(file, state.nimg, options);
   counters.tickStartNimg = state.nimg;

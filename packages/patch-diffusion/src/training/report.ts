@@ -1,14 +1,8 @@
 /** The report of a tick: an event and a line of stats.jsonl, with the loss on held-out images. */
 import * as torch from '@patch-diffusion/torch';
-import { TorchRandom } from '../common/random-source.js';
-import type { DataSet } from '../data/types.js';
-import { denoisingLoss } from '../diffusion/losses.js';
-import { makePatchBatch } from '../patches/batches.js';
 import type { TickEvent, TrainEventListener } from './events.js';
+import { heldOutLoss } from './held-out-loss.js';
 import type { Session } from './session.js';
-
-const HELD_OUT_BATCH = 64;
-const HELD_OUT_SEED = 20_230_425;
 
 /**
  * Reports what happened since the tick before.
@@ -22,23 +16,26 @@ export async function reportTick(
   const { state, stats } = session;
   const { device } = session.parts.resumable;
   const begin = performance.now();
+  const { heldOut: images, step, updates } = session.parts;
   const held =
-    heldOut && session.parts.heldOut ? await heldOutLoss(session, session.parts.heldOut) : undefined;
+    heldOut && images
+      ? await heldOutLoss(state.ema, images, { device, batch: updates.batchGpu, loss: step.loss })
+      : undefined;
 
   const gpu = gpuMemory(device);
   // As in the official trainer, this tick's maintenance (the loss above included) is reported with the next tick.
   const secPerTick = (begin - session.tickStart) / 1000;
   const kimgInTick = (state.nimg - tickStartNimg) / 1000;
-  const event: TickEvent = {
+  const event: Omit<TickEvent, 'stats'> = {
     type: 'tick',
     ...session.progress(),
+    ...session.clock.progress,
     tick,
     loss: stats.get('Loss/loss').mean,
     lossPerPatch: stats.lossPerPatch(),
     heldOutLoss: held,
     lr: stats.get('Progress/lr').mean,
     imagesPerSec: session.imagesPerSec(),
-    totalSec: session.totalSec(),
     secPerTick,
     secPerKimg: secPerTick / Math.max(kimgInTick, 1e-9),
     maintenanceSec: session.maintenanceSec,
@@ -52,6 +49,7 @@ export async function reportTick(
   stats.add('Progress/step', state.step);
   if (held !== undefined) stats.add('Loss/held_out', held);
   stats.add('Timing/total_sec', event.totalSec);
+  stats.add('Timing/train_cpu_sec', event.trainCpuSec);
   stats.add('Timing/sec_per_tick', secPerTick);
   stats.add('Timing/sec_per_kimg', event.secPerKimg);
   stats.add('Timing/maintenance_sec', session.maintenanceSec);
@@ -64,37 +62,11 @@ export async function reportTick(
   session.tickStart = begin;
   session.maintenanceSec = 0;
   session.nonFiniteSteps = 0;
-  emit(event);
-  const { folder } = session.parts;
-  await folder.appendStats(stats.take());
+  const line = stats.take();
+  emit({ ...event, stats: line });
+  const folder = session.parts.folder!;
+  await folder.appendStats(line);
   await folder.update({ step: state.step, nimg: state.nimg });
-}
-
-/**
- * Mean denoising loss per element of the averaged weights over whole held-out images. Noise levels and noise have a
- * fixed seed of their own: figures can be compared, and measuring leaves the training's random stream alone.
- */
-async function heldOutLoss({ state, parts }: Session, heldOut: DataSet): Promise<number> {
-  const { device } = parts.resumable;
-  const size = Math.min(parts.updates.batchGpu, HELD_OUT_BATCH);
-  const random = new TorchRandom(device, new torch.Generator(device, HELD_OUT_SEED));
-  const all = Array.from({ length: heldOut.length }, (_, index) => index);
-  await heldOut.ready(all);
-  let sum = 0;
-  let count = 0;
-  for (let start = 0; start < all.length; start += size) {
-    torch.noGrad(() =>
-      torch.scope(() => {
-        const indices = all.slice(start, start + size);
-        const batch = makePatchBatch(heldOut, indices, heldOut, { random, device });
-        const loss = denoisingLoss(state.ema, batch, random, parts.step.loss);
-        sum += loss.sum().item();
-        count += loss.numel;
-      }),
-    );
-    await new Promise(setImmediate);
-  }
-  return sum / count;
 }
 
 function gpuMemory(device: torch.Device): ReturnType<typeof torch.cudaMemory> {

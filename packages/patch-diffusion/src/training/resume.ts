@@ -3,17 +3,21 @@
  * claiming an earlier run: first its lock, then its state, which another process may just have written.
  */
 
-import { join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { UserError } from '../common/errors.js';
 import { guarded } from '../common/file-error.js';
 import { presets } from '../config/presets.js';
 import { readSources } from '../config/read-values.js';
 import { resolveTrainOptions, type TrainSources } from '../config/resolve.js';
 import { type TrainOptions, trainFields } from '../config/train-options.js';
+import { checkContents } from '../formats/file-description.js';
 import { importedNetwork, networkOptions } from '../interchange/imported-state.js';
 import { RunLock } from '../run/run-lock.js';
-import { findResume } from '../run/runs.js';
+import { findResume, type RunJson } from '../run/runs.js';
 import { readStateInfo, type StateInfo } from './checkpoint.js';
+import { newestWholeState, setDamagedSnapshotAside } from './damaged-files.js';
+import type { TrainEventListener } from './events.js';
 
 /** A run to continue, locked for this process. */
 export interface EarlierRun {
@@ -30,16 +34,22 @@ export const totalNimg = ({ durationKimg }: TrainOptions): number =>
 
 /**
  * The run that `resume` names, or null for a new run (also one from an imported state).
- * @throws {UserError} when there is none, when it is in use, and when it is done
+ * A damaged state at its end, or a damaged snapshot, is set aside.
+ * @throws {UserError} when there is none, when it is in use, when it is done, and when no state of it is whole
  */
-export async function claimEarlierRun(options: TrainOptions): Promise<EarlierRun | null> {
+export async function claimEarlierRun(
+  options: TrainOptions,
+  emit: TrainEventListener,
+): Promise<EarlierRun | null> {
   const { resume, out } = options;
   if (resume === null || (await importedNetwork(resume)) !== null) return null;
   const { runDir } = await findResume(resume, out);
   const lock = await guarded(`resume in ${runDir}`, () => RunLock.acquire(runDir));
   try {
-    const { state, json } = await findResume(resume, out);
-    const info = await readStateInfo(state);
+    const { state: named, json } = await findResume(resume, out);
+    const isNamed = named === resume;
+    const { state, info } = isNamed ? await namedState(named) : await newestWholeState(runDir, emit);
+    await setDamagedSnapshotAside(runDir, emit);
     // One that failed or was killed after its last update still lacks files.
     if (json.status === 'done') checkUnfinished(runDir, info.nimg, options);
     return { runDir, state, info, lock };
@@ -47,6 +57,13 @@ export async function claimEarlierRun(options: TrainOptions): Promise<EarlierRun
     await lock.release();
     throw error;
   }
+}
+
+/** @throws {UserError} when the file is damaged, or no state */
+async function namedState(state: string): Promise<{ state: string; info: StateInfo }> {
+  const info = await readStateInfo(state);
+  await checkContents(state);
+  return { state, info };
 }
 
 /** @throws {UserError} (exit code 2) when nothing is left to train */
@@ -76,7 +93,7 @@ export async function resolveRunOptions(sources: TrainSources): Promise<TrainOpt
       });
     }
     const { runDir, state, json } = await findResume(resume, out);
-    const base = { name: join(runDir, 'run.json'), values: json.config };
+    const base = { name: join(runDir, 'run.json'), values: located(json) };
     // A folder stays a folder: its newest state is looked up once the run is locked.
     return { ...resolveTrainOptions({ ...sources, base }), resume: state === resume ? state : runDir };
   }
@@ -84,6 +101,17 @@ export async function resolveRunOptions(sources: TrainSources): Promise<TrainOpt
   if (options.resolution !== null || (await isPrepared(options.data))) return options;
   const preset = presets[options.preset as keyof typeof presets];
   return resolveTrainOptions({ call: { ...options, resolution: preset.sidePx } });
+}
+
+/** The options of an earlier run, with paths that are found from the present folder. */
+function located({ config, workingFolder }: RunJson): TrainOptions {
+  if (workingFolder === undefined || workingFolder === process.cwd()) return config;
+  const find = (path: string) => {
+    const there = resolve(workingFolder, path);
+    return existsSync(there) ? there : path;
+  };
+  const { data, autoencoder } = config;
+  return { ...config, data: find(data), autoencoder: autoencoder && find(autoencoder) };
 }
 
 /** Has this data one size already? */

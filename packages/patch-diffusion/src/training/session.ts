@@ -4,13 +4,17 @@
 import type { TrainOptions } from '../config/train-options.js';
 import type { DataSet } from '../data/types.js';
 import type { Label } from '../diffusion/labels.js';
+import type { Ranks } from '../distributed/ranks.js';
 import type { LatentDecoder } from '../latents/latents.js';
 import type { RunFolder } from '../run/run-folder.js';
 import { Stats } from '../run/stats.js';
 import type { LaterOutput, Resumable, StateInfo } from './checkpoint.js';
+import { RunClock } from './clock.js';
+import type { Evaluator } from './evaluator.js';
 import type { TrainProgress } from './events.js';
 import type { UpdateSource } from './next-update.js';
 import type { StepOptions, StepResult, TrainingState } from './step.js';
+import type { Trackers } from './trackers.js';
 
 /** What a run writes at its ticks, in words. */
 export type Output = 'statistics' | 'state' | LaterOutput;
@@ -28,7 +32,15 @@ export interface SessionParts {
   readonly heldOut: DataSet | null;
   /** Makes images of what a network for latents samples. */
   readonly decoder: LatentDecoder | null;
-  readonly folder: RunFolder;
+  /** The run folder; ranks beside the first have none. */
+  readonly folder: RunFolder | null;
+  readonly runDir: string;
+  /** What other programs watch the run by, beside the folder. */
+  readonly trackers: Trackers | null;
+  /** Judges snapshots, where that is wanted. */
+  readonly evaluator: Evaluator | null;
+  /** The processes that train together, or null for one alone. */
+  readonly ranks: Ranks | null;
   readonly resumable: Resumable;
   readonly updates: UpdateSource;
   readonly step: StepOptions;
@@ -43,6 +55,12 @@ export class Session {
   /** What could not be written when it was due. */
   readonly overdue = new Set<Output>();
   newestSnapshot: string | null = null;
+  /** Warnings of evaluations, each of which is said once. */
+  readonly said = new Set<string>();
+  /** Relative gap of held-out and training loss at each evaluation of this session. */
+  readonly lossGaps: number[] = [];
+  /** An evaluation asks for the end of the run. */
+  stopRequested = false;
   /** Updates with a non-finite gradient since the last tick. */
   nonFiniteSteps = 0;
   /** Whether all gradients since the last state were finite. */
@@ -51,18 +69,19 @@ export class Session {
   /** Times in milliseconds of `performance.now()`. */
   tickStart = performance.now();
   lastSheetAt = this.tickStart;
-  /** Seconds of updates in this session. */
-  trainSec = 0;
+  /** When a state and a snapshot were last written by the clock. */
+  lastSaveAt = this.tickStart;
   /** Seconds of sampling and saving since the last tick. */
   maintenanceSec = 0;
-  readonly #start = this.tickStart;
+  readonly clock: RunClock;
+  /** Share of the planned time that the ranks agreed on after the last update; null in a process that works alone. */
+  agreedTimeShare: number | null;
   readonly #startNimg: number;
-  /** {@link shareDone} when this session began. */
-  readonly #startShare: number;
 
   constructor(readonly parts: SessionParts) {
     this.#startNimg = this.state.nimg;
-    this.#startShare = Math.max(this.#imageShare(), parts.resumable.counters.timeShare);
+    this.clock = new RunClock(parts.options, parts.resumable.counters);
+    this.agreedTimeShare = parts.ranks && this.clock.startShare();
   }
 
   get options(): TrainOptions {
@@ -83,49 +102,27 @@ export class Session {
     return this.state.nimg >= this.parts.totalNimg;
   }
 
-  /**
-   * Share of the run that is done, 0 … 1: by images (in whole kimg, as in the reference) or by time, whichever is
-   * further. A session's time limit covers what was left of the run when the session began.
-   */
+  /** Share of the run that is done, 0 … 1: by images or by time, whichever is further. */
   shareDone(): number {
-    const { counters } = this.parts.resumable;
-    const { maxSec } = this.options;
-    if (maxSec !== null) {
-      const elapsed = Math.min(this.sessionSec() / maxSec, 1);
-      counters.timeShare = this.#startShare + (1 - this.#startShare) * elapsed;
-    }
-    return Math.max(this.#imageShare(), counters.timeShare);
-  }
-
-  #imageShare(): number {
-    return (Math.floor(this.state.nimg / 1000) * 1000) / this.parts.totalNimg;
-  }
-
-  /** Seconds since this process began to train. */
-  sessionSec(): number {
-    return (performance.now() - this.#start) / 1000;
-  }
-
-  /** Seconds over all sessions of the run. */
-  totalSec(): number {
-    return this.parts.resumable.counters.earlierSec + this.sessionSec();
+    const byTime = this.agreedTimeShare ?? this.clock.share();
+    return Math.min(Math.max(this.state.nimg / this.parts.totalNimg, byTime), 1);
   }
 
   /** Images per second of training, without sampling and saving, since this session began. */
   imagesPerSec(): number {
-    return (this.state.nimg - this.#startNimg) / Math.max(this.trainSec, 1e-9);
+    return (this.state.nimg - this.#startNimg) / Math.max(this.clock.trainSec, 1e-9);
   }
 
   /** Seconds to the end of the run, by duration or time limit. */
   etaSec(): number {
-    const rate = (this.state.nimg - this.#startNimg) / Math.max(this.sessionSec(), 1e-9);
+    const rate = (this.state.nimg - this.#startNimg) / Math.max(this.clock.sessionSec, 1e-9);
     const byImages = Math.max(this.parts.totalNimg - this.state.nimg, 0) / Math.max(rate, 1e-9);
-    const { maxSec } = this.options;
-    return maxSec === null ? byImages : Math.min(byImages, Math.max(maxSec - this.sessionSec(), 0));
+    return Math.min(byImages, this.clock.leftSec());
   }
 
   /** Adds an update to the statistics of the current tick. */
   record({ losses, gradNorm, lr, skipped }: StepResult): void {
+    this.state.noise?.add(losses);
     for (const { patch, elements, sum, sumOfSquares } of losses) {
       this.stats.addLoss(patch, elements, sum, sumOfSquares);
     }
@@ -142,7 +139,8 @@ export class Session {
   }
 }
 
-export function disposeState({ denoiser, ema, optimizer }: TrainingState): void {
+export function disposeState({ denoiser, ema, optimizer, powerAverages }: TrainingState): void {
+  powerAverages?.dispose();
   denoiser.dispose();
   ema.dispose();
   optimizer.dispose();

@@ -3,24 +3,32 @@
  * patches, compute the denoising loss and accumulate its gradient; then sanitise the gradient, and let Adam step and the
  * moving average follow.
  */
-import type { Adam, Device, Tensor } from '@patch-diffusion/torch';
+import type { Device, Optimizer, Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
+import { type Part, partOf } from '../common/random-part.js';
 import type { RandomSource } from '../common/random-source.js';
-import { denoisingLoss, type LossNorm, type LossSpec, lossFactor } from '../diffusion/losses.js';
+import { type Trace, traced } from '../common/trace.js';
+import { type LossNorm, type LossSpec, lossAtLevels, lossFactor, lossWeight } from '../diffusion/losses.js';
 import type { Denoiser } from '../diffusion/preconditioning.js';
 import { type Augment, makePatchBatch, type PatchSource } from '../patches/batches.js';
 import type { Extent } from '../patches/extent.js';
-import { type EmaOptions, emaBeta, updateEma } from './ema.js';
+import { type EmaOptions, emaBeta } from './ema.js';
 import type { DynamicLossScale } from './loss-scale.js';
+import { LEVEL_BINS, type NoiseHistogram } from './noise-histogram.js';
+import { imagesByPixels, type PowerAverages } from './power-averages.js';
 
 /** What an update changes. */
 export interface TrainingState {
   readonly denoiser: Denoiser;
   /** Moving average of the denoiser's weights. */
   readonly ema: Denoiser;
-  readonly optimizer: Adam;
+  readonly optimizer: Optimizer;
   /** Dynamic loss scaling; without it the loss has the constant factor of the options. */
   readonly lossScale?: DynamicLossScale | null;
+  /** Averages of which one of any length can be made afterwards. */
+  readonly powerAverages?: PowerAverages | null;
+  /** Where noise levels are drawn; without it as the loss says. */
+  readonly noise?: NoiseHistogram | null;
   /** Images trained on so far, as the paper counts them: batch · mean multiplier per update. */
   nimg: number;
   /** Updates so far. */
@@ -37,6 +45,20 @@ export interface MicroBatch {
   readonly random: RandomSource;
   /** Draws the patches' positions; `random` by default. */
   readonly positionRandom?: RandomSource;
+  /** ln σ at probabilities 0, 1/n, …, 1; null or absent: drawn as the loss says. */
+  readonly quantiles?: Float32Array | null;
+  /** The images that are this rank's, where several ranks share the work; it may be empty. */
+  readonly part?: Part;
+}
+
+/** Sums gradients over ranks. */
+export interface Reducer {
+  /** Sets the gradients to zero. */
+  zero(): void;
+  /** The next backward is the last one. */
+  arm(): void;
+  /** Waits for the sums. */
+  finish(): Promise<void>;
 }
 
 /** What one update trains on. */
@@ -44,6 +66,8 @@ export interface Update {
   readonly microBatches: readonly MicroBatch[];
   /** Images that the update counts as: batch · expected multiplier. */
   readonly nimg: number;
+  /** Share of the run that is done, 0 … 1, for the cooldown of the learning rate. */
+  readonly progress?: number;
 }
 
 export interface StepOptions extends EmaOptions {
@@ -52,6 +76,8 @@ export interface StepOptions extends EmaOptions {
   readonly device: Device;
   readonly lr: number;
   readonly lrRampupKimg: number;
+  /** Share of the run at its end over which the learning rate falls to 0; 0 by default. */
+  readonly lrCooldown?: number;
   /** Constant factor on the loss, as published: it is not divided out of the gradients again. */
   readonly lossScaling: number;
   readonly lossNorm: LossNorm;
@@ -59,19 +85,26 @@ export interface StepOptions extends EmaOptions {
   readonly augment: Augment | null;
   /** Whether patches are augmented, as published, or whole images before patches are cut. */
   readonly augmentAt: 'patch' | 'image';
+  /** Whether losses are also counted by noise level, see {@link MicroBatchLoss.levels}. */
+  readonly countLevels?: boolean;
+  /** Where several ranks share the work. */
+  readonly reducer?: Reducer | null;
+  readonly trace?: Trace | null;
 }
 
 /** The loss of a micro-batch. */
 export interface MicroBatchLoss {
   readonly patch: Extent;
-  /** Number of patches. */
+  /** Number of patches, those of all ranks. */
   readonly count: number;
   /** Pixels × channels × patches. */
   readonly elements: number;
-  /** Sum over the elements. */
+  /** Sum over the elements (of this rank's part). */
   readonly sum: number;
-  /** Sum of the squares of the elements. */
+  /** Sum of the squares of the elements (of this rank's part). */
   readonly sumOfSquares: number;
+  /** Sums of unweighted mean losses of patches by noise level, then numbers of patches [2 · bins] (of this rank's part). */
+  readonly levels?: readonly number[];
 }
 
 export interface StepResult {
@@ -85,20 +118,29 @@ export interface StepResult {
   readonly gradNorm: number;
   /** The gradient overflowed at this dynamic loss scale, which was lowered; the weights were left alone. */
   readonly skipped: boolean;
+  /** Time spent waiting for the other ranks' gradients. */
+  readonly waitMs: number;
 }
 
 /**
- * Learning rate at a point of the run: a linear ramp from 0.
+ * Learning rate at a point of the run: a linear ramp from 0 by images, a constant, and a linear cooldown to 0 over the
+ * last share of the run.
+ * @param nimg images seen
+ * @param progress share of the run that is done, 0 … 1
  * @example
  * ```ts
- * const lr = learningRate({ lr: 2e-4, lrRampupKimg: 10_000 }, 5_000_000); // 1e-4
+ * const rising = learningRate({ lr: 2e-4, lrRampupKimg: 10_000 }, 5_000_000); // 1e-4
+ * const falling = learningRate({ lr: 2e-4, lrRampupKimg: 0, lrCooldown: 0.2 }, 5_000_000, 0.9); // 1e-4
  * ```
  */
 export function learningRate(
-  { lr, lrRampupKimg }: Pick<StepOptions, 'lr' | 'lrRampupKimg'>,
+  { lr, lrRampupKimg, lrCooldown = 0 }: Pick<StepOptions, 'lr' | 'lrRampupKimg' | 'lrCooldown'>,
   nimg: number,
+  progress = 0,
 ): number {
-  return lrRampupKimg > 0 ? lr * Math.min(nimg / (lrRampupKimg * 1000), 1) : lr;
+  const ramp = lrRampupKimg > 0 ? Math.min(nimg / (lrRampupKimg * 1000), 1) : 1;
+  const cooldown = lrCooldown > 0 ? Math.min((1 - progress) / lrCooldown, 1) : 1;
+  return lr * ramp * cooldown;
 }
 
 /**
@@ -127,48 +169,108 @@ export function learningRate(
  */
 export async function trainStep(
   state: TrainingState,
-  { microBatches, nimg }: Update,
+  { microBatches, nimg, progress }: Update,
   options: StepOptions,
 ): Promise<StepResult> {
-  const { denoiser, ema, optimizer, lossScale } = state;
-  optimizer.zeroGrad();
+  const { denoiser, ema, optimizer, lossScale, powerAverages } = state;
+  const { reducer, trace } = options;
+  if (reducer) reducer.zero();
+  else optimizer.zeroGrad();
   const scale = lossScale?.scale ?? options.lossScaling;
   const sums: Tensor[] = [];
-  for (const microBatch of microBatches) {
+  const last = microBatches.findLastIndex(({ part }) => !part || part.end > part.begin);
+  for (const [i, microBatch] of microBatches.entries()) {
     if (sums.length) await new Promise(setImmediate);
-    sums.push(accumulateGradient(denoiser, microBatch, scale, options));
+    sums.push(accumulateGradient(denoiser, microBatch, scale, { ...options, isLast: i === last }));
   }
+  const waitBegin = performance.now();
+  if (reducer) await traced(trace, 'wait for reduction', () => reducer.finish());
+  const waitMs = performance.now() - waitBegin;
   const losses = readLosses(microBatches, sums, options.source.channels);
-  const lr = learningRate(options, state.nimg);
-  const gradNorm = sanitiseGradients(denoiser.parameters(), lossScale ? scale : 1);
+  const endUpdate = trace?.begin('optimiser');
+  const lr = learningRate(options, state.nimg, progress);
+  const gradNorm = torch.sanitiseGradients(denoiser.parameters(), lossScale ? 1 / scale : 1);
   const skipped = Boolean(lossScale) && !Number.isFinite(gradNorm);
-  if (!skipped) optimizer.step(lr);
   lossScale?.update(!skipped);
   const beta = emaBeta(options, state.nimg, nimg);
-  updateEma(ema, denoiser, beta);
+  const following = [
+    { averages: ema.parameters(), beta },
+    ...(powerAverages?.advance(imagesByPixels(microBatches, options.source)) ?? []),
+  ];
+  if (skipped) for (const average of following) torch.moveAverages(average, denoiser.parameters());
+  else optimizer.step(lr, following);
   state.nimg += Math.floor(nimg);
   state.step += 1;
-  return { lr, emaBeta: beta, losses, gradNorm, skipped };
+  endUpdate?.();
+  return { lr, emaBeta: beta, losses, gradNorm, skipped, waitMs };
 }
 
 /**
  * Forward and backward; the gradient is added to the parameters'. Does not wait for the device.
- * @returns sum and sum of squares of the loss, float32 [2]
+ * @returns sum and sum of squares of the loss, then counts by level where they are asked for, float32 [2 + 2 · bins]
  */
 function accumulateGradient(
   denoiser: Denoiser,
-  { patch, indices, weight, random, positionRandom }: MicroBatch,
+  microBatch: MicroBatch,
   scale: number,
-  { source, device, loss: lossSpec, lossNorm, augment, augmentAt }: StepOptions,
+  options: StepOptions & { readonly isLast: boolean },
 ): Tensor {
+  const { patch, indices, weight, part } = microBatch;
+  const { source, lossNorm, reducer, trace, isLast } = options;
   return torch.scope(() => {
-    const augmentImages = augmentAt === 'image' ? augment : null;
-    const batch = makePatchBatch(source, indices, patch, { random, positionRandom, device, augmentImages });
-    const loss = denoisingLoss(denoiser, batch, random, lossSpec, augmentImages ? null : augment); // [N, C, P, P]
+    if (part && part.begin === part.end) {
+      // Without a share here, this rank still makes the draws that all make.
+      const first = { begin: 0, end: 1 };
+      torch.noGrad(() =>
+        torch.scope(() => void microBatchLoss(denoiser, { ...microBatch, part: first }, options)),
+      );
+      return torch.zeros([options.countLevels ? 2 + 2 * LEVEL_BINS.count : 2], { device: options.device });
+    }
+    const { loss, sigma } = traced(trace, 'forward', () => microBatchLoss(denoiser, microBatch, options)); // [N, C, P, P]
     const sum = loss.sum();
-    sum.mul(scale * weight * lossFactor(lossNorm, patch, source, indices.length)).backward();
-    return torch.stack([sum.detach(), loss.detach().square().sum()]);
+    const scaled = sum.mul(scale * weight * lossFactor(lossNorm, patch, source, indices.length));
+    if (isLast) reducer?.arm();
+    traced(trace, 'backward', () => scaled.backward());
+    const sums = torch.stack([sum.detach(), loss.detach().square().sum()]);
+    if (!options.countLevels) return sums;
+    return torch.cat([sums, lossesByLevel(loss.detach().div(lossWeight(options.loss, sigma)), sigma)]);
   });
+}
+
+/** The losses of the patches of a micro-batch, or of this rank's part of them, [N, C, P, P], and their noise levels. */
+function microBatchLoss(
+  denoiser: Denoiser,
+  { patch, indices, part, quantiles, ...random }: MicroBatch,
+  { source, device, loss: spec, augment, augmentAt }: StepOptions,
+): { readonly loss: Tensor; readonly sigma: Tensor } {
+  const own = (from: RandomSource) => (part ? partOf(from, indices.length, part) : from);
+  const draws = own(random.random);
+  const positionRandom = random.positionRandom && own(random.positionRandom);
+  const images = part ? Array.from(indices).slice(part.begin, part.end) : indices;
+  const augmentImages = augmentAt === 'image' ? augment : null;
+  const batch = makePatchBatch(source, images, patch, {
+    random: draws,
+    positionRandom,
+    device,
+    augmentImages,
+  });
+  return lossAtLevels(denoiser, batch, draws, { spec, augment: augmentImages ? null : augment, quantiles });
+}
+
+/** Sums of mean losses and numbers of patches by level, float32 [2 · bins]. @param losses [N, C, P, P] */
+function lossesByLevel(losses: Tensor, sigma: Tensor): Tensor {
+  const { count, min, max } = LEVEL_BINS;
+  const bin = sigma
+    .flatten()
+    .log()
+    .sub(min)
+    .mul(count / (max - min))
+    .floor()
+    .clamp(0, count - 1)
+    .to({ dtype: 'int64' });
+  const zeros = () => torch.zeros([count], { device: losses.device });
+  const means = losses.mean([1, 2, 3]);
+  return torch.cat([zeros().indexAdd(0, bin, means), zeros().indexAdd(0, bin, torch.onesLike(means))]);
 }
 
 /** Reads the losses of all micro-batches at once: one wait for the device per update. */
@@ -177,28 +279,13 @@ function readLosses(
   sums: readonly Tensor[],
   channels: number,
 ): MicroBatchLoss[] {
+  const [width] = sums[0].shape;
   const values = torch.scope(() => torch.stack(sums).toFloat32Array());
   return microBatches.map(({ patch, indices }, i) => {
     sums[i].dispose();
     const count = indices.length;
     const elements = count * channels * patch.height * patch.width;
-    return { patch, count, elements, sum: values[2 * i], sumOfSquares: values[2 * i + 1] };
+    const [sum, sumOfSquares, ...levels] = values.subarray(width * i, width * (i + 1));
+    return { patch, count, elements, sum, sumOfSquares, ...(levels.length ? { levels } : {}) };
   });
-}
-
-/**
- * Divides gradients by `scale`, then replaces NaN by 0 and ±∞ by ±10⁵ where there are any.
- * @returns the gradient's L2 norm in between
- */
-function sanitiseGradients(parameters: readonly Tensor[], scale: number): number {
-  return torch.noGrad(() =>
-    torch.scope(() => {
-      const grads = parameters.flatMap(({ grad }) => (grad ? [grad] : []));
-      if (scale !== 1) torch._foreachMul_(grads, 1 / scale);
-      const norms = torch._foreachNorm(grads);
-      const norm = torch.stack(norms).norm().item();
-      if (!Number.isFinite(norm)) for (const grad of grads) grad.nanToNum_(0, 1e5, -1e5);
-      return norm;
-    }),
-  );
 }

@@ -38,10 +38,13 @@ describe('help', () => {
     expect(stdout).not.toContain('\u001b');
   });
 
-  it.each(['prepare', 'train', 'generate', 'info', 'demo'])('%s --help has examples', async (name) => {
-    const { stdout } = await run(name, '--help');
-    expect(stdout).toMatch(new RegExp(`\\nExamples:\\n  \\$ (npx )?patch-diffusion ${name}\\b`));
-  });
+  it.each(['prepare', 'avatars', 'train', 'generate', 'info', 'demo'])(
+    '%s --help has examples',
+    async (name) => {
+      const { stdout } = await run(name, '--help');
+      expect(stdout).toMatch(new RegExp(`\\nExamples:\\n  \\$ (npx )?patch-diffusion ${name}\\b`));
+    },
+  );
 
   it('prints the version', async () => {
     expect(await run('--version')).toMatchObject({
@@ -72,7 +75,7 @@ describe('usage errors: one line, exit code 2', () => {
     [['train', '--data', 'x', '--dry-run', '2'], '--dry-run: "2" is not allowed; use true or false'],
     [['train', '--data', 'x', '--fp16=maybe'], '--fp16: "maybe" is not allowed; use true or false'],
     [['info', '--json=y', 'x'], '--json: "y" is not allowed; use true or false'],
-    [['export', '--run', 'x'], '--format is missing; add --format <torch|safetensors>'],
+    [['export', '--run', 'x'], '--format is missing; add --format <torch|safetensors|onnx>'],
     [
       ['generate', '--network', '.', '--out', 'x'],
       '--network . is a folder; for the newest snapshot of a run use --run .',

@@ -136,8 +136,12 @@ describe('progress', () => {
     gradNorm: 1,
     imagesPerSec: 123.4,
     etaSec: 7384,
+    totalSec: 70,
+    plannedSec: null,
+    trainCpuSec: 60,
+    plannedCpuSec: null,
   } as const;
-  const status = { elapsedSec: 70, maxSec: null, loss: 0.1234, rssBytes: 1.2 * 2 ** 30 };
+  const status = { loss: 0.1234, rssBytes: 1.2 * 2 ** 30 };
 
   it.each([
     [
@@ -166,9 +170,12 @@ describe('progress', () => {
 
   it('goes by the time where that ends the run', () => {
     const far = { ...step, nimg: 3400, kimg: 3.4, totalNimg: 100_000_000 };
-    const line = stepLine(far, { ...status, maxSec: 180 }, 79);
+    const line = stepLine({ ...far, plannedSec: 180 }, status, 79);
     expect(line).toMatch(/^█{2}░{2,} 38% {2}1m 10s of 3m 00s {2}left/);
-    expect(stepLine(step, { ...status, maxSec: 18_000 }, 79)).toContain('61%  123.4/200 kimg');
+    expect(stepLine({ ...step, plannedSec: 18_000 }, status, 79)).toContain('61%  123.4/200 kimg');
+    expect(stepLine({ ...far, plannedSec: 180, plannedCpuSec: 120 }, status, 79)).toContain(
+      '50%  1m 00s of 2m 00s CPU',
+    );
   });
 
   it('never exceeds its columns', () => {
@@ -220,12 +227,16 @@ describe('progress', () => {
       lr: 1e-3,
       imagesPerSec: 123.45,
       totalSec: 61,
+      plannedSec: null,
+      trainCpuSec: 90,
+      plannedCpuSec: null,
       secPerTick: 30,
       secPerKimg: 15,
       maintenanceSec: 1,
       etaSec: 60,
       rssBytes: 2 ** 30,
       nonFiniteGrads: 2,
+      stats: { timestamp: 0 },
     });
     expect(line).toBe(
       'tick 1      kimg 2.0        loss 0.5000 (p16 0.2500, p64 0.7500)  held out 0.6000  123.5 images/s  time 1m 01s  ' +

@@ -175,6 +175,15 @@ describe('demo', () => {
     });
   });
 
+  it('without data draws faces, and what a ready-made network makes of them', async () => {
+    const { code, stderr } = await start('demo', '--device', 'cpu', '--out', 'faces', '--minutes', '0.02')
+      .end;
+    expect(code, stderr).toBe(0);
+    expect(stderr).toContain('generate --network avatars-16');
+    // Real faces, ready-made ones and samples: 16 of 16 px, four times enlarged.
+    expect(await sheetOf('faces')).toMatchObject({ width: 16 * 64 + 24, height: 3 * (24 + 64 + 12) + 12 });
+  });
+
   it('that is interrupted writes the sheet of what there is', async () => {
     const { child, until, end } = demo('stopped');
     await until('tick 0');

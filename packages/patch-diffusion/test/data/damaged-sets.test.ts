@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { datasetInfo } from '../../src/data/dataset-info.js';
 import { openImages } from '../../src/data/open-images.js';
-import type { SkippedFile } from '../../src/data/types.js';
+import type { DataSet, SkippedFile } from '../../src/data/types.js';
+import { holdOut } from '../../src/data/views.js';
 import { prepare } from '../../src/index.js';
 import { type ImageSpec, imageFolder, range, whole } from '../helpers/images.js';
 
@@ -17,7 +18,9 @@ afterAll(() => rm(scratch, { recursive: true, force: true }));
 
 /** A prepared zip of one-coloured images, each a class of its own, some of them damaged. */
 async function damagedZip(name: string, colours: readonly string[], damaged: readonly number[]) {
-  const files = colours.map((colour, i) => [`${i}/x.png`, [8, 8, colour] as ImageSpec] as const);
+  const files = colours.map(
+    (colour, i) => [`${String(i).padStart(2, '0')}/x.png`, [8, 8, colour] as ImageSpec] as const,
+  );
   const source = await imageFolder(join(scratch, `source-of-${name}`), Object.fromEntries(files));
   const path = join(scratch, `${name}.zip`);
   await prepare({ source, out: path });
@@ -52,6 +55,30 @@ it('puts the next usable image, with its label, in the place of a damaged one', 
   expect(await whole(again)).toEqual(pixels);
   expect(again.labels(range(4))).toEqual(set.labels(range(4)));
   await again.close();
+});
+
+it.each([0, 6, 8, 9, 10])('holds out images that training never sees, each once: seed %i', async (seed) => {
+  const colours = range(20).map((i) => `rgb(${10 * i},0,0)`);
+  const set = await openImages(await damagedZip(`held-out-${seed}`, colours, [7]));
+  const { train, heldOut } = await holdOut(set, 6, seed);
+  const imagesOf = async (part: DataSet) => {
+    const pixels = await whole(part);
+    return range(part.length).map((i) => pixels[i * 192] / 10);
+  };
+  const [seen, unseen] = [await imagesOf(train), await imagesOf(heldOut)];
+  expect([seen.length, unseen.length]).toEqual([14, 6]);
+  // The one that takes the place of no. 7 is seen twice.
+  const usable = range(20).filter((i) => i !== 7);
+  const sorted = [...new Set(seen), ...unseen].sort((a, b) => a - b);
+  expect(sorted).toEqual(usable);
+  expect(set.report.skipped.map(({ file }) => file)).toEqual(['00000/img00000007.png']);
+  await set.close();
+});
+
+it('holds out no more images than can be used', async () => {
+  const set = await openImages(await damagedZip('few-to-hold-out', ['red', 'lime', 'blue'], [0, 2]));
+  await expect(holdOut(set, 2, 0)).rejects.toThrow(/--holdout 2: only 1 of the images in .* can be used/);
+  await set.close();
 });
 
 it('stops at a damaged image when strict, even at one that the background finds', async () => {

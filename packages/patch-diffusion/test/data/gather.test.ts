@@ -38,6 +38,7 @@ function makeSet(
       }
       return { data, width, height, channels };
     },
+    fillsInBackground: true,
     release: async () => {},
   });
   return { set, loads };
@@ -116,7 +117,6 @@ describe('gather', () => {
 describe('CachedImages', () => {
   it('decodes each image once, whatever asks for it', async () => {
     const { set, loads } = makeSet(40, 1, 4, 4, true);
-    set.startBackgroundFill();
     await Promise.all([set.ready([3, 3, 43, 39]), set.ready([3, 20])]);
     await set.ready([...loads.keys()]);
     await set.close();
@@ -140,7 +140,7 @@ describe('CachedImages', () => {
 
   it('holds images out of training, mirrored copies too', async () => {
     const { set } = makeSet(10, 1, 2, 2, true);
-    const { train, heldOut } = holdOut(set, 3, 5);
+    const { train, heldOut } = await holdOut(set, 3, 5);
     expect([train.length, train.baseLength, heldOut.length]).toEqual([14, 7, 3]);
     await set.ready(Array.from({ length: 10 }, (_, i) => i));
     const id = (part: typeof train, i: number) => part.gather([i], { size: 1, rows: [0], cols: [0] })[0];
@@ -148,7 +148,7 @@ describe('CachedImages', () => {
       [...Array(7).keys()].map((i) => id(train, i)).concat([...Array(3).keys()].map((i) => id(heldOut, i))),
     );
     expect(ids.size).toBe(10);
-    expect(() => holdOut(set, 10, 0)).toThrow(RangeError);
+    await expect(holdOut(set, 10, 0)).rejects.toThrow(RangeError);
   });
 });
 

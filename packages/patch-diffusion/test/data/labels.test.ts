@@ -9,7 +9,7 @@ describe('dataset.json', () => {
   it('gives back what was written', () => {
     fc.assert(
       fc.property(fc.dictionary(name, fc.nat(20), { minKeys: 1, noNullPrototype: true }), (labels) => {
-        const parsed = parseDatasetJson(JSON.stringify({ labels: Object.entries(labels) }), 'x');
+        const parsed = parseDatasetJson(JSON.stringify({ labels: Object.entries(labels) }), 'x', 20);
         expect(Object.fromEntries(parsed!.labels)).toEqual(labels);
       }),
     );
@@ -25,7 +25,7 @@ describe('dataset.json', () => {
         ),
         (text) => {
           try {
-            parseDatasetJson(text, 'x');
+            parseDatasetJson(text, 'x', 20);
           } catch (error) {
             expect(error).toMatchObject({ name: 'UserError', code: 'DATA_LABELS' });
           }
@@ -36,7 +36,28 @@ describe('dataset.json', () => {
   });
 
   it('may begin with a byte-order mark', () => {
-    expect(parseDatasetJson('\uFEFF{"labels": [["a.png", 1]]}', 'x')!.labels.get('a.png')).toBe(1);
+    expect(parseDatasetJson('\uFEFF{"labels": [["a.png", 1]]}', 'x', 1)!.labels.get('a.png')).toBe(1);
+  });
+
+  it('is refused when it would take gigabytes of memory', () => {
+    const text = `{"labels": [${'{},'.repeat(6_000_000)}{}]}`;
+    expect(() => parseDatasetJson(text, 'dataset.json of x', 4)).toThrow(
+      'dataset.json of x is far too large for 4 images; make it again, or remove it and train without classes',
+    );
+  });
+
+  it.each([
+    [[0, 5, 900_000, 7], undefined, 'have 4 classes, but the largest class index is 900000'],
+    [[0, 1000], undefined, 'have 2 classes, but the largest class index is 1000'],
+    [[0, 999], undefined, 1000],
+    [[0, 1999], Array.from({ length: 2000 }, (_, i) => `class ${i}`), 2000],
+    [Array.from({ length: 300 }, (_, i) => 9 * i), undefined, 2692],
+  ])('class numbers %j', (numbers, classes, expected) => {
+    const names = numbers.map((_, i) => `${i}.png`);
+    const labels = names.map((name, i) => [name, numbers[i]]);
+    const source = { path: 'x', names, datasetJson: JSON.stringify({ labels, classes }), classes: null };
+    if (typeof expected === 'number') expect(resolveLabels(source)!.dim).toBe(expected);
+    else expect(() => resolveLabels(source)).toThrow(expected);
   });
 
   it('is not made up from the folders of a prepared dataset', () => {
@@ -78,13 +99,10 @@ describe('names', () => {
     for (const name of ['a.apng', 'a.ppm', 'a.pgm', 'a.ico', 'a.bmp']) {
       expect(classifyName(name)).toMatchObject({ reason: expect.stringContaining('is not supported') });
     }
-    expect(['png', 'a.txt', '.x/a.png', '__MACOSX/a.png', 'a.'].map(classifyName)).toEqual([
-      null,
-      null,
-      null,
-      null,
-      null,
-    ]);
+    expect(['a.txt', '.x/a.png', '__MACOSX/a.png', '.DS_Store'].map(classifyName)).toEqual(
+      Array(4).fill(null),
+    );
+    expect(['png', 'a.', 'a.JPG_large', 'a.pef'].map(classifyName)).toEqual(Array(4).fill('unsure'));
     expect(classifyName('a.HEIC')).toEqual({ reason: expect.stringContaining('convert') });
     expect(preparedName(12345)).toBe('00012/img00012345.png');
   });

@@ -1,18 +1,22 @@
 /** Files of latents: what `prepare --latents` writes is what training reads. */
-import { cp, mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as torch from '@patch-diffusion/torch';
 import { SafetensorsFile } from '@patch-diffusion/torch';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { describePath } from '../../src/cli/info.js';
 import { infoText } from '../../src/cli/info-text.js';
+import { resolveTrainOptions } from '../../src/config/resolve.js';
+import type { TrainOptionsInput } from '../../src/config/train-options.js';
 import { isLatentPath, type LatentSet, openLatents } from '../../src/data/latents.js';
 import { openImages } from '../../src/data/open-images.js';
 import { labelsToDraw } from '../../src/data/sample-labels.js';
+import type { DataSet } from '../../src/data/types.js';
 import { holdOut } from '../../src/data/views.js';
 import { prepare } from '../../src/index.js';
-import { loadAutoencoder } from '../../src/latents/autoencoder-folder.js';
+import { loadAutoencoder, saveAutoencoder } from '../../src/latents/autoencoder-folder.js';
 import { type Crop, makePatchBatch, pixelsToFloat } from '../../src/patches/batches.js';
+import { openTrainingData } from '../../src/training/data.js';
 import { expectClose } from '../helpers/golden.js';
 import { writeRamps, writeTinyAutoencoder } from '../helpers/tiny-autoencoder.js';
 import { temporaryFolder } from '../helpers/tiny-run.js';
@@ -132,6 +136,12 @@ describe('prepare --latents', () => {
       expect([...set.labels([9])]).toEqual([-1, 9]);
       await set.close();
     }
+    const bytes = await readFile(latents.out);
+    bytes.writeFloatLE(Number.NaN, bytes.length - 8); // labels come last
+    await writeFile(join(dir, 'nan-labels.safetensors'), bytes);
+    await expect(openLatents(join(dir, 'nan-labels.safetensors'))).rejects.toThrow(
+      /label of image 9 has NaN or infinite/,
+    );
     const text = infoText(await describePath(latents.out));
     expect(text).toMatch(/^Labels +2 numbers per image$/m);
   });
@@ -204,7 +214,7 @@ describe('prepare --latents', () => {
     );
     // Each is found, and the mirrored copy of item k is the mirrored copy of its image.
     for (const k of range(4)) expect(rows[k + 4]).toEqual(rows[k].map((n) => n + COUNT));
-    const { train, heldOut } = holdOut(all, 3, 1);
+    const { train, heldOut } = await holdOut(all, 3, 1);
     expect([train.length, heldOut.length]).toEqual([2 * (COUNT - 3), 3]);
     expect(train.latents).toEqual(all.latents);
     expect(train.gather([0], crop(1, 4))).toBeInstanceOf(Float32Array);
@@ -271,6 +281,105 @@ describe('prepare --latents', () => {
     );
     await expect(aborted).rejects.toThrow(/abort/i);
     expect(await readdir(dir)).toEqual(before);
+  });
+
+  /** A copy of the float16 file in which some images have a number that is none. */
+  async function damagedCopy(name: string, images: readonly number[]): Promise<string> {
+    await encode('half-of-damaged.safetensors', { force: true });
+    const bytes = await readFile(join(dir, 'half-of-damaged.safetensors'));
+    const start = 8 + Number(bytes.readBigUInt64LE(0));
+    const [nan, infinity] = [0x7e00, 0xfc00];
+    for (const [k, image] of images.entries())
+      bytes.writeUInt16LE(k % 2 === 0 ? nan : infinity, start + image * 2 * 2 * 4 * 8 * 12 * 2 + 100);
+    const path = join(dir, name);
+    await writeFile(path, bytes);
+    return path;
+  }
+
+  it('names images with NaN, and puts the next one in their place', async () => {
+    const path = await damagedCopy('nan.safetensors', [3, 7]);
+    const messages: string[] = [];
+    const options = { data: path, xflip: true, cond: true, seed: 0 } as const;
+    const train = (more: TrainOptionsInput = {}) =>
+      openTrainingData(resolveTrainOptions({ call: { ...options, ...more } }), {
+        emit: (event) => event.type === 'warning' && messages.push(event.message),
+      });
+    const set = (await train()) as LatentSet;
+    await set.ready([3, 7, 5, COUNT + 3]);
+    expect(messages.sort()).toEqual([
+      'image 3 (NaN or infinite values) cannot be used; the next image takes its place',
+      'image 7 (NaN or infinite values) cannot be used; the next image takes its place',
+    ]);
+    await set.ready(range(set.length));
+    expect(messages).toHaveLength(2);
+    expect(set.report).toMatchObject({ used: COUNT - 2, skippedCount: 2 });
+    expect([3, 4, 7, 8].map((i) => set.labelOf(i))).toEqual([0, 0, 1, 1]);
+    torch.scope(() => {
+      const all = whole(set);
+      expect(Number.isFinite(all.sum().item())).toBe(true);
+      for (const [to, from] of [
+        [3, 4],
+        [COUNT + 3, COUNT + 4],
+        [7, 8],
+      ])
+        expectClose(all.select(1, to), all.select(1, from), 0);
+    });
+    await set.close();
+    await expect(train({ strict: true })).rejects.toThrow(
+      /image [37] in .*nan\.safetensors: NaN or infinite values; .*leave out --strict/,
+    );
+  });
+
+  it('holds out no images with NaN', async () => {
+    const path = await damagedCopy('nan-holdout.safetensors', [3, 7]);
+    for (const seed of range(4)) {
+      const set = await openLatents(path);
+      const { train, heldOut } = await holdOut(set, 4, seed);
+      await Promise.all([train, heldOut].map((part) => part.ready(range(part.length))));
+      const ids = (part: DataSet) =>
+        range(part.length).map((i) => String(part.gather([i], crop(1, 2)).slice(0, 4)));
+      const [seen, unseen] = [new Set(ids(train)), new Set(ids(heldOut))];
+      expect([seen.size, unseen.size]).toEqual([COUNT - 2 - 4, 4]);
+      expect([...unseen].filter((id) => seen.has(id))).toEqual([]);
+      await set.close();
+    }
+  });
+
+  it('gives up when no image has finite latents', async () => {
+    const set = await openLatents(await damagedCopy('all-nan.safetensors', range(COUNT)));
+    await expect(set.ready([0])).rejects.toThrow(/None of the images in .* NaN or infinite values/);
+    await set.close();
+  });
+
+  it('encodes no image into values that float16 cannot hold', async () => {
+    const set = await openLatents(join(dir, 'full.safetensors'));
+    using all = whole(set);
+    const largest = range(COUNT).map((n) => all.select(0, 0).select(0, n).abs().max().item());
+    await set.close();
+    const limit = [...largest].sort((a, b) => a - b)[COUNT / 2];
+    const wide = join(dir, 'wide-vae');
+    using model = await loadAutoencoder(autoencoder);
+    torch.noGrad(() => {
+      for (const [name, parameter] of model.namedParameters())
+        if (name.startsWith('quant_conv.')) parameter.narrow(0, 0, 4).mul_(65500 / limit);
+    });
+    await saveAutoencoder(wide, model);
+    const wanted = { autoencoder: wide, latentDtype: 'float16', xflip: false, encodeBatch: 4 } as const;
+    const report = await encode('wide.safetensors', wanted);
+    const left = largest.filter((value) => value <= limit).length;
+    expect(report.used).toBe(left);
+    expect(report.skipped).toHaveLength(COUNT - left);
+    expect(report.skipped[0]).toMatchObject({
+      file: expect.stringMatching(/^class-\d\/\d+\.png$/),
+      reason: 'its latents have NaN or infinite values',
+    });
+    expect(report.std).toBeLessThan(65504);
+    const stored = await openLatents(report.out, { strict: true });
+    expect([stored.length, stored.labelOf(0)]).toEqual([left, 0]);
+    await stored.close();
+    await expect(encode('wide-strict.safetensors', { ...wanted, strict: true })).rejects.toThrow(
+      /class-\d\/\d+\.png in .*NaN or infinite values.*--strict/,
+    );
   });
 
   it('says what a file that does not fit is', async () => {

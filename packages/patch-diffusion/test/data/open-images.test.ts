@@ -10,6 +10,7 @@ import { holdOut } from '../../src/data/views.js';
 import { prepare } from '../../src/index.js';
 import { flat, type ImageSpec, imageFolder, range, whole } from '../helpers/images.js';
 import { available, dataDir } from '../helpers/shared.js';
+import { tiffBytes } from '../helpers/tiff.js';
 import { zipBytes } from '../helpers/zip.js';
 
 let scratch: string;
@@ -17,36 +18,6 @@ beforeAll(async () => {
   scratch = await mkdtemp(join(tmpdir(), 'patch-diffusion-images-'));
 });
 afterAll(() => rm(scratch, { recursive: true, force: true }));
-
-/** A TIFF of one grey pixel, a quarter as bright as can be. @param format 1 unsigned, 2 signed, 3 floating-point */
-function greyTiff(bits: number, format: number): Buffer {
-  const fields: [tag: number, value: number][] = [
-    [256, 1], // width
-    [257, 1], // height
-    [258, bits],
-    [259, 1], // not compressed
-    [262, 1], // black is zero
-    [273, 8], // offset of the pixel
-    [277, 1], // samples per pixel
-    [278, 1], // rows
-    [279, bits / 8], // bytes
-    [339, format],
-  ];
-  const file = Buffer.alloc(16 + 2 + fields.length * 12 + 4);
-  file.write('II*\0', 'latin1');
-  file.writeUInt32LE(16, 4);
-  if (format === 3) file.writeFloatLE(0.25, 8);
-  else file[8 + bits / 8 - 1] = 0x40;
-  file.writeUInt16LE(fields.length, 16);
-  for (const [i, [tag, value]] of fields.entries()) {
-    const at = 18 + i * 12;
-    file.writeUInt16LE(tag, at);
-    file.writeUInt16LE(3, at + 2);
-    file.writeUInt32LE(1, at + 4);
-    file.writeUInt32LE(value, at + 8);
-  }
-  return file;
-}
 
 const folderOf = (name: string, files: Record<string, ImageSpec>) => imageFolder(join(scratch, name), files);
 
@@ -152,7 +123,10 @@ describe('openImages on folders', () => {
   ])('TIFF samples of %i bits, format %i: %s', async (bits, format, refused) => {
     const folder = join(scratch, `tiff-${bits}-${format}`);
     await mkdir(folder);
-    await writeFile(join(folder, 'x.tif'), greyTiff(bits, format));
+    // A quarter as bright as can be.
+    const value = format === 3 ? 0.25 : 0x40 * 2 ** (bits - 8);
+    const tiff = tiffBytes({ photometric: 1, bits, sampleFormat: format, values: [value] });
+    await writeFile(join(folder, 'x.tif'), tiff);
     if (refused === null) {
       const set = await openImages(folder);
       expect([set.channels, [...(await whole(set))]]).toEqual([1, [0x40]]);
@@ -297,6 +271,19 @@ describe('openImages on zips', () => {
     expect((await openImages(loose)).labelDim).toBe(0);
   });
 
+  it.each([
+    ['Explorer', {}],
+    ['Finder', { 'photos/.DS_Store': 'x', '__MACOSX/photos/cat/._1.png': 'x', '.DS_Store': 'x' }],
+  ])('labels a folder of folders that %s zipped', async (program, more) => {
+    const png = await flat(4, 4, 'red').png().toBuffer();
+    const files: Record<string, Buffer> = { 'photos/': Buffer.alloc(0), 'photos/cat/': Buffer.alloc(0) };
+    for (const name of ['cat/1', 'cat/2', 'dog/1', 'owl/1']) files[`photos/${name}.png`] = png;
+    for (const [name, text] of Object.entries(more)) files[name] = Buffer.from(text);
+    const set = await openImages(await zipOf(join(scratch, `${program}.zip`), files, true));
+    expect([set.classNames, set.length]).toEqual([['cat', 'dog', 'owl'], 4]);
+    expect(range(4).map((i) => set.labelOf(i))).toEqual([0, 0, 1, 2]);
+  });
+
   it('reads a prepared dataset that was zipped with its folder', async () => {
     const png = await flat(4, 4, 'red').png().toBuffer();
     const dataset = {
@@ -409,7 +396,7 @@ describe.skipIf(!available(dataDir))('openImages on real data', () => {
     expect([set.length, set.baseLength, set.labelDim]).toEqual([600, 300, 10]);
     const labels = set.labels(range(600));
     for (const i of range(600)) expect(labels.subarray(i * 10, i * 10 + 10).reduce((a, b) => a + b)).toBe(1);
-    const { train, heldOut } = holdOut(set, 40, 1);
+    const { train, heldOut } = await holdOut(set, 40, 1);
     expect([train.length, heldOut.length]).toEqual([520, 40]);
     const images = await whole(train);
     expect(images.length).toBe(520 * 3072);

@@ -1,7 +1,8 @@
+import { deflateSync } from 'node:zlib';
 import fc from 'fast-check';
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
-import { decodeStoredPng, encodePng, withPngText } from '../../src/data/png.js';
+import { decodePlainPng, encodePng, withPngText } from '../../src/data/png.js';
 
 const images = fc
   .record({
@@ -25,7 +26,7 @@ describe('PNGs of prepared datasets', () => {
     await fc.assert(
       fc.asyncProperty(images, async (image) => {
         const png = encodePng(image);
-        expect(decodeStoredPng(png)).toEqual(image);
+        expect(decodePlainPng(png)).toEqual(image);
         const { data, info } = await sharp(png)
           .toColourspace(image.channels === 1 ? 'b-w' : 'srgb')
           .raw()
@@ -39,33 +40,48 @@ describe('PNGs of prepared datasets', () => {
 
   it('decode with any row filter, as libpng chooses them', async () => {
     await fc.assert(
-      fc.asyncProperty(images, fc.boolean(), async (image, adaptiveFiltering) => {
-        const { data, width, height, channels } = image;
-        const png = await sharp(data, { raw: { width, height, channels: channels as 1 | 3 } })
-          .toColourspace(channels === 1 ? 'b-w' : 'srgb')
-          .png({ compressionLevel: 0, adaptiveFiltering })
-          .toBuffer();
-        const decoded = decodeStoredPng(png);
-        if (decoded !== null) expect(decoded).toEqual(image);
-        else expect(png.includes('pHYs') || png.includes('iCCP')).toBe(true);
-      }),
+      fc.asyncProperty(
+        images,
+        fc.boolean(),
+        fc.constantFrom(0, 6),
+        async (image, adaptiveFiltering, compressionLevel) => {
+          const { data, width, height, channels } = image;
+          const png = await sharp(data, { raw: { width, height, channels: channels as 1 | 3 } })
+            .toColourspace(channels === 1 ? 'b-w' : 'srgb')
+            .png({ compressionLevel, adaptiveFiltering })
+            .toBuffer();
+          const decoded = decodePlainPng(png);
+          if (decoded !== null) expect(decoded).toEqual(image);
+          else expect(png.includes('pHYs') || png.includes('iCCP')).toBe(true);
+        },
+      ),
       { numRuns: 30 },
     );
   });
 
-  it('are left alone when damaged, compressed or of another kind', async () => {
+  it('have the bytes that zlib makes without compression', () => {
+    for (const width of [1, 100, 3819, 65_530, 65_531, 70_000]) {
+      const data = Uint8Array.from({ length: width }, (_, i) => 255 - (i % 7));
+      const row = Buffer.concat([Buffer.of(0), data]);
+      const png = encodePng({ data, width, height: 1, channels: 1 });
+      expect(png.includes(deflateSync(row, { level: 0 }))).toBe(true);
+    }
+  });
+
+  it('are left alone when damaged, large and compressed, or of another kind', async () => {
     const image = { data: new Uint8Array(300).fill(7), width: 10, height: 10, channels: 3 };
     const png = encodePng(image);
-    for (let cut = 0; cut < png.length; cut++) expect(decodeStoredPng(png.subarray(0, cut))).toBeNull();
+    for (let cut = 0; cut < png.length; cut++) expect(decodePlainPng(png.subarray(0, cut))).toBeNull();
     for (let at = 8; at < png.length; at++) {
       const damaged = Buffer.from(png);
       damaged[at] ^= 1;
-      expect(decodeStoredPng(damaged)).toBeNull();
+      expect(decodePlainPng(damaged)).toBeNull();
     }
     const make = () => sharp(image.data, { raw: { width: 10, height: 10, channels: 3 } });
-    expect(decodeStoredPng(await make().png().toBuffer())).toBeNull();
-    expect(decodeStoredPng(await make().jpeg().toBuffer())).toBeNull();
-    expect(decodeStoredPng(await make().png({ compressionLevel: 0, palette: true }).toBuffer())).toBeNull();
+    const large = sharp({ create: { width: 300, height: 300, channels: 3, background: 'red' } });
+    expect(decodePlainPng(await large.png().toBuffer())).toBeNull();
+    expect(decodePlainPng(await make().jpeg().toBuffer())).toBeNull();
+    expect(decodePlainPng(await make().png({ compressionLevel: 0, palette: true }).toBuffer())).toBeNull();
   });
 });
 

@@ -1,5 +1,8 @@
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { SOURCE_SHA256 } from '../../src/data/pixels-wasm.js';
 import { cropImage, type RawImage, resizeLanczos } from '../../src/data/resize.js';
 
 const image = (width: number, height: number, channels: number, seed = 1): RawImage => ({
@@ -14,10 +17,25 @@ const image = (width: number, height: number, channels: number, seed = 1): RawIm
 
 const side = fc.integer({ min: 1, max: 20 });
 const anyImage = fc
-  .record({ width: side, height: side, channels: fc.constantFrom(1, 3), seed: fc.nat(1000) })
+  .record({ width: side, height: side, channels: fc.constantFrom(1, 3, 4), seed: fc.nat(1000) })
   .map(({ width, height, channels, seed }) => image(width, height, channels, seed));
 
 describe('resizeLanczos', () => {
+  it('was compiled of its source', async () => {
+    const source = await readFile(new URL('../../wasm/pixels.as.ts', import.meta.url));
+    expect(createHash('sha256').update(source).digest('hex')).toBe(SOURCE_SHA256);
+  });
+
+  it('resizes rows alike, also where they are copied in several parts', () => {
+    const source = image(3000, 100, 3);
+    const whole = resizeLanczos(source, 17, 100);
+    for (const top of [0, 41, 99]) {
+      const box = { left: 0, top, width: 3000, height: 1 };
+      const { data } = resizeLanczos(source, 17, 1, box);
+      expect(whole.data.subarray(top * 51, (top + 1) * 51)).toEqual(data);
+    }
+  });
+
   it('equals Pillow 12.3', () => {
     // np: a = ((i*i*31 + 7*i + 1) % 256).reshape(5, 7); Image.fromarray(a).resize((3, 4), LANCZOS)
     const { data } = resizeLanczos(image(7, 5, 1), 3, 4);

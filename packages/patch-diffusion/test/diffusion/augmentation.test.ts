@@ -1,5 +1,6 @@
 import * as torch from '@patch-diffusion/torch';
 import { describe, expect, it } from 'vitest';
+import { collectGarbage } from '../../../torch/test/collect-garbage.js';
 import { TorchRandom } from '../../src/common/random-source.js';
 import {
   type AugmentSpec,
@@ -85,7 +86,7 @@ describe('augmentation', () => {
     expect(new Set(seen).size).toBe(4);
   });
 
-  it('leaves no tensor behind but its results', () => {
+  it('leaves no tensor behind but its results', async () => {
     const images = picture(2, 3, 16, 16);
     const augment = createAugment({
       ...trainingAugment(1),
@@ -95,6 +96,7 @@ describe('augmentation', () => {
       saturation: 1,
     });
     const source = random(5);
+    await collectGarbage();
     const before = torch.liveTensors();
     const result = augment(images, source);
     expect(torch.liveTensors()).toBe(before + 2);

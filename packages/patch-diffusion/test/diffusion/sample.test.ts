@@ -1,9 +1,15 @@
 import * as torch from '@patch-diffusion/torch';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
-import type { Label } from '../../src/diffusion/labels.js';
-import { PerSampleRandom, type SampleOptions, sampleImages } from '../../src/diffusion/sample.js';
-import { SAMPLERS } from '../../src/diffusion/samplers/index.js';
+import { collectGarbage } from '../../../torch/test/collect-garbage.js';
+import { PortableRandom } from '../../src/common/portable-random.js';
+import { type Label, labelRows } from '../../src/diffusion/labels.js';
+import { type SampleOptions, sampleImages } from '../../src/diffusion/sample.js';
+import { PerSampleRandom } from '../../src/diffusion/sample-noise.js';
+import { runStep, type SolverState } from '../../src/diffusion/samplers/array-math.js';
+import { planSampler, SAMPLERS } from '../../src/diffusion/samplers/index.js';
+import { tensorMath } from '../../src/diffusion/tensor-math.js';
+import { coordinateGrid } from '../../src/patches/coordinate-grid.js';
 import { expectClose } from '../helpers/golden.js';
 import { tinyDenoiser } from '../helpers/tiny-denoiser.js';
 
@@ -55,6 +61,7 @@ describe('one random stream per sample', () => {
 
 describe('sampleImages', () => {
   it.each(SAMPLERS)('%s leaves no tensor behind', async (sampler) => {
+    await collectGarbage();
     const before = torch.liveTensors();
     const guide = { scale: 2, interval: [0.1, 10] as [number, number] };
     const images = await sampleImages(denoiser, { seeds: [1, 2], numSteps: 3, sampler, guidance: guide });
@@ -65,6 +72,7 @@ describe('sampleImages', () => {
   });
 
   it('frees everything when it is stopped', async () => {
+    await collectGarbage();
     const before = torch.liveTensors();
     const controller = new AbortController();
     const stop = (step: number) => step === 2 && controller.abort(new Error('enough'));
@@ -77,6 +85,40 @@ describe('sampleImages', () => {
     } as const;
     await expect(sampleImages(denoiser, options as unknown as SampleOptions)).rejects.toThrow('enough');
     expect(torch.liveTensors()).toBe(before);
+  });
+});
+
+describe('portable noise', () => {
+  it('is PortableRandom: the start, the label and every step', async () => {
+    const seed = 12;
+    const random = new PortableRandom(seed);
+    const size = 3 * 8 * 8;
+    const plan = planSampler({ numSteps: 3, sChurn: 20 }, denoiser);
+    let label: readonly Label[] = [];
+    const drawn = await sampleImages(denoiser, {
+      ...{ seeds: [3, seed], numSteps: 3, sChurn: 20, noise: 'portable' },
+      onLabels: (labels) => (label = labels),
+    });
+    expect(label[1]).toBe(random.label(3));
+
+    // The same sampling by the library's parts.
+    const tensor = (values: Float32Array) =>
+      torch.tensor(values, { shape: [1, 3, 8, 8] }).to({ dtype: 'float64' });
+    const inputs = {
+      positions: torch.tensor(coordinateGrid(denoiser.imageExtent, denoiser.imageExtent), {
+        shape: [1, 2, 8, 8],
+      }),
+      classLabels: torch.tensor(labelRows(label.slice(1), 3), { shape: [1, 3] }),
+    };
+    let state: SolverState<torch.Tensor> = { x: tensor(random.startNoise(size)).mul(plan.initialScale) };
+    for (let i = 0; i < 3; i++) {
+      const noise = tensor(random.stepNoise(i, size));
+      state = runStep(plan.step(tensorMath, i, state, noise), ({ x, sigma }) =>
+        torch.noGrad(() => denoiser.forward(x, sigma, inputs).to({ dtype: 'float64' })),
+      );
+    }
+    expectClose(drawn.narrow(0, 1, 1), state.x, 1e-4, 0, 'sample');
+    drawn.dispose();
   });
 });
 

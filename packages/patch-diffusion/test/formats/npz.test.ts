@@ -1,9 +1,10 @@
 /** NumPy's files, written by hand: what is read, and what is refused by name. */
+import { spawnSync } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { readReferenceStatistics } from '../../src/evaluation/reference.js';
-import { parseNpy, readNpz } from '../../src/formats/npz.js';
+import { parseNpy, readNpz, writeNpz } from '../../src/formats/npz.js';
 import { temporaryFolder } from '../helpers/tiny-run.js';
 import { zipBytes } from '../helpers/zip.js';
 
@@ -15,6 +16,17 @@ function npy(descr: string, fortran: boolean, shape: string, data: ArrayBufferVi
   const body = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
   return Buffer.concat([start, length, Buffer.from(header), body]);
 }
+
+/** Prints shapes and last values; exit code 9 without NumPy. */
+const NUMPY = `
+import sys
+try:
+    import numpy
+except ImportError:
+    sys.exit(9)
+f = numpy.load(sys.argv[1])
+print(*[f[k].shape for k in ("mu", "sigma", "n", "bytes")], f["mu"].dtype, f["mu"][5], f["sigma"][1, 0], float(f["n"]), f["bytes"][1])
+`;
 
 describe('npz', () => {
   let dir: string;
@@ -48,6 +60,23 @@ describe('npz', () => {
     expect(() => parseNpy(npy('|O', false, '(2,)', values), 'mu')).toThrow(/type \|O/);
     expect(() => parseNpy(npy('<f8', false, '(3,)', values), 'mu')).toThrow(/24 bytes of data and has 16/);
     expect(() => parseNpy(Buffer.from('PK'), 'mu')).toThrow(/no \.npy array/);
+  });
+
+  it('writes what it reads, as NumPy does', async () => {
+    const path = join(dir, 'written.npz');
+    const values = Float64Array.of(1, 2.5, -3, 4, 5, 6e300);
+    const arrays = {
+      ...{ mu: { shape: [6], data: values }, sigma: { shape: [2, 3], data: values } },
+      ...{ n: { shape: [], data: Float64Array.of(7) }, bytes: { shape: [2], data: Uint8Array.of(0, 255) } },
+    };
+    await writeNpz(path, arrays);
+    const read = await readNpz(path);
+    for (const [name, { shape, data }] of Object.entries(arrays))
+      expect(read.get(name)).toEqual({ shape, data: Float64Array.from(data) });
+    expect([...(await readNpz(path, ['n'])).keys()]).toEqual(['n']);
+    const python = spawnSync('python3', ['-c', NUMPY, path], { encoding: 'utf8' });
+    if (python.status === 9) console.warn('skipped: python3 has no NumPy to read the file with');
+    else expect(python.stdout.trim()).toBe('(6,) (2, 3) () (2,) float64 6e+300 4.0 7.0 255');
   });
 
   it('says what a file holds when it holds no statistics', async () => {

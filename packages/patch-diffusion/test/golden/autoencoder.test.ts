@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import * as torch from '@patch-diffusion/torch';
 import { readSafetensors, writeSafetensors } from '@patch-diffusion/torch';
 import { describe, expect, it } from 'vitest';
+import { collectGarbage } from '../../../torch/test/collect-garbage.js';
 import { loadAutoencoder, saveAutoencoder } from '../../src/latents/autoencoder-folder.js';
 import {
   type AutoencoderConfig,
@@ -180,13 +181,14 @@ describe('AutoencoderKL', () => {
     model.dispose();
   });
 
-  it('leaves no tensors behind', () => {
+  it('leaves no tensors behind', async () => {
     const model = new AutoencoderKL({
       ...STABLE_DIFFUSION_AUTOENCODER,
       blockOutChannels: [4, 8],
       layersPerBlock: 1,
       normNumGroups: 2,
     });
+    await collectGarbage();
     const before = torch.liveTensors();
     torch.scope(() => {
       model.decode(model.encode(torch.zeros([1, 3, 8, 8])).mean);

@@ -9,6 +9,7 @@ import type { Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import { readSafetensors } from '@patch-diffusion/torch';
 import { afterAll, describe, expect, it } from 'vitest';
+import { collectGarbage } from '../../../torch/test/collect-garbage.js';
 import { MemorySource } from '../../src/formats/pickle/byte-source.js';
 import { importCheckpoint } from '../../src/interchange/import.js';
 import { loadAnySnapshot } from '../../src/interchange/load-snapshot.js';
@@ -103,6 +104,7 @@ describe.runIf(nets.length > 0)('golden/checkpoints', () => {
       });
 
       it(`${net}: the network of ${pkl} gives the official outputs`, async () => {
+        await collectGarbage();
         const before = torch.liveTensors();
         const { denoiser, info } = await loadAnySnapshot(join(dir, pkl));
         torch.scope(() => expectOutput(denoiser, golden));

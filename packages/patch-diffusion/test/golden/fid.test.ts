@@ -2,7 +2,9 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import * as torch from '@patch-diffusion/torch';
+import { writeSafetensors } from '@patch-diffusion/torch';
 import { describe, expect, it } from 'vitest';
+import { openInception } from '../../src/evaluation/features/inception-detector.js';
 import { FeatureAccumulator, type FeatureStatistics, frechetDistance } from '../../src/evaluation/frechet.js';
 import { readReferenceStatistics } from '../../src/evaluation/reference.js';
 import { Inception, inceptionInput } from '../../src/networks/inception.js';
@@ -16,6 +18,7 @@ import {
   goldenFiles,
   openGolden,
 } from '../helpers/golden.js';
+import { temporaryFolder } from '../helpers/tiny-run.js';
 
 interface Config {
   kind: 'fid' | 'inception';
@@ -29,9 +32,9 @@ interface Config {
 
 const dir = join(goldenDir, 'fid');
 
-describeGolden<Config>('fid', ['fid', 'inception'], (golden) => {
+describeGolden<Config>('fid', ['fid', 'inception'], async (golden) => {
   if (golden.config.kind === 'fid') checkDistances(golden);
-  else checkInception(golden);
+  else await checkInception(golden);
 });
 
 const recorded = ({ tensor }: Golden<Config>, at: string, set: 1 | 2): FeatureStatistics => ({
@@ -78,7 +81,7 @@ function checkDistances(golden: Golden<Config>): void {
 /** Shapes of the classifier, which our network leaves out. */
 const CLASSIFIER: Record<string, number[]> = { 'fc.weight': [1008, 2048], 'fc.bias': [1008] };
 
-function checkInception({ config, tensor, group, name }: Golden<Config>): void {
+async function checkInception({ config, tensor, group, name }: Golden<Config>): Promise<void> {
   const model = new Inception();
   const dict = model.stateDict();
   const names = config.sorted_names.filter((name) => !(name in CLASSIFIER));
@@ -115,7 +118,19 @@ function checkInception({ config, tensor, group, name }: Golden<Config>): void {
       check('features_tf_resize', model.features(images, 'tensorflow'));
     });
   }
+
+  // The features of FID, with the weights from a file and images as an evaluation reads them.
+  const file = join(await temporaryFolder(), 'inception.safetensors');
+  await writeSafetensors(file, model.stateDict());
   model.dispose();
+  const detector = await openInception(file, { device: 'cpu' });
+  for (const tag of config.inputs) {
+    torch.scope(() => {
+      const features = detector.features(tensor(`in.${tag}.images`));
+      expectClose(features, tensor(`out.${tag}.features_tf_resize`), 2e-5, 0, `${name}: ${tag}, from a file`);
+    });
+  }
+  detector.dispose();
 }
 
 const references = existsSync(dir) ? readdirSync(dir).filter((name) => name.endsWith('.npz')) : [];

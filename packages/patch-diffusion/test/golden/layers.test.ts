@@ -47,7 +47,7 @@ function build(
     case 'Conv2d':
       return new Conv2d(in_channels, out_channels, kernel, { ...options, init });
     case 'GroupNorm':
-      return new GroupNorm(num_channels, rest.eps, options);
+      return new GroupNorm(num_channels, rest.eps, options) as never; // its second argument is no embedding
     case 'PositionalEmbedding':
       return new PositionalEmbedding(num_channels, rest.max_positions, rest.endpoint);
     case 'FourierEmbedding':

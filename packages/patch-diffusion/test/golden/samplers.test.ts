@@ -4,7 +4,8 @@ import { expect } from 'vitest';
 import { guidedDenoise } from '../../src/diffusion/guidance.js';
 import { vpSigma } from '../../src/diffusion/noise-levels.js';
 import { createDenoiser, type Denoiser, IddpmDenoiser } from '../../src/diffusion/preconditioning.js';
-import { PerSampleRandom, tensorMath, toUint8 } from '../../src/diffusion/sample.js';
+import { toUint8 } from '../../src/diffusion/sample.js';
+import { PerSampleRandom } from '../../src/diffusion/sample-noise.js';
 import {
   type Query,
   runStep,
@@ -12,6 +13,7 @@ import {
   type SigmaRange,
 } from '../../src/diffusion/samplers/array-math.js';
 import { planSampler, type SamplerOptions } from '../../src/diffusion/samplers/index.js';
+import { tensorMath } from '../../src/diffusion/tensor-math.js';
 import { camelCaseKeys, precondFromOfficial } from '../../src/interchange/official-config.js';
 import { windowPositions } from '../../src/patches/crops.js';
 import { embedPositions } from '../../src/patches/position-embedding.js';

@@ -9,7 +9,7 @@ export function tinyDenoiser(
   labelDim = 0,
   type: PrecondSpec['type'] & ('pedm' | 'edm') = 'pedm',
 ): Denoiser {
-  const denoiser = createDenoiser({
+  return randomDenoiser(seed, {
     type,
     network: {
       type: 'SongUNet',
@@ -23,6 +23,11 @@ export function tinyDenoiser(
       attnResolutions: [4],
     },
   });
+}
+
+/** A denoiser whose weights are large enough to matter. */
+export function randomDenoiser(seed: number, spec: PrecondSpec): Denoiser {
+  const denoiser = createDenoiser(spec);
   // Networks start with zeroed output layers, which would make every test one of c_skip only.
   const generator = new torch.Generator('cpu', seed);
   torch.noGrad(() =>

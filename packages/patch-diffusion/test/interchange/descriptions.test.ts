@@ -8,6 +8,7 @@ import * as torch from '@patch-diffusion/torch';
 import { Adam, readSafetensors, type Tensor, writeSafetensors } from '@patch-diffusion/torch';
 import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { collectGarbage } from '../../../torch/test/collect-garbage.js';
 import { describePath } from '../../src/cli/info.js';
 import { infoText } from '../../src/cli/info-text.js';
 import { UserError } from '../../src/common/errors.js';
@@ -22,7 +23,8 @@ import { loadAnySnapshot } from '../../src/interchange/load-snapshot.js';
 import { officialFromPrecond } from '../../src/interchange/official-config.js';
 import { loadAutoencoder } from '../../src/latents/autoencoder-folder.js';
 import { readSnapshotInfo, type SnapshotInfo } from '../../src/run/snapshot-info.js';
-import { readTrainingState, writeTrainingState } from '../../src/training/checkpoint.js';
+import { newCounters, readTrainingState, writeTrainingState } from '../../src/training/checkpoint.js';
+import { makeGenerators } from '../../src/training/random-streams.js';
 import { writeTinyAutoencoder } from '../helpers/tiny-autoencoder.js';
 
 const scratch = mkdtempSync(join(tmpdir(), 'patch-diffusion-descriptions-'));
@@ -106,6 +108,7 @@ async function check(description: object, read: (altered: unknown) => Promise<vo
   let [good, bad] = [0, 0];
   await fc.assert(
     fc.asyncProperty(altered(description), async (value) => {
+      await collectGarbage();
       const before = torch.liveTensors();
       try {
         await read(value);
@@ -206,9 +209,10 @@ describe('training states', () => {
     const optimizer = new Adam(denoiser.namedParameters(), { lr: 1e-3 });
     target = {
       state: { denoiser, ema, optimizer, lossScale: null, nimg: 0, step: 0 },
-      counters: { tick: 0, tickStartNimg: 0, earlierSec: 0, timeShare: 0 },
+      counters: newCounters(),
       order: new InfiniteSampler({ length: 8, seed: 1, mode: 'window' }),
       patchRandom: new Mt19937(1),
+      generators: makeGenerators('cpu', false),
       device: 'cpu',
     };
   });

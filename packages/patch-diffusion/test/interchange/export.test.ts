@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import * as torch from '@patch-diffusion/torch';
 import { readSafetensors, type Tensor } from '@patch-diffusion/torch';
 import { afterAll, describe, expect, it } from 'vitest';
+import { collectGarbage } from '../../../torch/test/collect-garbage.js';
 import type { PrecondSpec } from '../../src/diffusion/precond-spec.js';
 import { createDenoiser } from '../../src/diffusion/preconditioning.js';
 import { FileSource } from '../../src/formats/pickle/byte-source.js';
@@ -16,6 +17,7 @@ import { zipArchive } from '../../src/formats/zip-writer.js';
 import { writeExport } from '../../src/interchange/export.js';
 import { loadAnySnapshot } from '../../src/interchange/load-snapshot.js';
 import { officialFromPrecond, precondFromJson } from '../../src/interchange/official-config.js';
+import { pythonWith } from '../helpers/python.js';
 
 const dir = mkdtempSync(join(tmpdir(), 'patch-diffusion-export-'));
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
@@ -45,19 +47,7 @@ const specs: PrecondSpec[] = [
   { type: 'iddpm', network: { type: 'DhariwalUNet', ...shape, inChannels: 3, outChannels: 6 }, C1: 0.001 },
 ];
 
-/** A Python with torch: `PYTHON`, or the one on the path. */
-function findPython(): string | null {
-  for (const python of [process.env.PYTHON, 'python3'].filter((p): p is string => Boolean(p))) {
-    try {
-      execFileSync(python, ['-I', '-c', 'import torch'], { stdio: 'ignore', timeout: 60_000 });
-      return python;
-    } catch {
-      // The next one.
-    }
-  }
-  return null;
-}
-const python = findPython();
+const python = pythonWith('torch');
 
 const digest = (t: Tensor): string => {
   const { buffer, byteOffset, byteLength } = t.toTypedArray();
@@ -77,6 +67,7 @@ describe('constructor arguments', () => {
 
 describe.each(['torch', 'safetensors'] as const)('%s', (format) => {
   it.each(specs)('$type $network.type loads as the same network', async (spec) => {
+    await collectGarbage();
     const before = torch.liveTensors();
     const denoiser = createDenoiser(spec);
     const out = join(dir, `w-${spec.type}-${spec.network.type}.${format === 'torch' ? 'pt' : 'safetensors'}`);

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import * as torch from '@patch-diffusion/torch';
 import { readSafetensors, writeSafetensors } from '@patch-diffusion/torch';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { collectGarbage } from '../../../torch/test/collect-garbage.js';
 import { UserError } from '../../src/common/errors.js';
 import type { PrecondSpec } from '../../src/diffusion/precond-spec.js';
 import { createDenoiser } from '../../src/diffusion/preconditioning.js';
@@ -85,6 +86,7 @@ describe('descriptions are checked before anything is built', () => {
     ['a later version', { formatVersion: 2 }, /newer version of patch-diffusion; update/],
   ])('%s', async (_, change, message) => {
     const file = await withInfo(change);
+    await collectGarbage();
     const before = torch.liveTensors();
     await expect(loadAnySnapshot(file)).rejects.toThrow(message);
     await expect(loadAnySnapshot(file)).rejects.toThrow(UserError);
@@ -98,6 +100,7 @@ describe('loadAnySnapshot', () => {
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const { port } = server.address() as AddressInfo;
     const cacheDir = join(scratch, 'cache');
+    await collectGarbage();
     const before = torch.liveTensors();
     const loaded = await loadAnySnapshot(`http://127.0.0.1:${port}/net.safetensors`, { cacheDir });
     server.close();

@@ -1,16 +1,18 @@
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { existsSync, readdirSync, statSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import { temporaryPath } from '@patch-diffusion/torch/atomic-file';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { preparedName } from '../../src/data/names.js';
 import { openSource } from '../../src/data/source.js';
 import { zipArchive } from '../../src/formats/zip-writer.js';
 import { createDatasetWriter } from '../../src/prepare/dataset-writer.js';
+import { LatentWriter } from '../../src/prepare/latent-writer.js';
 
 let scratch: string;
 beforeAll(async () => {
@@ -76,6 +78,39 @@ print([(i.filename, i.file_size, i.compress_type, i.date_time[:3]) for i in z.in
   });
 });
 
+/** The number of a process that has ended. */
+async function deadProcess(): Promise<number> {
+  return spawnSync(process.execPath, ['-e', '']).pid;
+}
+
+it.each(['photos.zip', 'photos', 'latents.safetensors'])(
+  '%s: what a killed process left is removed',
+  async (name) => {
+    const folder = await mkdtemp(join(scratch, 'leftovers-'));
+    const left = [
+      `.${name}.${await deadProcess()}.tmp`,
+      `.${basename(temporaryPath(name)).replace(/^\./, '')}`,
+    ];
+    await mkdir(join(folder, left[0]));
+    await writeFile(join(folder, left[0], 'x'), '');
+    // That of a living process stays.
+    await writeFile(join(folder, left[1]), '');
+    const path = join(folder, name);
+    const writer = name.includes('latents')
+      ? await LatentWriter.create(path, {})
+      : await createDatasetWriter(path);
+    await writer.discard();
+    expect(await readdir(folder)).toEqual([left[1]]);
+  },
+);
+
+it.skipIf(!existsSync('/proc/self'))('below /proc: an error at once (skipped without it)', async () => {
+  await expect(createDatasetWriter('/proc/x/photos.zip')).rejects.toMatchObject({ code: 'OUT_WRITE' });
+  await expect(LatentWriter.create('/proc/x/latents.safetensors', {})).rejects.toMatchObject({
+    code: 'OUT_WRITE',
+  });
+});
+
 describe('datasets as folders', () => {
   const write = async (path: string, text: string) => {
     const writer = await createDatasetWriter(path, { force: true });
@@ -115,6 +150,18 @@ describe('datasets as folders', () => {
     await createDatasetWriter(path).then((writer) => writer.discard()); // empty: it may go
     await writeFile(join(path, 'precious.txt'), '');
     await expect(createDatasetWriter(path, { force: true })).rejects.toMatchObject({ code: 'OUT_EXISTS' });
+  });
+
+  it('that were about to be replaced come back when the process was killed', async () => {
+    const parent = join(scratch, 'killed');
+    const path = join(parent, 'set');
+    await (await write(path, 'old')).finish();
+    await rename(path, join(parent, `.set.${await deadProcess()}.old`));
+    await expect(createDatasetWriter(path)).rejects.toMatchObject({ code: 'OUT_EXISTS' });
+    expect(await content(path)).toBe('old');
+    await mkdir(join(parent, `.set.${await deadProcess()}.old`));
+    await (await write(path, 'new')).finish();
+    expect([await content(path), await readdir(parent)]).toEqual(['new', ['set']]);
   });
 
   it.skipIf(emptyDisk === undefined)('are not put in the place of a disk', async () => {

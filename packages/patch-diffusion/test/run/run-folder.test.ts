@@ -15,6 +15,7 @@ import {
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { UserError } from '../../src/common/errors.js';
 import { resolveTrainOptions } from '../../src/config/resolve.js';
 import type { TrainOptions } from '../../src/config/train-options.js';
 import { datasetName } from '../../src/data/names.js';
@@ -78,7 +79,7 @@ describe('creating', () => {
     const run = await create({ nosubdir: true });
     await expect(create({ nosubdir: true })).rejects.toThrow('already in use');
     await run.appendStats({ timestamp: 1, 'Progress/kimg': { num: 1, mean: 2, std: 0 } });
-    await run.close('failed', 'disk full');
+    await run.fail(new UserError('FILE_ENOSPC', 'disk full'));
     const again = await create({ nosubdir: true });
     expect(again.json).toMatchObject({ status: 'running', step: 0 });
     expect(await readFile(join(out, 'stats.jsonl'), 'utf8')).toBe('');
@@ -146,7 +147,7 @@ describe('recording', () => {
       totalNimg: 1000,
       config: config(),
     });
-    await run.close('failed', 'disk full');
+    await run.fail(new UserError('FILE_ENOSPC', 'disk full'));
     await run.close('done');
     expect(await readRunJson(run.dir)).toMatchObject({ status: 'failed', error: 'disk full' });
   });
@@ -252,6 +253,18 @@ describe('locking', () => {
     await (await reopen(run.dir)).close('done');
   });
 
+  it('leaves nothing of processes that were killed while they took it', async () => {
+    const run = await create();
+    await run.close('done');
+    const child = spawn(process.execPath, ['-e', '']);
+    await once(child, 'exit');
+    const dead = JSON.stringify({ pid: child.pid, host: hostname(), processStart: null, token: 'x' });
+    const draft = `.lock.${hostname().replace(/\W+/g, '_')}-${child.pid}-0123abcd.tmp`;
+    for (const name of [draft, 'lock.clearing']) await writeFile(join(run.dir, name), dead);
+    await (await reopen(run.dir)).close('done');
+    expect((await readdir(run.dir)).filter((name) => name.includes('lock'))).toEqual([]);
+  });
+
   it('takes over at once where a process was killed while it removed a lock', async () => {
     const run = await create();
     await run.close('done');
@@ -334,7 +347,7 @@ describe('finding', () => {
         const line = { 'Progress/kimg': { num: 1, mean, std: 0 } };
         await appendFile(join(run.dir, 'stats.jsonl'), `${JSON.stringify(line)}\n`);
       }
-      const aside = (await setAside(run.dir, 999_999_900))!;
+      const aside = (await setAside(run.dir, { step: 9, nimg: 999_999_900 }))!;
       expect(aside).toBe(join(run.dir, 'superseded', `0000${round}`));
       expect(await readFile(join(aside, `${files[1]}.safetensors`), 'utf8')).toBe(String(round));
       expect(await readFile(join(aside, `${files[2]}.safetensors`), 'utf8')).toBe(String(round));
@@ -342,11 +355,13 @@ describe('finding', () => {
     }
     expect(await newestState(run.dir)).toMatch(/training-state-999999\.safetensors$/);
     expect(await newestSnapshot(run.dir)).toBeNull();
-    expect(await setAside(run.dir, 999_999_900)).toBeNull();
+    expect(await setAside(run.dir, { step: 9, nimg: 999_999_900 })).toBeNull();
     // The next number, also where somebody has tidied up.
     await rm(join(run.dir, 'superseded/00000'), { recursive: true });
     await appendFile(join(run.dir, 'stats.jsonl'), `${JSON.stringify({ 'Progress/kimg': { mean: 2e6 } })}\n`);
-    expect(await setAside(run.dir, 999_999_900)).toBe(join(run.dir, 'superseded', '00002'));
+    expect(await setAside(run.dir, { step: 9, nimg: 999_999_900 })).toBe(
+      join(run.dir, 'superseded', '00002'),
+    );
   });
 
   it('says when run.json is damaged', async () => {

@@ -1,10 +1,11 @@
 /** A file that cannot be written does not end a run. */
 import { spawnSync } from 'node:child_process';
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { train } from '../../src/index.js';
+import { nimgInName } from '../../src/run/file-names.js';
 import {
   listSheets,
   listSnapshots,
@@ -40,12 +41,15 @@ describe('a file in the place of a folder', () => {
           const place = join(out, 'samples');
           if (event.type === 'tick' && event.tick === 1)
             blocked.push(rm(place, { recursive: true }).then(() => writeFile(place, '')));
-          if (event.type === 'warning') blocked.push(rm(place).then(() => mkdir(place)));
+          if (event.type === 'warning' && event.code === 'NOT_WRITTEN')
+            blocked.push(rm(place).then(() => mkdir(place)));
         },
       },
     );
     await Promise.all(blocked);
-    const warnings = events.filter((event) => event.type === 'warning');
+    const warnings = events
+      .filter((event) => event.type === 'warning')
+      .filter(({ code }) => code !== 'LABELS_NOT_USED');
     expect(warnings).toMatchObject([{ code: 'NOT_WRITTEN' }]);
     expect(warnings[0]!.message).toMatch(
       /^could not write the sample sheet: .*; the run continues, next try at tick 2$/,
@@ -145,6 +149,20 @@ describe('a process that is killed once it has written a state', () => {
     expect(await contents(lost)).toEqual(before);
   });
 
+  it('leaves older files to the next one, which removes them', async () => {
+    const out = join(dir, 'killed-late');
+    await train({ data, ...tinyOptions, ...everyTick, out, durationKimg: 0.3 });
+    const [states, snapshots] = [await listStates(out), await listSnapshots(out)];
+    const older = states[0].replace(/\d{3}\.safetensors$/, '001.safetensors');
+    await copyFile(states[0], older);
+    const json = await readFile(join(out, 'run.json'), 'utf8');
+    await writeFile(join(out, 'run.json'), json.replace('"status": "done"', '"status": "running"'));
+    await train({ resume: out, keep: 1 });
+    expect(await listStates(out)).toEqual(states);
+    const guide = snapshots.find((file) => nimgInName(file) >= 300 / 8);
+    expect(await listSnapshots(out)).toEqual([guide, snapshots.at(-1)]);
+  });
+
   it('owes nothing that was not due', async () => {
     const out = join(dir, 'killed-early');
     const controller = new AbortController();
@@ -171,6 +189,12 @@ it('a run that diverges keeps its last good state and names it', async () => {
     message: expect.stringContaining(
       `lower --lr (or --loss-scaling) and continue from the last good state with --resume ${good}`,
     ),
+  });
+  expect(await readRunJson(out)).toMatchObject({ status: 'failed', reason: 'DIVERGED' });
+  expect(
+    events.find((event) => event.type === 'warning' && event.code === 'NON_FINITE_GRADIENT'),
+  ).toMatchObject({
+    message: expect.stringMatching(/^step \d+: .*\(images 0000\d\/img0000\d{4}\.png, .* and \d+ more\)/),
   });
   const bad = events.filter(({ type }) => type === 'state');
   expect(bad.length).toBeGreaterThan(2);

@@ -4,6 +4,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { liveTensors } from '@patch-diffusion/torch';
 import { beforeAll, expect, it } from 'vitest';
+import { collectGarbage } from '../../../torch/test/collect-garbage.js';
 import { readRunJson, type TrainEvent, train } from '../../src/index.js';
 import { imageFolder } from '../helpers/images.js';
 import { iconSet, temporaryFolder } from '../helpers/tiny-run.js';
@@ -22,6 +23,7 @@ it.each<TrainEvent['type']>(['start', 'step', 'tick', 'state', 'snapshot', 'samp
   async (type) => {
     const out = join(dir, type);
     const options = { ...tinyOptions, data, out, durationKimg: 0.1, tickKimg: 0.03, batch: 4 };
+    await collectGarbage();
     const before = liveTensors();
     const onEvent = (event: TrainEvent) => {
       if (event.type === type) throw new TypeError('no such chart');

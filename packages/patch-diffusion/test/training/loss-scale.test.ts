@@ -5,8 +5,9 @@ import { describe, expect, it } from 'vitest';
 import { Mt19937 } from '../../src/common/mt19937.js';
 import { TorchRandom } from '../../src/common/random-source.js';
 import { InfiniteSampler } from '../../src/data/sampler.js';
-import { readTrainingState, writeTrainingState } from '../../src/training/checkpoint.js';
+import { newCounters, readTrainingState, writeTrainingState } from '../../src/training/checkpoint.js';
 import { DynamicLossScale } from '../../src/training/loss-scale.js';
+import { makeGenerators } from '../../src/training/random-streams.js';
 import { type StepOptions, type TrainingState, trainStep } from '../../src/training/step.js';
 import { tinyDenoiser } from '../helpers/tiny-denoiser.js';
 import { temporaryFolder } from '../helpers/tiny-run.js';
@@ -89,9 +90,10 @@ describe('dynamic loss scaling', () => {
     const file = join(await temporaryFolder(), 'state.safetensors');
     const resumable = (lossScale: DynamicLossScale) => ({
       state: makeState(lossScale),
-      counters: { tick: 0, tickStartNimg: 0, earlierSec: 0, timeShare: 0 },
+      counters: newCounters(),
       order: new InfiniteSampler({ length: 4, seed: 0 }),
       patchRandom: new Mt19937(0),
+      generators: makeGenerators('cpu', false),
       device: 'cpu',
     });
     const saved = resumable(new DynamicLossScale());

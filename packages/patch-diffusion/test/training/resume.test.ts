@@ -61,6 +61,18 @@ describe('a run that was interrupted', () => {
   it('goes on exactly with every kind of random draw', () =>
     expectExact('random', { schedule: 'stochastic', dropout: 0.1, augment: 0.2, xflip: true }));
 
+  it('goes on exactly with Muon and spread draws', () =>
+    expectExact('spread', { schedule: 'annealed', stratify: true, optimizer: 'muon' }));
+
+  it('goes on exactly with noise levels that follow the losses', () =>
+    expectExact('levels', {
+      realP: 0.2,
+      schedule: 'stochastic',
+      sigmaSampling: 'info',
+      batch: 32,
+      durationKimg: 1,
+    }));
+
   it('goes on exactly after a transfer, which is not repeated', async () => {
     const { snapshot } = await start('source', { durationKimg: 0.05, seed: 3 });
     await expectExact('transfer', { transfer: snapshot });

@@ -1,13 +1,12 @@
 /**
  * `patch-diffusion demo`: trains a tiny model for a few minutes and puts what it learnt on one sheet: real images,
- * samples after each minute, final samples.
+ * what a ready-made network draws, then samples as it learns.
  */
 
 import type { Command } from 'commander';
 import { guarded } from '../../common/file-error.js';
 import { programName } from '../../common/program-name.js';
 import * as f from '../../config/fields.js';
-import type { TrainOptions } from '../../config/train-options.js';
 import type { SheetRow } from '../../data/sheet.js';
 import type { TrainEvent } from '../../training/events.js';
 import { addFields, readFlags } from '../flags.js';
@@ -23,10 +22,20 @@ Examples:
 
 /** Images per row of the sheet. */
 const ROW = 16;
+/** Rows of samples on it: one a minute, in a long run fewer. */
+const MOST_ROWS = 6;
+
+/** What pays in a run of minutes: the learning rate falls for half of it, and the average is short. */
+const FOR_MINUTES = { lrCooldown: 0.5, emaHalflifeKimg: 10 } as const;
+
+/** The network that draws the second row. */
+const READY_MADE = 'avatars-16';
+/** The demo's own images. */
+const FACES = { style: 'pixel-art-simple', count: 3000 } as const;
 
 const fields = {
   minutes: f.number('Training time', { unit: 'minutes', above: 0, max: 100_000, default: 3 }),
-  data: f.path('Folder or zip of images; icons: drawn by the demo itself', { nullWord: 'icons' }),
+  data: f.path('Folder or zip of images; avatars: faces that the demo draws itself', { nullWord: 'avatars' }),
   out: f.path('Folder for everything the demo writes', { default: 'demo' }),
   device: f.device(),
   seed: f.int('Random seed', { min: 0, max: 2 ** 31 - 1, default: 0 }),
@@ -36,7 +45,7 @@ export function register(program: Command): void {
   const command = program
     .command('demo')
     .description(
-      'Train the preset "tiny" for a few minutes and write one sheet of its samples minute by minute.',
+      'Train the preset "tiny" for a few minutes and write one sheet of its samples as it learns.',
     );
   addFields(command, fields);
   command.addHelpText('after', HELP).action(runDemo);
@@ -50,19 +59,31 @@ async function runDemo(given: Record<string, unknown>): Promise<void> {
     import('../../training/resume.js'),
   ]);
   await guarded(`write to ${out}`, async () => makeFolder(out));
-  const data = own.data ?? (await demoSet(join(out, 'images.zip')));
+  const data = own.data ?? (await demoSet(join(out, 'avatars.zip')));
   const options = await resolveRunOptions({
     call: {
       preset: 'tiny',
       ...{ data, out, device, seed },
-      ...{ maxSec: minutes * 60, sampleSec: 60, sampleTicks: null, samples: ROW, durationKimg: 100_000 },
+      ...{
+        maxSec: minutes * 60,
+        sampleSec: Math.max(60, (minutes * 60) / MOST_ROWS),
+        sampleTicks: null,
+        samples: ROW,
+        durationKimg: 100_000,
+      },
+      ...FOR_MINUTES,
     },
   });
 
   const { train } = await import('../../training/loop.js');
   const view = new TrainProgressView();
-  const rows: SheetRow[] = [await realImages(options)];
+  const { readyMadeRow, realRow } = await import('../demo-rows.js');
+  const rows: SheetRow[] = [await realRow(options, ROW)];
+  if (own.data === null) rows.push(await readyMadeRow(READY_MADE, ROW, device));
+  const before = rows.length;
   const onEvent = (event: TrainEvent): void => {
+    // The demo trains without classes.
+    if (event.type === 'warning' && event.code === 'LABELS_NOT_USED') return;
     view.onEvent(event);
     if (event.type !== 'samples') return;
     const label = `samples after ${event.kimg.toFixed(1)} kimg, ${formatSec((Date.now() - startedAt) / 1000)}`;
@@ -74,19 +95,20 @@ async function runDemo(given: Record<string, unknown>): Promise<void> {
     (text) => view.note(text),
     (signal) => {
       note(`Training the preset "tiny" for ${formatSec(minutes * 60)} on ${data}; Ctrl-C stops and saves.`);
+      note(`Watch it in the browser, from another terminal: ${programName()} studio ${out}`);
       return train(options, { signal, onEvent });
     },
   ).finally(() => view.close());
 
   const last = rows.at(-1);
-  if (last !== undefined && rows.length > 1 && !result.interrupted)
+  if (last !== undefined && rows.length > before && !result.interrupted)
     rows[rows.length - 1] = { ...last, label: `final ${last.label}` };
   const sheet = join(out, 'demo.png');
   const [{ labelledSheetPng }, { writeFileAtomic }] = await Promise.all([
     import('../../data/sheet.js'),
     import('@patch-diffusion/torch/atomic-file'),
   ]);
-  await writeFileAtomic(sheet, await labelledSheetPng(rows));
+  await writeFileAtomic(sheet, await labelledSheetPng(rows, scaleFor(rows[0])));
   print(sheet);
   const program = programName();
   const resume = `${program} train --resume ${result.runDir} --max-sec 600`;
@@ -95,7 +117,12 @@ async function runDemo(given: Record<string, unknown>): Promise<void> {
     throw new Exit(INTERRUPTED);
   }
   note(`
-Look at ${sheet}: real images in the first row, then what the model drew as it learnt.
+Look at ${sheet}: real images in the first row, then what the model drew as it learnt.${
+    own.data === null
+      ? `
+The second row is of a network that comes along; more of it: ${program} generate --network ${READY_MADE}`
+      : ''
+  }
 Longer training gives better images. With your own:
   ${program} prepare ./photos --out photos-64.zip --resolution 64
   ${program} train --data photos-64.zip --preset small
@@ -111,31 +138,15 @@ async function demoSet(file: string): Promise<string> {
     () => false,
   );
   if (isThere) return file;
-  const { renderDemoSet } = await import('../../prepare/demo-images.js');
+  const { resolveAvatarOptions } = await import('../../config/avatar-options.js');
+  const { writeAvatars } = await import('../../prepare/avatars.js');
   await withLine((line) =>
-    renderDemoSet(file, {
-      onProgress: (done, total) => line.set(countLine('drawing images to train on', done, total)),
+    writeAvatars(resolveAvatarOptions({ call: { out: file, ...FACES } }), {
+      onProgress: (done, total) => line.set(countLine('drawing faces to train on', done, total)),
     }),
   );
   return file;
 }
 
-/** The first row of the sheet. */
-async function realImages(options: TrainOptions): Promise<SheetRow> {
-  const { openImages } = await import('../../data/open-images.js');
-  const images = await openImages(options.data, {
-    resolution: options.resolution ?? undefined,
-    maxImages: ROW,
-    seed: options.seed,
-  });
-  try {
-    const { length, channels, height, width } = images;
-    const indices = Array.from({ length }, (_, i) => i);
-    const zeros = indices.map(() => 0);
-    await images.ready(indices);
-    const pixels = images.gather(indices, { size: { height, width }, rows: zeros, cols: zeros });
-    return { label: 'real images', pixels, shape: [length, channels, height, width] };
-  } finally {
-    await images.close();
-  }
-}
+/** Small images are enlarged more. */
+const scaleFor = ({ shape }: SheetRow): number => Math.max(2, Math.floor(64 / shape[2]));

@@ -30,6 +30,8 @@ interface Runtime extends RuntimeFacts {
   readonly blas: string;
   readonly oneDnn: string;
   readonly parallel: string;
+  /** Whether several processes can train together (c10d with Gloo). */
+  readonly distributed: boolean;
   readonly gpus: readonly { name: string; totalBytes: number }[];
 }
 
@@ -93,6 +95,7 @@ function askRuntime(torch: typeof Torch): Runtime {
     blas: about.mkl ? 'MKL' : (/BLAS_INFO=(\w+)/.exec(about.config)?.[1] ?? 'unknown'),
     oneDnn: about.oneDnn ? (/(?:MKL-DNN|oneDNN) (v[\d.]+)/.exec(about.config)?.[1] ?? 'yes') : 'no',
     parallel: /parallel backend: (.*)/.exec(about.parallel)?.[1] ?? 'unknown',
+    distributed: torch.distributedIsAvailable(),
     gpus: Array.from({ length: count }, (_, index) => torch.cudaDeviceInfo(index)),
   };
 }
@@ -123,6 +126,10 @@ function describe(report: Report): string {
     rows.push(['kernels', runtime.cpuCapability ?? 'chosen by libtorch, which does not tell']);
     rows.push(['BLAS', runtime.blas]);
     rows.push(['oneDNN', runtime.oneDnn]);
+    const processes = runtime.distributed
+      ? 'several can train together (Gloo)'
+      : 'this libtorch knows one only (no c10d)';
+    rows.push(['processes', processes]);
     const devices = runtime.gpus
       .map(({ name, totalBytes }) => `${name} (${formatBytes(totalBytes)})`)
       .join('; ');

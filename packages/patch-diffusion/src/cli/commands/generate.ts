@@ -1,6 +1,7 @@
 /** `patch-diffusion generate`: images from a trained network. */
 
 import type { Command } from 'commander';
+import { followLauncher, tellLauncher } from '../../common/launched.js';
 import { configSource } from '../../config/config-file.js';
 import { generateFields, resolveGenerateOptions } from '../../config/generate-options.js';
 import { officialGenerateOptions, takeOfficialOptions } from '../../config/official.js';
@@ -39,6 +40,7 @@ async function runGenerate(given: Record<string, unknown>): Promise<void> {
   const { flags, notes } = takeOfficialOptions(rest, officialGenerateOptions);
   for (const text of notes) note(`note: ${text}`);
   const options = resolveGenerateOptions({ flags, file: await configSource(config) });
+  followLauncher();
   const { generate } = await import('../../sampling/generate.js');
   const result = await withLine((line) =>
     interruptible(
@@ -52,6 +54,7 @@ async function runGenerate(given: Record<string, unknown>): Promise<void> {
 }
 
 function show(event: GenerateEvent, line: LiveLine): void {
+  tellLauncher(event);
   switch (event.type) {
     case 'warning':
       line.warn(event.message);

@@ -13,7 +13,9 @@ Examples:
   $ patch-diffusion info photos-64.zip --json`;
 
 const fields = {
-  verify: f.boolean('Decode every image of a data set', { default: false }),
+  verify: f.boolean('Decode every image of a data set; compare a snapshot or state with its checksum', {
+    default: false,
+  }),
   json: f.boolean('Print JSON', { default: false }),
 };
 

@@ -1,16 +1,28 @@
 /** `patch-diffusion train`: resolves the options, shows the run, saves its state when interrupted. */
 
+import { dirname } from 'node:path';
 import type { Command } from 'commander';
+import { usageError } from '../../common/errors.js';
+import { followLauncher } from '../../common/launched.js';
 import { programName } from '../../common/program-name.js';
+import { Trace } from '../../common/trace.js';
 import { configSource } from '../../config/config-file.js';
 import * as f from '../../config/fields.js';
 import { officialTrainOptions, takeOfficialOptions } from '../../config/official.js';
 import { presetNames, presets } from '../../config/presets.js';
+import { checkBatch } from '../../config/resolve.js';
 import { DEFAULT_PRESET, type TrainOptions, trainFields } from '../../config/train-options.js';
+import { type Place, readEnvironment } from '../../distributed/environment.js';
+import type { Ranks } from '../../distributed/ranks.js';
 import { extentName } from '../../patches/extent.js';
+import type { Evaluator } from '../../training/evaluator.js';
+import type { TrainEvent } from '../../training/events.js';
 import { addFields, addOfficial, readFlags } from '../flags.js';
 import { Exit, INTERRUPTED, interruptible } from '../interrupt.js';
+import { launchRanks } from '../launch.js';
 import { TrainProgressView } from '../progress.js';
+import { isSaidElsewhere, RankLog } from '../rank-log.js';
+import { startStudioChild } from '../studio-child.js';
 import { formatSec, note, print } from '../terminal.js';
 
 const HELP = `
@@ -22,12 +34,26 @@ Examples:
   $ patch-diffusion train --data photos-64.zip --preset small --out runs
   $ patch-diffusion train --data ./photos --preset tiny --max-sec 600
   $ patch-diffusion train --resume runs/00000-photos-64
+  $ patch-diffusion train --data photos-64.zip --preset small --nproc 2
   $ patch-diffusion train --data celeba-64.zip --preset celeba-64 --dry-run
 
 Names and values of the official trainer work too: --outdir, --duration, --real_p, --cbase, --cres 1,2,2,2, …`;
 
 const ownFields = {
   dryRun: f.boolean('Print what would be done, and stop', { short: 'n', default: false }),
+  studio: f.boolean('Show the run in the browser while it trains, as `patch-diffusion studio` does', {
+    default: false,
+  }),
+  ...f.under('Machine', {
+    nproc: f.int(
+      'Processes that share the work on this machine, each with a GPU of its own where there are some; the result is the same',
+      { unit: 'processes', min: 1, max: 1024, default: 1 },
+    ),
+    trace: f.path('Write where the time goes to this file, in the trace format of Chrome', {
+      nullWord: 'none',
+      default: null,
+    }),
+  }),
 };
 
 export function register(program: Command): void {
@@ -38,19 +64,37 @@ export function register(program: Command): void {
         'and the complete state; Ctrl-C saves the state, --resume continues from it.',
     )
     .option('--config <file>', 'Options from a JSON or YAML file (or an earlier run.json)');
-  addFields(command, ownFields);
+  const { nproc, trace, ...first } = ownFields;
+  addFields(command, first);
   addFields(command, trainFields, presets[DEFAULT_PRESET].values);
+  addFields(command, { nproc, trace });
   addOfficial(command, officialTrainOptions);
   command.addHelpText('after', HELP).action(runTrain);
 }
 
 async function runTrain(given: Record<string, unknown>): Promise<void> {
-  const { config, dryRun: dryRunFlag, ...rest } = given;
-  const { dryRun } = readFlags(ownFields, { dryRun: dryRunFlag });
+  const {
+    config,
+    dryRun: dryRunFlag,
+    studio: studioFlag,
+    nproc: nprocFlag,
+    trace: traceFlag,
+    ...rest
+  } = given;
+  const { dryRun, studio, nproc, trace } = readFlags(ownFields, {
+    ...{ dryRun: dryRunFlag, studio: studioFlag, nproc: nprocFlag, trace: traceFlag },
+  });
+  const place = readEnvironment();
+  if (place && nproc > 1)
+    throw usageError(
+      'BAD_OPTION',
+      `--nproc ${nproc}: this is already rank ${place.rank} of ${place.worldSize}; leave it out`,
+    );
   const { flags, notes } = takeOfficialOptions(rest, officialTrainOptions);
   for (const text of notes) note(`note: ${text}`);
   const { resolveRunOptions } = await import('../../training/resume.js');
   const options = await resolveRunOptions({ flags, file: await configSource(config) });
+  checkBatch(options, place?.worldSize ?? nproc);
   if (dryRun) {
     const { describePlan } = await import('../plan.js');
     print(JSON.stringify(options, null, 2));
@@ -59,19 +103,86 @@ async function runTrain(given: Record<string, unknown>): Promise<void> {
     print('dry run: nothing was written');
     return;
   }
+  if (nproc > 1) {
+    process.exitCode = await launchRanks(nproc, withoutNproc(process.argv.slice(2)));
+    return;
+  }
+  if (!place) {
+    await runAlone(options, { traceFile: trace, studio });
+    return;
+  }
+  followLauncher();
+  await runAsRank(options, place, { traceFile: trace, studio });
+}
+
+/** The command line of the ranks that `--nproc` starts. */
+function withoutNproc(args: readonly string[]): string[] {
+  return args.filter((arg, i) => !/^--nproc(=|$)/i.test(arg) && !/^--nproc$/i.test(args[i - 1] ?? ''));
+}
+
+/** What is done beside the training. */
+interface Beside {
+  readonly traceFile: string | null;
+  readonly studio: boolean;
+}
+
+/** One of several processes. All but the first show what they do in a file, and print no result. */
+async function runAsRank(options: TrainOptions, place: Place, { traceFile, studio }: Beside): Promise<void> {
+  const { Ranks } = await import('../../distributed/ranks.js');
+  const ranks = await Ranks.join(place);
+  const log = ranks.isWriter ? null : new RankLog(ranks);
+  try {
+    const ownTrace = traceFile && rankFile(traceFile, ranks.rank);
+    await runAlone(options, { traceFile: ownTrace, studio: studio && ranks.isWriter }, { ranks, log });
+  } catch (error) {
+    if (error instanceof Exit) throw error;
+    await ranks.fail(error);
+    if (!isSaidElsewhere(error, ranks.rank)) throw error;
+    note(`error: ${(error as Error).message}`);
+    throw new Exit(1);
+  } finally {
+    log?.close();
+  }
+}
+
+/** `trace.json`, and `trace-rank1.json` for rank 1. */
+const rankFile = (file: string, rank: number): string =>
+  rank === 0 ? file : file.replace(/(\.[^./]*)?$/, `-rank${rank}$1`);
+
+async function runAlone(
+  options: TrainOptions,
+  { traceFile, studio }: Beside,
+  { ranks, log }: { readonly ranks: Ranks | null; readonly log: RankLog | null } = { ranks: null, log: null },
+): Promise<void> {
   const { train } = await import('../../training/loop.js');
   const view = new TrainProgressView();
   const startedAt = Date.now();
+  let endStudio = (): void => {};
+  const trace = traceFile === null ? undefined : new Trace(ranks?.rank);
   try {
     const result = await interruptible(
       () => (view.hasStarted ? 'saving the training state' : null),
       (text) => view.note(text),
-      (signal) => {
+      async (signal) => {
         note(summary(options));
-        return train(options, { signal, onEvent: view.onEvent });
+        if (ranks?.isWriter)
+          note(`Processes:   ${ranks.worldSize}, with logs of their own in the run folder`);
+        const onEvent = (event: TrainEvent) => {
+          if (event.type === 'start') {
+            log?.open(event.runDir);
+            const folder = options.nosubdir ? event.runDir : dirname(event.runDir);
+            if (studio) endStudio = startStudioChild(folder, (line) => view.note(line));
+          }
+          view.onEvent(event);
+        };
+        const evaluator = await evaluatorOf(options);
+        const done = await train(options, { signal, onEvent, ranks, evaluator, ...(trace ? { trace } : {}) });
+        await ranks?.leave();
+        return done;
       },
     );
     view.close();
+    await trace?.write(traceFile!);
     const time = formatSec((Date.now() - startedAt) / 1000);
     if (result.interrupted) {
       note(
@@ -82,21 +193,33 @@ async function runTrain(given: Record<string, unknown>): Promise<void> {
     note(
       `done in ${time}. Draw images with: ${programName()} generate --run ${result.runDir} --grid sheet.png`,
     );
-    print(result.runDir);
+    if (!log) print(result.runDir);
   } finally {
+    endStudio();
     view.close();
   }
+}
+
+async function evaluatorOf(options: TrainOptions): Promise<Evaluator | undefined> {
+  if (options.evalTicks === null) return undefined;
+  const { evaluatorFor } = await import('../../evaluation/while-training.js');
+  return evaluatorFor(options);
 }
 
 /** The options that decide what a run is, in a few lines. */
 function summary(o: TrainOptions): string {
   const size = o.resolution === null ? '' : `, ${extentName(f.toExtent(o.resolution))} px`;
-  const length = `${o.durationKimg} kimg${o.maxSec === null ? '' : `, at most ${formatSec(o.maxSec)}`}`;
+  const limits = [
+    o.maxSec !== null && `, at most ${formatSec(o.maxSec)}`,
+    o.maxCpuSec !== null && `, at most ${formatSec(o.maxCpuSec)} of processor time`,
+  ];
+  const length = [`${o.durationKimg} kimg`, ...limits.filter(Boolean)].join('');
+  const cooldown = o.lrCooldown > 0 ? ` with cooldown over the last ${Math.round(o.lrCooldown * 100)} %` : '';
   const precision = o.precision === 'fp32' ? '' : `, ${o.precision}`;
   const network = `${o.arch}, ${o.modelChannels} channels × ${o.channelMult.join(',')}, ${o.numBlocks} blocks${precision}`;
   return [
     `Training on  ${o.data}${size}, preset ${o.preset}, seed ${o.seed}`,
     `Network:     ${network}`,
-    `Schedule:    ${length}, batch ${o.batch}, lr ${o.lr}, ${o.schedule} patches`,
+    `Schedule:    ${length}, batch ${o.batch}, lr ${o.lr}${cooldown}, ${o.schedule} patches`,
   ].join('\n');
 }

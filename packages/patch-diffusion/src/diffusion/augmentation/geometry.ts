@@ -78,7 +78,7 @@ const translateFrac: Op<Tensor> = {
   name: 'translateFrac',
   apply(map, context) {
     const { random, count: N, width, height, shape } = context;
-    const [x, y] = gated(random.randn('value', [2, N]), context, [1, N]).unbind(0); // [N]
+    const [x, y] = gated(random.randn('value', [2, N], 1), context, [1, N], 1).unbind(0); // [N]
     const target = map.matmul(
       translation(x.mul(-width * shape.translateFracStd), y.mul(-height * shape.translateFracStd)),
     );

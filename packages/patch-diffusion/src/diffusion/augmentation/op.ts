@@ -27,9 +27,14 @@ export interface Op<T> {
   apply(target: T, context: OpContext): { readonly target: T; readonly labels: Tensor };
 }
 
-/** Zeroes the magnitudes of the samples whose gate stays shut. */
-export function gated(value: Tensor, { random, probability }: OpContext, gateShape = value.shape): Tensor {
-  return torch.where(random.rand('gate', gateShape).lt(probability), value, 0);
+/** Zeroes the magnitudes of the samples whose gate stays shut. @param batchDim the dimension that counts the samples */
+export function gated(
+  value: Tensor,
+  { random, probability }: OpContext,
+  gateShape = value.shape,
+  batchDim = 0,
+): Tensor {
+  return torch.where(random.rand('gate', gateShape, batchDim).lt(probability), value, 0);
 }
 
 /** Uniform on [−1, 1). */

@@ -67,6 +67,24 @@ export function runStep<T>(step: SolverStep<T>, denoise: (query: Query<T>) => T)
   return next.value;
 }
 
+/**
+ * {@link runStep} with a denoiser that takes its time.
+ * @example
+ * ```ts
+ * const plan = planSampler({ numSteps: 8 }, { sigmaMin: 0, sigmaMax: 80, roundSigma: (sigma) => sigma });
+ * const start = { x: Float64Array.of(plan.initialScale) };
+ * const next = await runStepAsync(plan.step(float64Math, 0, start, null), async ({ x }) => x.map(() => 0.3));
+ * ```
+ */
+export async function runStepAsync<T>(
+  step: SolverStep<T>,
+  denoise: (query: Query<T>) => Promise<T>,
+): Promise<SolverState<T>> {
+  let next = step.next();
+  while (!next.done) next = step.next(await denoise(next.value));
+  return next.value;
+}
+
 /** Float64 arithmetic on typed arrays. */
 export const float64Math: ArrayMath<Float64Array> = {
   combine(...terms) {

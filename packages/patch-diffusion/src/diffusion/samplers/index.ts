@@ -12,7 +12,13 @@ export const SAMPLERS = ['edm', 'generalised', 'dpmpp-2m', 'dpmpp-2m-sde'] as co
  */
 export type SamplerName = (typeof SAMPLERS)[number];
 
-/** Whether a sampler adds noise by `sChurn`. */
+/**
+ * Whether a sampler adds noise by `sChurn`.
+ * @example
+ * ```ts
+ * takesChurn('edm'); // true
+ * ```
+ */
 export const takesChurn = (name: SamplerName): boolean => name === 'edm' || name === 'generalised';
 
 /** Options of all samplers; each takes those that it knows. */

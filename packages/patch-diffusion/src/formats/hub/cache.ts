@@ -4,6 +4,7 @@ import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { homedir, hostname } from 'node:os';
 import { basename, join } from 'node:path';
 import { writeFileAtomic } from '@patch-diffusion/torch/atomic-file';
+import { isAlive } from '@patch-diffusion/torch/process-alive';
 import { sha256Of } from '../../common/sha256.js';
 
 /** What is known of a finished download; beside the file, as JSON. */
@@ -142,15 +143,6 @@ function decoded(path: string): string {
     return decodeURIComponent(path);
   } catch {
     return path; // a bare %
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }
 

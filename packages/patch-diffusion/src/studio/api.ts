@@ -1,0 +1,149 @@
+/** What the studio's server and its pages say to each other. Types only, so that both can be built from them. */
+
+/** As `run.json` says; `killed`: it says running, but its process is gone; `damaged`: `run.json` cannot be read. */
+export type RunState = 'running' | 'done' | 'interrupted' | 'failed' | 'killed' | 'damaged';
+
+/** A run as the list shows it. Figures are null where nothing has been reported yet. */
+export interface RunSummary {
+  /** Name of the run's folder. */
+  readonly id: string;
+  readonly state: RunState;
+  /** Why it failed, or what is wrong with its files. */
+  readonly problem: string | null;
+  readonly data: string;
+  readonly preset: string;
+  /** ISO 8601; empty for a damaged run. */
+  readonly startedAt: string;
+  readonly step: number;
+  readonly kimg: number;
+  readonly totalKimg: number;
+  readonly loss: number | null;
+  readonly heldOutLoss: number | null;
+  readonly imagesPerSec: number | null;
+  /** Time that it has trained. */
+  readonly trainedSec: number | null;
+  /** Time that is left; null unless it is running. */
+  readonly etaSec: number | null;
+  readonly sheets: number;
+  readonly snapshots: number;
+  /** Changes whenever one of the run's files does. */
+  readonly revision: string;
+}
+
+/** What the server allows and shows. */
+export interface StudioInfo {
+  /** Folder whose runs are shown, as it was given. */
+  readonly folder: string;
+  readonly version: string;
+  readonly allowGenerate: boolean;
+  readonly allowTrain: boolean;
+}
+
+/** What a snapshot draws. */
+export interface SnapshotDetail {
+  /** Names of the classes, or their numbers; null for a network without classes. */
+  readonly classes: readonly string[] | null;
+  readonly samplers: readonly string[];
+}
+
+/** What is to be drawn; values as on the command line of `generate`, where empty means its default. */
+export interface DrawRequest {
+  readonly run: string;
+  readonly snapshot: string;
+  readonly options: Readonly<Record<string, string>>;
+}
+
+/** A sheet that the server draws or has drawn. */
+export interface Drawing extends DrawRequest {
+  readonly id: number;
+  readonly state: 'running' | 'done' | 'failed' | 'cancelled';
+  /** Solver steps of all images that are done, 0 … 1. */
+  readonly share: number;
+  /** Why it failed. */
+  readonly problem: string | null;
+}
+
+/** A message of the event stream: first `all` that there is, then `changes`. */
+export interface RunsEvent {
+  readonly changed: readonly RunSummary[];
+  /** Ids of runs that are gone. */
+  readonly removed: readonly string[];
+  /** Why the folder cannot be read, or null. */
+  readonly problem: string | null;
+}
+
+/** A quantity that curves are drawn over. */
+export type XAxis = 'kimg' | 'step' | 'time' | 'clock';
+
+/** Values by name, all of one length; null where there is none. */
+export type Columns = Readonly<Record<string, readonly (number | null)[]>>;
+
+/** Statistics of a run, thinned to some hundred lines. */
+export interface Series {
+  /** A column per key of `stats.jsonl`. */
+  readonly columns: Columns;
+  /** Whether lines were left out. */
+  readonly thinned: boolean;
+  /** Lines that could not be read. */
+  readonly damaged: number;
+}
+
+/** What the curves of a run are drawn from. */
+export interface RunSeries extends Series {
+  /** Figures of `evaluate`, one value per evaluation. */
+  readonly evaluations: Columns;
+}
+
+/** An option of a training, as a field of a form. */
+export interface FormField {
+  readonly key: string;
+  /** As on the command line. */
+  readonly name: string;
+  readonly heading: string;
+  readonly description: string;
+  /** What a value may be, in words. */
+  readonly allowed: string;
+  /** Where only some words are possible; else null. */
+  readonly choices: readonly string[] | null;
+  /** Stands for the value that is taken when none is given. */
+  readonly placeholder: string;
+}
+
+/** A training that was started from the page. */
+export interface TrainingStart {
+  readonly id: number;
+  /** The run that was resumed, or the data of a new one. */
+  readonly what: string;
+  readonly state: 'running' | 'ended' | 'failed';
+  readonly problem: string | null;
+}
+
+/** A file of a run whose name tells the images trained on. */
+export interface StampedFile {
+  readonly name: string;
+  readonly kimg: number;
+}
+
+/** An option of a run. */
+export interface OptionValue {
+  readonly name: string;
+  /** As on the command line. */
+  readonly value: string;
+  readonly heading: string;
+  readonly description: string;
+  /** Whether it is what the preset says. */
+  readonly isDefault: boolean;
+}
+
+/** Everything of a run but its curves. */
+export interface RunDetail {
+  readonly id: string;
+  /** Path of the folder, for commands. */
+  readonly dir: string;
+  readonly options: readonly OptionValue[];
+  readonly sheets: readonly StampedFile[];
+  readonly snapshots: readonly StampedFile[];
+  /** The command that starts the same run again, and the folder to call it in. */
+  readonly command: string;
+  readonly workingFolder: string | null;
+}
