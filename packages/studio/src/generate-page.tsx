@@ -1,0 +1,179 @@
+/** Draws images from a snapshot on the server. */
+import { useEffect, useState } from 'preact/hooks';
+import { kimg as kimgText } from './format';
+import {
+  cancelDrawing,
+  type Drawing,
+  drawingPath,
+  getSnapshot,
+  type RunDetail,
+  type RunSummary,
+  startDrawing,
+  useDetails,
+} from './server';
+
+interface Props {
+  readonly runs: readonly RunSummary[];
+  readonly drawings: readonly Drawing[];
+  readonly isAllowed: boolean;
+}
+
+export function GeneratePage({ runs, drawings, isAllowed }: Props) {
+  const details = useDetails(runs);
+  const choices = runs.flatMap(({ id }) => {
+    const detail = details.get(id);
+    return detail === undefined || detail.snapshots.length === 0 ? [] : [detail];
+  });
+  if (!isAllowed)
+    return (
+      <p class="empty">
+        Drawing takes this machine's processor, so that it must be allowed. Start the studio with:
+        <code class="block">npx patch-diffusion studio --allow-generate</code>
+      </p>
+    );
+  if (choices.length === 0)
+    return (
+      <p class="empty">{runs.some(({ snapshots }) => snapshots > 0) ? 'Reading …' : 'No snapshot yet.'}</p>
+    );
+  return (
+    <>
+      <Form choices={choices} isBusy={drawings.some(({ state }) => state === 'running')} />
+      <div class="sheets">
+        {drawings.map((drawing) => (
+          <Result key={drawing.id} {...drawing} />
+        ))}
+      </div>
+    </>
+  );
+}
+
+const START = { seeds: '0-15', steps: '', sampler: '', class: '', cfg: '', sChurn: '' };
+type Values = typeof START;
+
+function Form({ choices, isBusy }: { readonly choices: readonly RunDetail[]; readonly isBusy: boolean }) {
+  const [chosen, setChosen] = useState('');
+  const [values, setValues] = useState<Values>(START);
+  const [problem, setProblem] = useState<string | null>(null);
+  const all = choices.flatMap(({ id, snapshots }) =>
+    snapshots.map(({ name, kimg }) => ({ key: `${id}/${name}`, run: id, name, kimg })).reverse(),
+  );
+  const snapshot = all.find(({ key }) => key === chosen) ?? all[0];
+  const about = useSnapshot(snapshot.run, snapshot.name);
+  const field = (key: keyof Values) => ({
+    value: values[key],
+    onInput: (event: { currentTarget: { value: string } }) =>
+      setValues({ ...values, [key]: event.currentTarget.value }),
+  });
+  const draw = async (event: Event) => {
+    event.preventDefault();
+    setProblem(null);
+    // What a network without classes would refuse was chosen for another one.
+    const { class: chosenClass, cfg, ...rest } = values;
+    const options = about?.classes ? { ...rest, class: chosenClass, cfg } : rest;
+    try {
+      await startDrawing({ run: snapshot.run, snapshot: snapshot.name, options });
+    } catch (error) {
+      setProblem((error as Error).message);
+    }
+  };
+  return (
+    <form class="card form" aria-label="What to draw" onSubmit={(event) => void draw(event)}>
+      <label>
+        Snapshot
+        <select value={snapshot.key} onChange={(event) => setChosen(event.currentTarget.value)}>
+          {all.map(({ key, run, kimg }) => (
+            <option key={key} value={key}>
+              {choices.length > 1 ? `${run}, ` : ''}
+              {kimgText(kimg)}
+            </option>
+          ))}
+        </select>
+      </label>
+      <label>
+        Seeds
+        <input type="text" required {...field('seeds')} />
+      </label>
+      <label>
+        Steps
+        <input type="number" min="1" max="1000" placeholder="as recorded" {...field('steps')} />
+      </label>
+      <label>
+        Sampler
+        <select {...field('sampler')}>
+          <option value="">edm</option>
+          {about?.samplers
+            .filter((name) => name !== 'edm')
+            .map((name) => (
+              <option key={name} value={name}>
+                {name}
+              </option>
+            ))}
+        </select>
+      </label>
+      <label>
+        Churn
+        <input type="number" min="0" step="any" placeholder="as recorded" {...field('sChurn')} />
+      </label>
+      {about?.classes && (
+        <>
+          <label>
+            Class
+            <select {...field('class')}>
+              <option value="">each at random</option>
+              {about.classes.map((name, i) => (
+                <option key={name} value={String(i)}>
+                  {name}
+                </option>
+              ))}
+            </select>
+          </label>
+          <label>
+            Guidance
+            <input type="number" min="0" step="any" placeholder="none" {...field('cfg')} />
+          </label>
+        </>
+      )}
+      <button type="submit" class="primary" disabled={isBusy}>
+        Draw
+      </button>
+      {problem && (
+        <p class="notice" role="alert">
+          {problem}
+        </p>
+      )}
+    </form>
+  );
+}
+
+function useSnapshot(run: string, name: string) {
+  const [about, setAbout] = useState<Awaited<ReturnType<typeof getSnapshot>> | null>(null);
+  useEffect(() => {
+    const controller = new AbortController();
+    // A snapshot that cannot be read is refused when it is drawn from, with the reason.
+    getSnapshot(run, name, controller.signal).then(setAbout, () => setAbout(null));
+    return () => controller.abort();
+  }, [run, name]);
+  return about;
+}
+
+function Result({ id, run, snapshot, options, state, share, problem }: Drawing) {
+  const about = Object.entries(options).flatMap(([key, value]) => (value === '' ? [] : `${key} ${value}`));
+  return (
+    <figure class="card">
+      {state === 'done' && <img src={drawingPath(id)} alt={`Images of ${run}, ${about.join(', ')}`} />}
+      {state === 'running' && (
+        <div class="drawing">
+          <progress max="1" value={share} aria-label={`Progress of drawing ${id}`} />
+          <button type="button" onClick={() => void cancelDrawing(id).catch(() => {})}>
+            Cancel
+          </button>
+        </div>
+      )}
+      <figcaption>
+        {state === 'failed' && <p class="problem">{problem}</p>}
+        {state === 'cancelled' && <p>cancelled</p>}
+        <strong>{run}</strong> · {snapshot.replace(/\.safetensors$/, '')} · {about.join(', ')}
+      </figcaption>
+    </figure>
+  );
+}

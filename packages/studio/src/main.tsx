@@ -1,0 +1,9 @@
+import { render } from 'preact';
+import { App } from './app';
+import 'uplot/dist/uPlot.min.css';
+import './style.css';
+import { restoreTheme } from './theme';
+
+restoreTheme();
+const place = document.getElementById('app');
+if (place) render(<App />, place);
