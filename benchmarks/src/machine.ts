@@ -30,3 +30,10 @@ export function describeMachine(device: string): Machine {
     date: new Date().toISOString(),
   };
 }
+
+export function machineText({ cpu, cores, threads, gpu, node, libtorch, loadBefore }: Machine): string {
+  const load = `load average before: ${loadBefore.toFixed(2)}`;
+  const warning = loadBefore > 0.5 ? ' (the machine was not idle: times are inflated)' : '';
+  const parts = [`${cpu}, ${cores} cores`, `threads: ${threads}`, ...(gpu ? [gpu] : [])];
+  return `${[...parts, `libtorch ${libtorch}`, `Node ${node}`, load].join('; ')}${warning}`;
+}

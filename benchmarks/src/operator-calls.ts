@@ -39,7 +39,7 @@ export function measureNewTensorUs(rounds: number): number {
 }
 
 /** Measures calls on one-element CPU tensors, in place: both sides then do exactly the same work in libtorch. */
-export function measureCalls(rounds: number): CallCost[] {
+export function measureOperatorCalls(rounds: number): CallCost[] {
   return torch.noGrad(() =>
     torch.scope(() => {
       const a = Array.from({ length: CALLS }, () => torch.zeros([1]));

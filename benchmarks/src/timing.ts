@@ -1,5 +1,12 @@
-/** Clocks and the few statistics that the report uses. */
+/** Clocks and the few statistics that the reports use. */
 import * as torch from '@patch-diffusion/torch';
+
+/** Seconds of something measured. */
+export interface StepSeconds {
+  readonly wall: number;
+  /** Processor time of all threads together. */
+  readonly cpu: number;
+}
 
 /** Seconds on a monotonic clock, after everything enqueued on the device is done. */
 export function now(device: string): number {

@@ -3,36 +3,41 @@
  * are told apart by clocks in what is passed to it (batch, optimiser) and around `backward`.
  */
 import * as torch from '@patch-diffusion/torch';
-import { Adam, type AdamPath, type Tensor } from '@patch-diffusion/torch';
-import type { ImageSet } from 'patch-diffusion';
+import { Adam, type Tensor } from '@patch-diffusion/torch';
+import type { TrainOptions } from 'patch-diffusion';
 import {
   createDenoiser,
   type Denoiser,
   denoisingLoss,
   makePatchBatch,
   type PatchSize,
+  type PatchSource,
   patchSizes,
   precondSpec,
+  prepareDenoiser,
   type RandomSource,
   type StepOptions,
   TorchRandom,
   type TrainingState,
   trainStep,
 } from 'patch-diffusion/method';
-import type { BenchOptions } from './options.js';
-import { now } from './timing.js';
+import { now, type StepSeconds } from './timing.js';
 
-/**
- * Seconds of one step. `batch` is cutting and converting the patches, `update` all that follows `backward`,
- * `cpu` the processor time of all threads.
- */
-export interface StepTimes {
-  readonly total: number;
+/** Seconds of one step. `batch` is cutting and converting the patches, `update` all that follows `backward`. */
+export interface StepTimes extends StepSeconds {
   readonly batch: number;
   readonly forward: number;
   readonly backward: number;
   readonly update: number;
-  readonly cpu: number;
+}
+
+/** What is trained, and how. */
+export interface TrainingSettings {
+  readonly train: TrainOptions;
+  /** Images per full-size step. */
+  readonly batch: number;
+  readonly device: string;
+  readonly precision: TrainOptions['precision'];
 }
 
 /** Fixed inputs of a loss, for comparing two implementations. */
@@ -43,57 +48,55 @@ export interface ProbeBatch {
   readonly noise: Tensor;
 }
 
+/** Images in memory that patches are cut from. */
+const IMAGES = 64;
+
 export class TrainingStep {
   readonly denoiser: Denoiser;
   readonly sizes: readonly PatchSize[];
-  readonly #bench: BenchOptions;
-  readonly #optimizer: Adam;
+  readonly #settings: TrainingSettings;
   readonly #state: TrainingState;
-  readonly #images: ImageSet;
+  readonly #images: PatchSource;
   readonly #options: StepOptions;
 
-  constructor(bench: BenchOptions) {
-    this.#bench = bench;
+  constructor(settings: TrainingSettings) {
+    this.#settings = settings;
+    const { train, device, precision } = settings;
     torch.manualSeed(0);
-    const { resolution } = bench.train;
-    const side = typeof resolution === 'number' ? resolution : 64;
-    const image = { height: side, width: side };
-    const shape = { ...image, channels: 3, labelDim: 0, latents: null, std: null };
-    this.#images = randomImages(image, 64);
-    const spec = precondSpec(bench.train, shape);
-    const make = (): Denoiser => {
-      const memoryFormat = bench.channelsLast ? 'channelsLast' : 'preserve';
-      return createDenoiser(spec).to({ device: bench.device, memoryFormat });
-    };
+    const side = train.resolution as number;
+    const shape = { height: side, width: side, channels: 3, labelDim: 0, latents: null, std: null };
+    this.#images = randomImages(side);
+    const spec = precondSpec(train, shape);
+    const make = (): Denoiser => prepareDenoiser(createDenoiser(spec), device, precision);
     this.denoiser = make();
     spreadWeights(this.denoiser);
     const ema = make().requiresGrad(false);
     ema.loadStateDict(this.denoiser.stateDict());
-    this.sizes = patchSizes(bench.train, shape);
-    const { lossNorm, emaHalflifeKimg, emaRampupRatio } = bench.train;
+    this.sizes = patchSizes(train, shape);
+    const { lossNorm, emaHalflifeKimg, emaRampupRatio } = train;
     this.#options = {
-      ...{ source: this.#images, device: bench.device, loss: { type: 'edm' } },
+      ...{ source: this.#images, device, loss: { type: 'edm' } },
       ...{ lr: 1e-4, lrRampupKimg: 0, lossScaling: 1, lossNorm, emaHalflifeKimg, emaRampupRatio },
       ...{ augment: null, augmentAt: 'patch' },
     };
-    this.#optimizer = new Adam(this.denoiser.namedParameters(), { lr: 1e-4 });
-    this.#state = { denoiser: this.denoiser, ema, optimizer: this.#optimizer, nimg: 0, step: 0 };
+    const optimizer = new Adam(this.denoiser.namedParameters(), { lr: 1e-4 });
+    this.#state = { denoiser: this.denoiser, ema, optimizer, nimg: 0, step: 0 };
   }
 
-  /** The path that our optimiser takes with this libtorch. */
-  get adamPath(): AdamPath {
-    return this.#optimizer.path;
+  /** What the activations are: `auto` has become one of them. */
+  get dtype(): Denoiser['computeDtype'] {
+    return this.denoiser.computeDtype;
   }
 
   /** Images of one step at a patch size. */
   count(patch: PatchSize): number {
-    return this.#bench.batch * patch.multiplier;
+    return this.#settings.batch * patch.multiplier;
   }
 
   /** One whole training step. */
   async run(patch: PatchSize): Promise<StepTimes> {
-    const { device } = this.#bench;
-    const indices = Array.from({ length: this.count(patch) }, (_, i) => i % this.#images.length);
+    const { device } = this.#settings;
+    const indices = Array.from({ length: this.count(patch) }, (_, i) => i % IMAGES);
     const random = new TorchRandom(device);
     let batchEnd = 0;
     const timed: RandomSource = {
@@ -106,6 +109,7 @@ export class TrainingStep {
       randint: (name, low, high, shape) => random.randint(name, low, high, shape),
     };
     const microBatch = { patch, indices, weight: 1, random: timed, positionRandom: new TorchRandom() };
+    torch.setFlag('tf32', this.#settings.precision === 'tf32'); // a switch of the whole library
     this.denoiser.train();
     const cpuBefore = process.cpuUsage();
     const start = now(device);
@@ -115,7 +119,7 @@ export class TrainingStep {
     const end = now(device);
     const cpu = process.cpuUsage(cpuBefore);
     return {
-      total: end - start,
+      wall: end - start,
       batch: batchEnd - start,
       forward: backward.start - batchEnd,
       backward: backward.end - backward.start,
@@ -126,7 +130,7 @@ export class TrainingStep {
 
   /** Inputs for {@link loss} at a patch size; the caller disposes them. */
   probe(patch: PatchSize): ProbeBatch {
-    const { device } = this.#bench;
+    const { device } = this.#settings;
     return torch.scope(() => {
       const indices = Array.from({ length: 4 }, (_, i) => i);
       const random = new TorchRandom(device);
@@ -184,26 +188,22 @@ async function timedBackward(
 }
 
 /** Decoded images in memory, as after the first pass over a real set. */
-function randomImages(image: { height: number; width: number }, length: number): ImageSet {
-  const [channels, plane] = [3, image.height * image.width];
+function randomImages(side: number): PatchSource {
+  const [channels, plane] = [3, side * side];
   const pixels = torch.scope(
-    () => torch.randint(0, 256, [length * channels * plane], { dtype: 'uint8' }).toTypedArray() as Uint8Array,
+    () => torch.randint(0, 256, [IMAGES * channels * plane], { dtype: 'uint8' }).toTypedArray() as Uint8Array,
   );
   return {
-    ...{ name: 'random', path: '', length, baseLength: length, channels, ...image },
-    ...{ labelDim: 0, classNames: null, latents: null, std: null, report: { used: length, skipped: [] } },
-    ready: async () => {},
-    labelOf: () => null,
+    ...{ channels, height: side, width: side, labelDim: 0, latents: null },
     labels: () => new Float32Array(0),
-    close: async () => {},
-    gather(indices, { size, rows, cols }, out) {
+    gather(indices, { size, rows, cols }) {
       const { height, width } = typeof size === 'number' ? { height: size, width: size } : size;
-      const result = out ?? new Uint8Array(indices.length * channels * height * width);
+      const result = new Uint8Array(indices.length * channels * height * width);
       let at = 0;
       for (let n = 0; n < indices.length; n++) {
         for (let c = 0; c < channels; c++) {
           for (let y = 0; y < height; y++, at += width) {
-            const from = (indices[n] * channels + c) * plane + (rows[n] + y) * image.width + cols[n];
+            const from = (indices[n] * channels + c) * plane + (rows[n] + y) * side + cols[n];
             result.set(pixels.subarray(from, from + width), at);
           }
         }

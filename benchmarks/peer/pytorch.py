@@ -1,19 +1,21 @@
-"""The same training step in eager PyTorch: the peer that `npm run bench` measures against.
+"""The same training step in PyTorch: the peer that `npm run bench` measures against.
 
 Written for this benchmark from the published descriptions of DDPM++ / EDM (arXiv 2206.00364) and Patch Diffusion
-(arXiv 2304.12526), the way an experienced PyTorch user writes it: torch.nn.functional's operators, fused Adam where it
-is quickest, list operators for the EMA. Needs nothing but torch.
+(arXiv 2304.12526), the way a PyTorch user writes it. The setup says how it runs: as the official code does (float32,
+contiguous, tensor by tensor in the optimiser and the average), or with channels-last memory, bfloat16 autocast, fused
+Adam with list operators for the average, and torch.compile. Needs nothing but torch.
 
 Talks JSON lines: the first input line is the setup, then one command per line, one answer line each.
-  setup    {"config": {...}, "weights": file, "threads": n, "device": "cpu", "channels_last": false, "adam": "fused"}
-  loss     {"op": "loss", "batch": file}               -> {"loss": sum, "grad_norm": norm}
-  steps    {"op": "steps", "batch": file, "count": n}  -> {"total": [s...], "forward": [...], "backward": [...], "update": [...], "cpu": [...]}
-  calls    {"op": "calls", "count": n}                 -> {"call_us": microseconds per small in-place operator}
+  setup     {"config": {...}, "weights": file, "threads": n, "device": "cpu", "channels_last": false, "bf16": false,
+             "fused": false, "compile": false}
+  loss      {"op": "loss", "batch": file}                -> {"loss": sum, "grad_norm": norm; null where compiled}
+  steps     {"op": "steps", "batch": file, "count": n}   -> {"wall": [s...], "cpu": [...]}
 """
 import json
 import math
 import sys
 import time
+import warnings
 
 import torch
 from torch import nn
@@ -130,21 +132,22 @@ class SongUNet(nn.Module):
 class Denoiser(nn.Module):
     """Patch-EDM preconditioning; coordinates are two more input channels."""
 
-    def __init__(self, sigma_data=0.5, **config):
+    def __init__(self, bf16=False, sigma_data=0.5, **config):
         super().__init__()
-        self.sigma_data = sigma_data
+        self.bf16, self.sigma_data = bf16, sigma_data
         self.model = SongUNet(**config)
 
     def forward(self, x, sigma, coords):
         s = self.sigma_data
         scale = (sigma**2 + s**2).sqrt()
-        out = self.model(torch.cat([x / scale, coords], dim=1), sigma.log().flatten() / 4)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
+            out = self.model(torch.cat([x / scale, coords], dim=1), sigma.log().flatten() / 4).float()
         return x * (s / scale) ** 2 + out * (sigma * s / scale)
 
 
-def patch_loss(net, images, coords, normal, noise):
+def patch_loss(net, images, coords, normal=None, noise=None, sigma_data=0.5):
     """Unreduced loss of arXiv 2304.12526 eq. 5 with EDM's noise distribution and weight; draws are given or made."""
-    s = net.sigma_data
+    s = sigma_data
     sigma = (-1.2 + 1.2 * (torch.randn([len(images), 1, 1, 1], device=images.device) if normal is None else normal)).exp()
     noise = torch.randn_like(images) if noise is None else noise
     denoised = net(images + noise * sigma, sigma, coords)
@@ -165,81 +168,84 @@ def read_safetensors(path):
     return tensors
 
 
-class Trainer:
+class Peer:
     def __init__(self, setup):
         torch.set_num_threads(setup["threads"])
         self.device = torch.device(setup["device"])
         self.format = torch.channels_last if setup["channels_last"] else torch.contiguous_format
-        self.net = Denoiser(**setup["config"])
+        self.net = Denoiser(bf16=setup["bf16"], **setup["config"])
         self.net.load_state_dict(read_safetensors(setup["weights"]))
         self.net.to(self.device, memory_format=self.format)
+        self.call = torch.compile(self.net, dynamic=False) if setup["compile"] else self.net
         self.params = list(self.net.parameters())
         self.ema = [p.detach().clone() for p in self.params]
-        kinds = {"fused": {"fused": True}, "foreach": {"foreach": True}, "plain": {"foreach": False}}
-        self.adam = torch.optim.Adam(self.params, lr=1e-4, **kinds[setup["adam"]])
+        self.fused = setup["fused"]
+        self.adam = torch.optim.Adam(self.params, lr=1e-4, **({"fused": True} if self.fused else {}))
 
     def batch(self, path):
-        return {name: t.to(self.device).contiguous(memory_format=self.format)
-                for name, t in read_safetensors(path).items()}
+        def place(t):
+            return t.contiguous(memory_format=self.format) if t.dim() == 4 else t
+        return {name: place(t.to(self.device)) for name, t in read_safetensors(path).items()}
+
+    def timed(self, work):
+        """Seconds on the wall and of the processor, all threads together."""
+        cpu, wall = time.process_time(), self.sync()
+        work()
+        return self.sync() - wall, time.process_time() - cpu
 
     def sync(self):
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    def loss(self, path):
+    def loss(self, batch):
         """In evaluation mode, with the given draws: comparable to the last digits of float32."""
-        batch = self.batch(path)
+        batch = self.batch(batch)
         self.net.eval()
         self.adam.zero_grad()
-        loss = patch_loss(self.net, batch["images"], batch["coords"], batch["normal"], batch["noise"]).sum()
-        (loss / len(batch["images"])).backward()
-        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(p.grad) for p in self.params]))
+        loss = patch_loss(self.call, **batch).sum()
+        norm = None
+        if self.call is self.net:  # a backward pass in evaluation mode would be one more minute of compilation
+            (loss / len(batch["images"])).backward()
+            norms = [torch.linalg.vector_norm(p.grad) for p in self.params]
+            norm = torch.linalg.vector_norm(torch.stack(norms)).item()
         self.net.train()
         self.adam.zero_grad()
-        return {"loss": loss.item(), "grad_norm": norm.item()}
+        return {"loss": loss.item(), "grad_norm": norm}
 
-    def step(self, batch):
-        cpu = time.process_time()
-        t0 = self.sync()
+    def step(self, images, coords):
         self.adam.zero_grad(set_to_none=True)
-        loss = patch_loss(self.net, batch["images"], batch["coords"], None, None).sum() / len(batch["images"])
-        t1 = self.sync()
+        loss = patch_loss(self.call, images, coords).sum() / len(images)
         loss.backward()
-        t2 = self.sync()
         for p in self.params:
             torch.nan_to_num(p.grad, nan=0, posinf=1e5, neginf=-1e5, out=p.grad)
         self.adam.step()
         with torch.no_grad():
-            torch._foreach_lerp_(self.ema, self.params, 0.001)
+            if self.fused:
+                torch._foreach_lerp_(self.ema, self.params, 0.001)
+            else:
+                for average, p in zip(self.ema, self.params):
+                    average.lerp_(p, 0.001)
         loss.item()
-        t3 = self.sync()
-        return t3 - t0, t1 - t0, t2 - t1, t3 - t2, time.process_time() - cpu
 
-    def steps(self, path, count):
-        batch = self.batch(path)
+    def steps(self, batch, count):
+        batch = self.batch(batch)
         self.net.train()
-        times = [self.step(batch) for _ in range(count)]
-        return {name: list(column) for name, column in zip(("total", "forward", "backward", "update", "cpu"), zip(*times))}
-
-    def calls(self, count):
-        a, b = torch.zeros(1), torch.ones(1)
-        with torch.no_grad():
-            start = time.perf_counter()
-            for _ in range(count):
-                a.add_(b)
-            return {"call_us": (time.perf_counter() - start) / count * 1e6}
+        times = [self.timed(lambda: self.step(**batch)) for _ in range(count)]
+        return {"wall": [wall for wall, _ in times], "cpu": [cpu for _, cpu in times]}
 
 
 def main():
     if not hasattr(F, "scaled_dot_product_attention"):
         sys.exit(f"torch 2.0 or newer is needed, this is {torch.__version__}")
-    trainer = Trainer(json.loads(sys.stdin.readline()))
-    print(json.dumps({"torch": torch.__version__, "parameters": sum(p.numel() for p in trainer.params)}), flush=True)
+    warnings.filterwarnings("ignore")
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32
+    peer = Peer(json.loads(sys.stdin.readline()))
+    print(json.dumps({"torch": torch.__version__, "parameters": sum(p.numel() for p in peer.params)}), flush=True)
     for line in sys.stdin:
         command = json.loads(line)
-        print(json.dumps(getattr(trainer, command.pop("op"))(**{"path" if k == "batch" else k: v for k, v in command.items()})),
-              flush=True)
+        print(json.dumps(getattr(peer, command.pop("op"))(**command)), flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+/** How much sooner a recipe reaches the final quality of whole images: means and 95 % intervals over seeds. */
+import { type RecipeName, recipes } from './recipes.js';
+import type { Point, Result } from './results.js';
+
+/** A mean over seeds with its 95 % interval (Student's t); the interval is infinite for one seed. */
+export interface Interval {
+  readonly mean: number;
+  readonly low: number;
+  readonly high: number;
+  readonly n: number;
+}
+
+/** One recipe on one bed, at one budget. */
+export interface Row {
+  readonly recipe: RecipeName;
+  readonly seeds: readonly number[];
+  readonly finalLoss: Interval;
+  /**
+   * Budget ÷ time to the baseline's final loss, geometric mean over the seeds that both have; null for the baseline itself
+   * and where no seed is shared.
+   */
+  readonly factor: Interval | null;
+  /** Seeds that never came down to the baseline's final loss; they are not in `factor`. */
+  readonly missed: number;
+}
+
+export interface Comparison {
+  readonly bed: string;
+  readonly budgetSec: number;
+  readonly baseline: RecipeName;
+  readonly rows: readonly Row[];
+}
+
+/** Compares all recipes of a bed and budget with the best of whole images; null without whole images. */
+export function compare(results: readonly Result[], bed: string, budgetSec: number): Comparison | null {
+  const here = results.filter(
+    (result) => result.bed === bed && result.budgetSec === budgetSec && result.status === 'done',
+  );
+  const names = [...new Set(here.map(({ recipe }) => recipe as RecipeName))];
+  const finalLosses = names.map((recipe) => {
+    const runs = here.filter((result) => result.recipe === recipe);
+    return { recipe, runs, finalLoss: interval(runs.map(finalLoss)) };
+  });
+  finalLosses.sort((a, b) => a.finalLoss.mean - b.finalLoss.mean);
+  const best = finalLosses.find(({ recipe }) => recipes[recipe]?.kind === 'whole');
+  if (!best) return null;
+  const goals = new Map(best.runs.map((run) => [run.seed, finalLoss(run)]));
+  const rows = finalLosses.map(({ recipe, runs, finalLoss }): Row => {
+    const seeds = runs.map(({ seed }) => seed).sort((a, b) => a - b);
+    if (recipe === best.recipe) return { recipe, seeds, finalLoss, factor: null, missed: 0 };
+    const shared = runs.filter(({ seed }) => goals.has(seed));
+    const times = shared.map((run) => timeTo(run.points, goals.get(run.seed)!));
+    const logs = times.filter((time) => time !== null).map((time) => Math.log(budgetSec / time));
+    const factor = logs.length ? mapInterval(interval(logs), Math.exp) : null;
+    return { recipe, seeds, finalLoss, factor, missed: times.filter((time) => time === null).length };
+  });
+  return { bed, budgetSec, baseline: best.recipe, rows };
+}
+
+function finalLoss({ points }: Result): number {
+  return points.at(-1)!.heldOutLoss;
+}
+
+/** Processor seconds of the first evaluation at or below a loss, or null. */
+export function timeTo(points: readonly Point[], loss: number): number | null {
+  return points.find(({ heldOutLoss }) => heldOutLoss <= loss)?.cpuSec ?? null;
+}
+
+/** Quantiles 0.975 of Student's t with 1, 2, … degrees of freedom. */
+const STUDENT = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262];
+
+export function interval(values: readonly number[]): Interval {
+  const n = values.length;
+  const mean = values.reduce((sum, value) => sum + value, 0) / n;
+  if (n === 1) return { mean, low: Number.NEGATIVE_INFINITY, high: Number.POSITIVE_INFINITY, n };
+  const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (n - 1);
+  const half = (STUDENT[n - 2] ?? 1.96) * Math.sqrt(variance / n);
+  return { mean, low: mean - half, high: mean + half, n };
+}
+
+function mapInterval({ mean, low, high, n }: Interval, fn: (value: number) => number): Interval {
+  return { mean: fn(mean), low: fn(low), high: fn(high), n };
+}

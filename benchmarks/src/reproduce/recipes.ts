@@ -1,0 +1,56 @@
+/** The recipes that are compared: names for sets of options of `train`, on top of the preset `tiny`. */
+import type { TrainOptionsInput } from 'patch-diffusion';
+
+/** A way to train. */
+export interface Recipe {
+  readonly summary: string;
+  /**
+   * `whole`: whole images, the side to beat; of several, the one with the best final loss is the baseline. `patches`: random
+   * patches. `pytorch`: the published recipe, run by eager float32 PyTorch (benchmarks/peer/train.py).
+   */
+  readonly kind: 'whole' | 'patches' | 'pytorch';
+  readonly options: TrainOptionsInput;
+}
+
+/** What all recipes have: the same averaging, and a linear cooldown at the end. */
+const common = { lrCooldown: 0.2 } satisfies TrainOptionsInput;
+
+/** Whole images: no coordinates are needed, but the network keeps them, so that both sides have the same one. */
+function whole(batch: number, lr: number): Recipe {
+  const options: TrainOptionsInput = { ...common, batch, lr, realP: 1, schedule: 'stochastic' };
+  return { kind: 'whole', summary: `whole images, batch ${batch}, learning rate ${lr}`, options };
+}
+
+function patches(summary: string, options: TrainOptionsInput): Recipe {
+  return { kind: 'patches', summary, options: { ...common, ...options } };
+}
+
+const published = {
+  batch: 16,
+  schedule: 'stochastic',
+  realP: 0.5,
+  lossNorm: 'sum',
+} satisfies TrainOptionsInput;
+const annealed = { schedule: 'annealed', realPFrom: 0.05, realPTo: 1 } satisfies TrainOptionsInput;
+
+export const recipes = {
+  'whole-b8': whole(8, 1e-3),
+  'whole-b16': whole(16, 1e-3),
+  'whole-b8-lr5e-4': whole(8, 5e-4),
+  'whole-b8-lr2e-3': whole(8, 2e-3),
+  published: patches('as published: sizes at random, p = 0.5, sum over pixels', published),
+  mean: patches('as published, but the mean over pixels', { ...published, lossNorm: 'mean' }),
+  'p-0.1': patches('mean over pixels, p = 0.1', { batch: 8, schedule: 'stochastic', realP: 0.1 }),
+  'p-0.25': patches('mean over pixels, p = 0.25', { batch: 8, schedule: 'stochastic', realP: 0.25 }),
+  stratified: patches('all sizes in every update, p = 0.5', { batch: 8, schedule: 'stratified' }),
+  annealed: patches('whole images from 5 % to all of the updates', { batch: 8, ...annealed }),
+  'annealed-b4': patches('the same, batch 4', { batch: 4, ...annealed }),
+  'published-pytorch': {
+    kind: 'pytorch',
+    summary: 'as published, eager float32 PyTorch',
+    options: { ...common, ...published },
+  },
+} as const satisfies Record<string, Recipe>;
+
+export type RecipeName = keyof typeof recipes;
+export const recipeNames = Object.keys(recipes) as RecipeName[];

@@ -1,0 +1,108 @@
+/** What `npm run reproduce` concludes from curves. */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { compare, interval, timeTo } from '../src/reproduce/analysis.js';
+import { openRuns, runsOf } from '../src/reproduce/grid.js';
+import { addResult, type Result, readResults } from '../src/reproduce/results.js';
+
+/** A run whose loss falls by these values, evaluated in even steps. */
+function result(recipe: string, seed: number, losses: readonly number[], budgetSec = 100): Result {
+  const points = losses.map((heldOutLoss, k) => {
+    const cpuSec = ((k + 1) / losses.length) * budgetSec;
+    return { cpuSec, wallSec: cpuSec, kimg: cpuSec, heldOutLoss };
+  });
+  const place = { command: 'train', commit: 'abc', cpu: 'cpu', node: 'v22', libtorch: '2.13', date: 'today' };
+  return { bed: 'cats-32', recipe, seed, budgetSec, status: 'done', points, ...place };
+}
+
+describe('the factor', () => {
+  it('is the budget over the time of the first evaluation at or below the final loss of the best whole images', () => {
+    const comparison = compare(
+      [
+        ...[result('whole-b16', 1, [4, 3, 2.5, 2.2]), result('whole-b8', 1, [4, 3, 2.5, 2])],
+        result('annealed', 1, [3, 2, 1.9, 1.8]),
+      ],
+      'cats-32',
+      100,
+    );
+    expect(comparison?.baseline).toBe('whole-b8');
+    const annealed = comparison?.rows.find(({ recipe }) => recipe === 'annealed');
+    expect(annealed?.factor?.mean).toBeCloseTo(2, 12); // 100 s / 50 s
+    expect(annealed?.missed).toBe(0);
+  });
+
+  it('counts seeds that never get there apart, and compares each seed with its own', () => {
+    const comparison = compare(
+      [
+        ...[result('whole-b8', 1, [4, 3, 2.5, 2]), result('whole-b8', 2, [4, 3, 2.5, 1])],
+        ...[result('annealed', 1, [2, 1.9, 1.8, 1.7]), result('annealed', 2, [3, 2, 1.9, 1.8])],
+      ],
+      'cats-32',
+      100,
+    );
+    const annealed = comparison?.rows.find(({ recipe }) => recipe === 'annealed');
+    expect(annealed?.factor).toMatchObject({ n: 1 });
+    expect(annealed?.factor?.mean).toBeCloseTo(4, 12);
+    expect(annealed?.missed).toBe(1);
+  });
+
+  it('is not there without whole images', () => {
+    expect(compare([result('annealed', 1, [1])], 'cats-32', 100)).toBeNull();
+  });
+
+  it('takes the time of an evaluation, not a guess between two', () => {
+    expect(timeTo(result('annealed', 1, [3, 1]).points, 2)).toBe(100);
+    expect(timeTo(result('annealed', 1, [3, 2.5]).points, 2)).toBeNull();
+  });
+});
+
+describe('an interval', () => {
+  it("is Student's: mean ± t · s / √n", () => {
+    // t(0.975, 2) = 4.303, s = 1
+    const { mean, low, high } = interval([1, 2, 3]);
+    expect(mean).toBe(2);
+    expect(high - mean).toBeCloseTo(4.303 / Math.sqrt(3), 3);
+    expect(mean - low).toBeCloseTo(high - mean, 12);
+  });
+
+  it('is infinite for one seed', () => {
+    expect(interval([1]).high).toBe(Number.POSITIVE_INFINITY);
+  });
+});
+
+describe('the grid', () => {
+  it('leaves out what is there already', () => {
+    const grid = {
+      beds: ['cats-32'],
+      recipes: ['whole-b8', 'annealed'],
+      seeds: [1, 2],
+      budgetSec: 100,
+    } as const;
+    const open = openRuns(runsOf(grid), [result('annealed', 1, [1])]);
+    expect(open.map(({ recipe, seed }) => `${recipe} ${seed}`)).toEqual([
+      'whole-b8 1',
+      'whole-b8 2',
+      'annealed 2',
+    ]);
+  });
+});
+
+describe('results', () => {
+  it('are lines that are appended, and a damaged one is named', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'results-'));
+    try {
+      const file = join(dir, 'new', 'recipes.jsonl');
+      const [first, second] = [result('whole-b8', 1, [1]), result('annealed', 1, [1])];
+      expect(await readResults(file)).toEqual([]);
+      await addResult(file, first);
+      await addResult(file, second);
+      expect(await readResults(file)).toEqual([first, second]);
+      await writeFile(file, `${JSON.stringify(first)}\n{"bed"\n`);
+      await expect(readResults(file)).rejects.toThrow(/recipes\.jsonl, line 2: this is not a result/);
+    } finally {
+      await rm(dir, { recursive: true, force: true });
+    }
+  });
+});
