@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
-    include: ['packages/*/test/**/*.test.ts'],
+    include: ['packages/*/test/**/*.test.ts', 'benchmarks/test/**/*.test.ts'],
     setupFiles: ['vitest.setup.ts'],
     // The native addon is one per process; processes also keep libtorch's thread pools apart.
     pool: 'forks',

@@ -22,7 +22,7 @@ process.on('uncaughtException', (error) => {
 });
 checkNode();
 installPackages();
-const compiled = compileTypeScript();
+const compiled = build();
 if (!process.argv.includes('--no-torch')) await setUpTorch();
 if (!compiled) fail('The TypeScript build failed (see above).');
 
@@ -42,7 +42,10 @@ function checkNode() {
 
 function run(what, program, args) {
   log(what);
-  const { status, error } = spawnSync(program, args, { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
+  // onnxruntime-node brings what tests need; its script would fetch CUDA's libraries, some hundred MB more.
+  const env = { ONNXRUNTIME_NODE_INSTALL: 'skip', ...process.env };
+  const stdio = ['ignore', 'inherit', 'inherit'];
+  const { status, error } = spawnSync(program, args, { cwd: root, env, stdio });
   if (error) console.error(`${program}: ${error.message}`);
   return status === 0;
 }
@@ -74,17 +77,26 @@ function missingPackages() {
     .map(([path]) => path.slice('node_modules/'.length));
 }
 
-/** Runs tsc when a source differs from what was built last, judged by names and contents: a copy has new times. */
-function compileTypeScript() {
+/** Builds when a source differs from what was built last, judged by names and contents: a copy has new times. */
+function build() {
   const stamp = sourcesStamp();
   const built = [
     'packages/torch/dist/index.js',
     'packages/patch-diffusion/dist/index.js',
+    'packages/browser/dist/web/worker.js',
+    'packages/patch-diffusion/dist/studio-page/index.html',
     'benchmarks/dist/main.js',
+    'reliability/dist/torture/main.js',
   ];
   const upToDate = built.every((path) => existsSync(join(root, path)));
   if (upToDate && existsSync(stampFile) && readFileSync(stampFile, 'utf8') === stamp) return true;
-  const ok = run('Building TypeScript …', process.execPath, ['node_modules/typescript/bin/tsc', '-b']);
+  const node = process.execPath;
+  const ok =
+    run('Building TypeScript …', node, ['node_modules/typescript/bin/tsc', '-b']) &&
+    run('Bundling for browsers …', node, ['packages/browser/scripts/build.mjs']) &&
+    run('Building the pages of the studio …', node, [
+      ...['node_modules/vite/bin/vite.js', 'build', 'packages/studio', '--logLevel', 'warn'],
+    ]);
   if (ok) writeFileSync(stampFile, stamp);
   return ok;
 }
@@ -95,7 +107,7 @@ function sourcesStamp() {
     const text = readFileSync(join(root, path), 'utf8');
     hash.update(JSON.stringify([path, text]));
   };
-  const projects = ['packages', 'benchmarks']
+  const projects = ['packages', 'benchmarks', 'reliability']
     .flatMap((dir) =>
       dir === 'packages' ? readdirSync(join(root, dir)).map((name) => `packages/${name}`) : [dir],
     )
@@ -104,9 +116,12 @@ function sourcesStamp() {
   for (const project of projects) {
     add(`${project}/tsconfig.json`);
     add(`${project}/package.json`);
+    for (const name of ['index.html', 'vite.config.ts', 'public/icon.svg']) {
+      if (existsSync(join(root, project, name))) add(`${project}/${name}`);
+    }
     const src = existsSync(join(root, project, 'src')) ? `${project}/src` : project;
     for (const name of readdirSync(join(root, src), { recursive: true }).sort()) {
-      if (/\.(ts|json)$/.test(name) && !/(^|\/)(node_modules|dist)\//.test(name)) add(`${src}/${name}`);
+      if (/\.(tsx?|json|css)$/.test(name) && !/(^|\/)(node_modules|dist)\//.test(name)) add(`${src}/${name}`);
     }
   }
   return hash.digest('hex');
