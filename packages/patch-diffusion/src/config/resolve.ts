@@ -71,6 +71,7 @@ function wholeImages(precond: unknown, given: TrainOptionsInput): TrainOptionsIn
     given.realP !== undefined && given.realP !== 1 && `--real-p ${given.realP}`,
     given.patchSizes && '--patch-sizes',
     given.schedule && given.schedule !== 'stochastic' && `--schedule ${given.schedule}`,
+    given.sizesByNoise && '--sizes-by-noise',
   ].find(Boolean);
   if (asked) {
     throw usageError(
@@ -78,7 +79,7 @@ function wholeImages(precond: unknown, given: TrainOptionsInput): TrainOptionsIn
       `${asked}: --precond ${precond} trains on whole images; leave it out, or use --precond pedm`,
     );
   }
-  return { realP: 1, patchSizes: null, schedule: 'stochastic' };
+  return { realP: 1, patchSizes: null, schedule: 'stochastic', sizesByNoise: false };
 }
 
 function crossCheck(o: TrainOptions): void {
@@ -90,6 +91,11 @@ function crossCheck(o: TrainOptions): void {
     );
   }
   checkPatchSizes(o.patchSizes ?? []);
+  if (o.sizesByNoise && o.schedule === 'progressive')
+    throw usageError(
+      'BAD_OPTION',
+      '--sizes-by-noise: --schedule progressive has one patch size at a time; use another schedule, or leave it out',
+    );
   if (o.sigmaSampling === 'info' && o.precond !== 'pedm' && o.precond !== 'edm')
     throw usageError(
       'BAD_OPTION',
@@ -299,6 +305,7 @@ const FIXED_ON_RESUME = [
   'sigmaData',
   'powerEma',
   'sigmaSampling',
+  'sizesByNoise',
   'stratify',
   'optimizer',
   'seed',

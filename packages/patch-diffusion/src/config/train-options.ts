@@ -115,6 +115,10 @@ export const trainFields = {
       'Square patch sides, with or without probabilities; without, the largest has --real-p; auto: a quarter, half and whole of the image (half and whole of latents)',
       { unit: 'px', nullWord: 'auto' },
     ),
+    sizesByNoise: f.boolean(
+      'Train small patches on the low noise levels, where they lack little against whole images, and whole images on the high ones, as the losses so far tell; each size keeps its share (pedm)',
+      { default: false },
+    ),
     rankSizes: f.choice(
       'With several processes: all train on the same patch sizes at the same time, so that none waits for another (shared), or each draws its own, as in the official trainer (independent)',
       ['shared', 'independent'],

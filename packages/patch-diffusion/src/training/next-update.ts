@@ -8,9 +8,9 @@ import type { Part } from '../common/random-part.js';
 import { TorchRandom } from '../common/random-source.js';
 import type { InfiniteSampler } from '../data/sampler.js';
 import type { DataSet } from '../data/types.js';
-import { type PatchSchedule, planUpdate } from '../patches/schedule.js';
+import { type PatchSchedule, planUpdate, sizesAt } from '../patches/schedule.js';
 import type { TrainEventListener } from './events.js';
-import type { NoiseHistogram } from './noise-histogram.js';
+import type { NoiseLevels } from './noise-levels-by-loss.js';
 import type { Generators } from './random-streams.js';
 import type { MicroBatch, Update } from './step.js';
 import { evenUniform, stratified } from './stratified-random.js';
@@ -37,8 +37,8 @@ export interface UpdateSource {
   readonly rankSizes?: 'shared' | 'independent';
   /** Spreads noise levels, positions and sizes evenly; a number of the run's own, 0 … 1, or null for independent draws. */
   readonly stratifyShift?: number | null;
-  /** Where noise levels are drawn; without it as the loss says. */
-  readonly noise?: NoiseHistogram | null;
+  /** Draws noise levels by the losses so far; without it they are drawn as the loss says. */
+  readonly noiseLevels?: NoiseLevels | null;
 }
 
 /**
@@ -54,7 +54,7 @@ export async function nextUpdate(
   emit: TrainEventListener = () => {},
 ): Promise<Update> {
   const { dataset, order, patchRandom, schedule, device, generators, ranks, rankSizes } = source;
-  const { stratifyShift = null, noise } = source;
+  const { stratifyShift = null, noiseLevels } = source;
   const isIndependent = Boolean(ranks) && rankSizes === 'independent' && schedule.name !== 'stratified';
   const batchGpu = isIndependent ? source.batchGpu / ranks!.worldSize : source.batchGpu;
   let nextIndex = step * (source.batch / batchGpu);
@@ -65,6 +65,7 @@ export async function nextUpdate(
   const spread = (draws: TorchRandom) => (stratifyShift === null ? draws : stratified(draws));
   const positionRandom = spread(new TorchRandom('cpu', generators.cpu));
   const random = spread(new TorchRandom(device, generators.device));
+  const quantiles = noiseLevels?.at(sizesAt(schedule, progress), progress);
   const microBatches: MicroBatch[] = [];
   for (const [i, { patch, count, weight }] of plan.microBatches.entries()) {
     const indices = order.next(count);
@@ -72,14 +73,13 @@ export async function nextUpdate(
     // A rank without a part still makes the draws, for one image.
     const own = part ? indices.subarray(part.begin, Math.max(part.end, part.begin + 1)) : indices;
     await waitForData(dataset.ready(own), () => imageNames(dataset, Array.from(own)), emit, source.patience);
-    const quantiles = noise?.quantiles(patch, progress);
     microBatches.push({
       patch,
       indices,
       weight,
       random,
       positionRandom,
-      quantiles,
+      quantiles: quantiles?.(patch),
       ...(part ? { part } : {}),
     });
   }

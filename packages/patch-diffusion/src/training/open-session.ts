@@ -30,6 +30,7 @@ import { DynamicLossScale } from './loss-scale.js';
 import { augmentSpec, isBlockWeight, lossSpec, patchSchedule, patchSizes, precondSpec } from './model.js';
 import type { UpdateSource } from './next-update.js';
 import { NoiseHistogram } from './noise-histogram.js';
+import { NoiseLevels } from './noise-levels-by-loss.js';
 import { PowerAverages } from './power-averages.js';
 import { makeGenerators } from './random-streams.js';
 import { checkUnfinished, type EarlierRun, totalNimg } from './resume.js';
@@ -93,7 +94,7 @@ export async function openSession(
     const updates: UpdateSource = {
       ...{ dataset: trainSet, order, patchRandom, schedule, device, generators },
       ...{ batch, batchGpu: batchGpu ?? batch, ranks, rankSizes: options.rankSizes },
-      noise: state.noise,
+      noiseLevels: noiseLevels(options, dataset, state.noise),
       // Of a stream that nothing else draws from.
       stratifyShift: options.stratify ? new Mt19937(options.seed + 1).randomDouble() : null,
     };
@@ -152,9 +153,24 @@ function newTrainingState(options: TrainOptions, dataset: DataSet, device: torch
       : new Adam(denoiser.namedParameters(), settings);
   const lossScale = options.lossScaling === 'dynamic' ? new DynamicLossScale() : null;
   const powerAverages = options.powerEma ? new PowerAverages(denoiser) : null;
-  const loss = lossSpec(options, dataset);
-  const noise = options.sigmaSampling === 'info' && loss.type === 'edm' ? new NoiseHistogram(loss) : null;
+  const noise = countsLevels(options) ? new NoiseHistogram() : null;
   return { denoiser, ema, optimizer, lossScale, powerAverages, noise, nimg: 0, step: 0 };
+}
+
+/** Whether noise levels are drawn by the losses so far. */
+function countsLevels({ sigmaSampling, sizesByNoise }: TrainOptions): boolean {
+  return sigmaSampling === 'info' || sizesByNoise;
+}
+
+function noiseLevels(
+  options: TrainOptions,
+  dataset: DataSet,
+  histogram: NoiseHistogram | null | undefined,
+): NoiseLevels | null {
+  const loss = lossSpec(options, dataset);
+  if (!histogram || loss.type !== 'edm') return null;
+  const { sigmaSampling, sizesByNoise: bySize } = options;
+  return new NoiseLevels(histogram, { ...loss, byInformation: sigmaSampling === 'info', bySize });
 }
 
 function stepOptions(options: TrainOptions, source: DataSet, device: torch.Device): StepOptions {
@@ -165,7 +181,7 @@ function stepOptions(options: TrainOptions, source: DataSet, device: torch.Devic
     lossScaling: options.lossScaling === 'dynamic' ? 1 : options.lossScaling,
     emaRampupRatio: options.transfer === null ? options.emaRampupRatio : null,
     augment: pipeline && createAugment(pipeline),
-    countLevels: options.sigmaSampling === 'info',
+    countLevels: countsLevels(options),
   };
 }
 

@@ -27,7 +27,7 @@ export interface TrainingState {
   readonly lossScale?: DynamicLossScale | null;
   /** Averages of which one of any length can be made afterwards. */
   readonly powerAverages?: PowerAverages | null;
-  /** Where noise levels are drawn; without it as the loss says. */
+  /** Losses by noise level, where levels are drawn by them. */
   readonly noise?: NoiseHistogram | null;
   /** Images trained on so far, as the paper counts them: batch · mean multiplier per update. */
   nimg: number;

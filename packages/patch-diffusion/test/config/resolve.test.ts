@@ -57,12 +57,23 @@ describe('resolveTrainOptions', () => {
     expect(presets['afhqv2-64'].values).toMatchObject({ dropout: 0.25, durationKimg: 75_000 });
   });
 
+  it('chooses sizes by noise level only among sizes of one time', () => {
+    const flags = { data: 'x', sizesByNoise: 'true', schedule: 'progressive' };
+    expect(() => resolveTrainOptions({ flags })).toThrow('has one patch size at a time');
+    expect(resolveTrainOptions({ flags: { ...flags, schedule: 'annealed' } }).sizesByNoise).toBe(true);
+  });
+
   it('trains on whole images without the preconditioning of patches', () => {
     for (const precond of ['edm', 'vp', 've'] as const) {
       const options = resolveTrainOptions({ flags: { data: 'x', precond } });
       expect(options).toMatchObject({ precond, realP: 1, patchSizes: null });
       expect(resolveTrainOptions({ call: options })).toEqual(options);
-      for (const flags of [{ real_p: '0.5' }, { patchSizes: '16,32' }, { schedule: 'progressive' }]) {
+      for (const flags of [
+        { real_p: '0.5' },
+        { patchSizes: '16,32' },
+        { schedule: 'progressive' },
+        { sizesByNoise: 'true' },
+      ]) {
         expect(() => resolveTrainOptions({ flags: { data: 'x', precond, ...flags } })).toThrow(
           'trains on whole images',
         );

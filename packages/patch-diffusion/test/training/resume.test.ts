@@ -64,11 +64,13 @@ describe('a run that was interrupted', () => {
   it('goes on exactly with Muon and spread draws', () =>
     expectExact('spread', { schedule: 'annealed', stratify: true, optimizer: 'muon' }));
 
-  it('goes on exactly with noise levels that follow the losses', () =>
+  it('goes on exactly with noise levels and patch sizes that follow the losses', () =>
     expectExact('levels', {
-      realP: 0.2,
-      schedule: 'stochastic',
+      // So many that each size has enough patches before the end.
+      realP: 0.6,
+      schedule: 'stratified',
       sigmaSampling: 'info',
+      sizesByNoise: true,
       batch: 32,
       durationKimg: 1,
     }));
