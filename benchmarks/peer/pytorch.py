@@ -9,10 +9,15 @@ Talks JSON lines: the first input line is the setup, then one command per line, 
   setup     {"config": {...}, "weights": file, "threads": n, "device": "cpu", "channels_last": false, "bf16": false,
              "fused": false, "compile": false}
   loss      {"op": "loss", "batch": file}                -> {"loss": sum, "grad_norm": norm; null where compiled}
+  difference {"op": "difference", "estimates": file}     -> {"relative": difference of D(x; sigma)}
+  evaluate  {"op": "evaluate", "estimates": file, "count": n} -> {"wall": s, "cpu": s}, of all n
+  memory    {"op": "memory"}                             -> {"peak_bytes": largest resident memory so far}
   steps     {"op": "steps", "batch": file, "count": n}   -> {"wall": [s...], "cpu": [...]}
 """
 import json
 import math
+import re
+import resource
 import sys
 import time
 import warnings
@@ -233,6 +238,29 @@ class Peer:
         self.net.train()
         times = [self.timed(lambda: self.step(**batch)) for _ in range(count)]
         return {"wall": [wall for wall, _ in times], "cpu": [cpu for _, cpu in times]}
+
+    @torch.no_grad()
+    def difference(self, estimates):
+        self.net.eval()
+        given = self.batch(estimates)
+        found = self.net(given["x"], given["sigma"], given["coords"])
+        return {"relative": ((found - given["denoised"]).norm() / given["denoised"].norm()).item()}
+
+    @torch.no_grad()
+    def evaluate(self, estimates, count):
+        self.net.eval()
+        given = self.batch(estimates)
+        def work():
+            for _ in range(count):
+                self.net(given["x"], given["sigma"], given["coords"])
+        wall, cpu = self.timed(work)
+        return {"wall": wall, "cpu": cpu}
+
+    def memory(self):
+        if sys.platform != "linux":
+            return {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+        with open("/proc/self/status") as status:
+            return {"peak_bytes": int(re.search(r"VmHWM:\s+(\d+) kB", status.read()).group(1)) * 1024}
 
 
 def main():

@@ -28,8 +28,27 @@ const commands = {
     presets: ['small', 'tiny'],
     batch: 4,
   },
+  sample: {
+    summary: 'one evaluation of the network while sampling, beside eager PyTorch',
+    takes: ['preset', 'batch', 'precision', 'threads', 'device', 'no-peer'],
+    presets: ['tiny'],
+    batch: 64,
+  },
+  memory: {
+    summary: 'peak memory of training, beside eager PyTorch',
+    takes: ['preset', 'batch', 'precision', 'threads', 'no-peer'],
+    presets: ['small', 'tiny'],
+    batch: 4,
+  },
+  start: {
+    summary:
+      'the help page, the first update on a prepared set, and (but for --no-peer) the start on a folder of photos, which a Python with Pillow makes',
+    takes: ['no-peer'],
+    presets: [],
+    batch: 1,
+  },
   data: {
-    summary: 'prepare beside a loop over Pillow, and the start of a training on a folder of photos',
+    summary: 'prepare beside a loop over Pillow',
     takes: [],
     presets: [],
     batch: 1,
@@ -54,7 +73,7 @@ const commandNames = Object.keys(commands) as CommandName[];
 /** Settings of a measurement. */
 export interface BenchOptions {
   readonly presets: readonly PresetName[];
-  /** Images per full-size step (patch steps take their multiple, as in training). */
+  /** Images per full-size step (patch steps take their multiple, as in training); in sampling, images at a time. */
   readonly batch: number;
   readonly repeats: number;
   readonly threads: number;
@@ -85,7 +104,7 @@ ${commandNames.map((name) => `  ${name.padEnd(8)}  ${commands[name].summary}`).j
 Options
   --preset NAME      ${presetNames.join(', ')}; may be repeated
 ${defaultsText('preset', ({ presets }) => presets.join(' and '))}
-  --batch N          images per full-size step (patch steps take their multiple, as in training)
+  --batch N          images per full-size step (patch steps take their multiple, as in training), or at a time
 ${defaultsText('batch', ({ batch }) => String(batch))}
   --precision NAME   ours: auto (default), fp32, tf32, fp16, bf16
   --threads N        CPU threads of both sides; default: all cores (${availableParallelism()})

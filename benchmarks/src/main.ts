@@ -15,11 +15,17 @@ import { measureData } from './data.js';
 import { describeMachine, machineText } from './machine.js';
 import { digits, percent, table, times } from './markdown.js';
 import { type Measurement, type RecordedMeasurement, readMeasurement } from './measurement.js';
+import { measureMemory } from './memory.js';
+import { measureSamples } from './sample.js';
+import { measureStart } from './start.js';
 import { measureSteps } from './step.js';
 import { measureStudio } from './studio.js';
 
 const measure: Record<CommandName, (options: BenchOptions) => Promise<Measurement>> = {
   step: measureSteps,
+  sample: measureSamples,
+  memory: measureMemory,
+  start: measureStart,
   calls: measureCalls,
   studio: measureStudio,
   data: measureData,

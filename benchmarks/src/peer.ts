@@ -82,6 +82,22 @@ export class Peer {
     return { wall: wall[0], cpu: cpu[0] };
   }
 
+  /** Relative L2 difference of the estimate D(x; σ) of stored inputs from that stored beside them. */
+  async difference(estimates: string): Promise<number> {
+    return (await this.#python.ask<{ relative: number }>({ op: 'difference', estimates })).relative;
+  }
+
+  /** One evaluation of the denoiser without gradients: the mean of `count`. */
+  async evaluate(estimates: string, count: number): Promise<StepSeconds> {
+    const { wall, cpu } = await this.#python.ask<StepSeconds>({ op: 'evaluate', estimates, count });
+    return { wall: wall / count, cpu: cpu / count };
+  }
+
+  /** Largest resident memory of the process so far. */
+  async peakBytes(): Promise<number> {
+    return (await this.#python.ask<{ peak_bytes: number }>({ op: 'memory' })).peak_bytes;
+  }
+
   /** Ends the process, also in the middle of a command. */
   close(): void {
     this.#python.close();

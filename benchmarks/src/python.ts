@@ -25,6 +25,9 @@ export function pythonWithTorch(): string {
   });
 }
 
+/** The script that runs in it: makes images, prepares them, compares. */
+export const PILLOW_PEER = fileURLToPath(new URL('../peer/pillow.py', import.meta.url));
+
 /** A Python with Pillow. @throws Error saying which Pythons were tried, and how to get one */
 export function pythonWithPillow(): string {
   return find('import PIL; print(PIL.__version__)', [], 'pillow', () => null);

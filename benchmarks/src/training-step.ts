@@ -21,6 +21,7 @@ import {
   type TrainingState,
   trainStep,
 } from 'patch-diffusion/method';
+import { spreadWeights } from './spread-weights.js';
 import { now, type StepSeconds } from './timing.js';
 
 /** Seconds of one step. `batch` is cutting and converting the patches, `update` all that follows `backward`. */
@@ -155,16 +156,6 @@ export class TrainingStep {
       return result;
     });
   }
-}
-
-/** A fresh network's output is almost zero whatever its body computes: a comparison needs weights that matter. */
-function spreadWeights(denoiser: Denoiser): void {
-  torch.noGrad(() =>
-    torch.scope(() => {
-      for (const parameter of denoiser.parameters())
-        parameter.add_(torch.randn(parameter.shape, { device: parameter.device }), { alpha: 0.02 });
-    }),
-  );
 }
 
 /** Runs `fn` and notes when its one `backward` begins and ends. */
