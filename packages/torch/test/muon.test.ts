@@ -1,5 +1,6 @@
 /** Muon: orthogonal updates for matrices, Adam for the rest. */
 import { expect, it } from 'vitest';
+import './close.js';
 import * as torch from '../src/index.js';
 import { Adam, Muon, type Tensor } from '../src/index.js';
 
@@ -44,6 +45,38 @@ it('moves all directions of a matrix alike, at the size of updates of Adam', () 
     const rms = Math.sqrt(step.square().mean().item());
     expect(rms).toBeGreaterThan(0.12);
     expect(rms).toBeLessThan(0.28);
+  });
+  optimizer.dispose();
+});
+
+it('is the five Newton–Schulz steps of the definition, for several matrices at once and nearly singular ones', () => {
+  torch.manualSeed(7);
+  const weak = torch
+    .randn([8, 1])
+    .matmul(torch.randn([1, 40]))
+    .add(torch.randn([8, 40]), { alpha: 1e-4 });
+  const gradients = [torch.randn([8, 40]), weak, torch.randn([40, 8]), torch.zeros([8, 40])];
+  const params = gradients.map(({ shape }, i): [string, Tensor] => [
+    `matrix.${i}`,
+    torch.zeros(shape).setRequiresGrad(),
+  ]);
+  params.forEach(([, param], i) => {
+    param.grad = gradients[i]!;
+  });
+  const bias: [string, Tensor] = ['bias', torch.zeros([1]).setRequiresGrad()];
+  const optimizer = new Muon([...params, bias], { lr: 1, isMatrix });
+  optimizer.step();
+  params.forEach(([, param], i) => {
+    const gradient = gradients[i]!.to({ dtype: 'float64' });
+    let X = gradient.div(gradient.norm().add(1e-7 / 1.95));
+    for (let step = 0; step < 5; step++) {
+      const gram = X.matmul(X.t());
+      const polynomial = gram.mul(-4.775).add(gram.matmul(gram), { alpha: 2.0315 });
+      X = X.mul(3.4445).add(polynomial.matmul(X));
+    }
+    const expected = X.mul(-0.2 * Math.sqrt(40)).to({ dtype: 'float32' });
+    // Float32 against float64: five steps multiply small singular values, and their rounding, by up to 3.4445⁵ = 485.
+    expect(param.detach()).toBeCloseToTensor(expected, { rtol: 1e-3, atol: 1e-3 });
   });
   optimizer.dispose();
 });

@@ -45,6 +45,8 @@ interface Slot {
  */
 export class Muon implements Optimizer {
   readonly #slots: Slot[] = [];
+  /** Matrices of one shape: they are made orthogonal together, in a few calls. */
+  readonly #groups: Slot[][];
   readonly #params: Tensor[];
   readonly #adam: Adam;
   readonly #lr: number;
@@ -61,6 +63,12 @@ export class Muon implements Optimizer {
       for (const [name, param] of all)
         if (isMatrix(name, param)) this.#slots.push({ name, param, momentum: keep(ops.zerosLike(param)) });
     });
+    const groups = new Map<string, Slot[]>();
+    for (const slot of this.#slots) {
+      const shape = matrixShape(slot.param).join();
+      groups.set(shape, [...(groups.get(shape) ?? []), slot]);
+    }
+    this.#groups = [...groups.values()];
   }
 
   get stepCount(): number {
@@ -70,18 +78,7 @@ export class Muon implements Optimizer {
   step(lr: number = this.#lr, following: readonly FollowingAverage[] = []): void {
     this.#adam.step(lr);
     noGrad(() => {
-      for (const { param, momentum } of this.#slots) {
-        const { grad } = param;
-        if (grad === null) continue;
-        scope(() => {
-          momentum.mul_(MOMENTUM).add_(grad);
-          // Nesterov's look-ahead.
-          const direction = grad.add(momentum, { alpha: MOMENTUM });
-          const matrix = direction.reshape([param.shape[0], -1]);
-          const factor = ADAM_RMS * Math.sqrt(Math.max(...matrix.shape));
-          param.add_(orthogonalised(matrix).reshape(param.shape), { alpha: -lr * factor });
-        });
-      }
+      for (const slots of this.#groups) scope(() => moveMatrices(slots, lr));
     });
     for (const average of following) moveAverages(average, this.#params);
   }
@@ -113,19 +110,48 @@ export class Muon implements Optimizer {
   }
 }
 
+/** Moves matrices of one shape that have a gradient. */
+function moveMatrices(slots: readonly Slot[], lr: number): void {
+  const present = slots.filter(({ param }) => param.grad !== null);
+  if (present.length === 0) return;
+  const shape = matrixShape(present[0].param);
+  const directions = present.map(({ param, momentum }) => {
+    const grad = param.grad!;
+    momentum.mul_(MOMENTUM).add_(grad);
+    // Nesterov's look-ahead.
+    return grad.add(momentum, { alpha: MOMENTUM }).reshape(shape);
+  });
+  const updates = orthogonalised(ops.stack(directions));
+  const factor = ADAM_RMS * Math.sqrt(Math.max(...shape));
+  present.forEach(({ param }, i) => {
+    param.add_(updates.select(0, i).reshape(param.shape), { alpha: -lr * factor });
+  });
+}
+
+/** A weight as a matrix: [out, all the rest]. */
+function matrixShape({ shape: [rows, ...rest] }: Tensor): [number, number] {
+  return [rows, rest.reduce((product, size) => product * size, 1)];
+}
+
 /**
- * The nearest matrix with orthogonal rows or columns, about: five Newton–Schulz steps bring singular values to 0.7 … 1.2.
- * @param matrix [m, n]
+ * The nearest matrices with orthogonal rows or columns, about: five Newton–Schulz steps bring singular values to 0.7 … 1.2.
+ * A step multiplies X by a polynomial in its Gram matrix, X·Xᵀ. All these polynomials commute, so the steps are taken on the
+ * small Gram matrix alone, and X is multiplied once at the end: less than half of the arithmetic for 3×3 convolutions.
+ * @param matrices [L, m, n]
  */
-function orthogonalised(matrix: Tensor): Tensor {
-  const [rows, columns] = matrix.shape;
+function orthogonalised(matrices: Tensor): Tensor {
+  const [, rows, columns] = matrices.shape;
   const isTall = rows > columns;
-  const wide = isTall ? matrix.t() : matrix;
-  let X = wide.div(wide.norm().add(1e-7));
+  const wide = isTall ? matrices.transpose(1, 2) : matrices;
+  const X = wide.div(wide.square().sum([1, 2], true).sqrt().add(1e-7));
+  const identity = ops.eye(Math.min(rows, columns), { device: matrices.device });
+  let gram = X.matmul(X.transpose(1, 2));
+  let product: Tensor | null = null;
   for (let i = 0; i < ITERATIONS; i++) {
-    const gram = X.matmul(X.t());
-    const polynomial = ops.addmm(gram, gram, gram, { beta: B, alpha: C });
-    X = ops.addmm(X, polynomial, X, { beta: A });
+    const polynomial = ops.baddbmm(gram, gram, gram, { beta: B, alpha: C }).add(identity, { alpha: A });
+    product = product === null ? polynomial : polynomial.matmul(product);
+    if (i < ITERATIONS - 1) gram = polynomial.matmul(gram).matmul(polynomial);
   }
-  return isTall ? X.t() : X;
+  const orthogonal = product!.matmul(X);
+  return isTall ? orthogonal.transpose(1, 2) : orthogonal;
 }
