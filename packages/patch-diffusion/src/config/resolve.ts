@@ -96,10 +96,14 @@ function crossCheck(o: TrainOptions): void {
       'BAD_OPTION',
       '--sizes-by-noise: --schedule progressive has one patch size at a time; use another schedule, or leave it out',
     );
-  if (o.sigmaSampling === 'info' && o.precond !== 'pedm' && o.precond !== 'edm')
+  const byLosses = [
+    o.sigmaSampling === 'info' && '--sigma-sampling info',
+    o.lossWeights === 'even' && '--loss-weights even',
+  ].find(Boolean);
+  if (byLosses && o.precond !== 'pedm' && o.precond !== 'edm')
     throw usageError(
       'BAD_OPTION',
-      `--sigma-sampling info: --precond ${o.precond} has noise levels of its own; leave it out`,
+      `${byLosses}: --precond ${o.precond} has noise levels of its own; leave it out`,
     );
   if (o.implicitMlp && o.arch === 'adm') {
     throw usageError(
@@ -306,6 +310,7 @@ const FIXED_ON_RESUME = [
   'powerEma',
   'sigmaSampling',
   'sizesByNoise',
+  'lossWeights',
   'stratify',
   'optimizer',
   'seed',

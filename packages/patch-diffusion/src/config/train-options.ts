@@ -142,6 +142,11 @@ export const trainFields = {
       ['lognormal', 'info'],
       { default: 'lognormal' },
     ),
+    lossWeights: f.choice(
+      'Weight of the noise levels in the loss: that of EDM, or such that all levels and patch sizes contribute alike, as the uncertainty of EDM2 does, from the losses so far (even; edm and pedm)',
+      ['edm', 'even'],
+      { default: 'edm' },
+    ),
     stratify: f.boolean(
       'Spread noise levels, positions and drawn patch sizes evenly over each update instead of drawing each for itself; the gradient varies less',
       { default: false },

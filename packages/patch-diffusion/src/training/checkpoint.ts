@@ -77,7 +77,7 @@ const infoSchema = z.looseObject({
   lossScale: z.object({ scale: z.number().positive(), goodSteps: count }).optional(),
   /** Images by pixels that power-function averages have followed; absent without them. */
   powerTime: z.number().min(0).optional(),
-  /** Losses by patch size and noise level; absent where noise levels are not drawn by them. */
+  /** Losses by patch size and noise level; absent where nothing follows them. */
   noise: z
     .record(
       z.string(),

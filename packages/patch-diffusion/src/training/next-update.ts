@@ -9,6 +9,7 @@ import { TorchRandom } from '../common/random-source.js';
 import type { InfiniteSampler } from '../data/sampler.js';
 import type { DataSet } from '../data/types.js';
 import { type PatchSchedule, planUpdate, sizesAt } from '../patches/schedule.js';
+import type { EvenWeights } from './even-weights.js';
 import type { TrainEventListener } from './events.js';
 import type { NoiseLevels } from './noise-levels-by-loss.js';
 import type { Generators } from './random-streams.js';
@@ -39,6 +40,8 @@ export interface UpdateSource {
   readonly stratifyShift?: number | null;
   /** Draws noise levels by the losses so far; without it they are drawn as the loss says. */
   readonly noiseLevels?: NoiseLevels | null;
+  /** Weighs noise levels by the losses so far; without it they count as the loss says. */
+  readonly evenWeights?: EvenWeights | null;
 }
 
 /**
@@ -54,7 +57,7 @@ export async function nextUpdate(
   emit: TrainEventListener = () => {},
 ): Promise<Update> {
   const { dataset, order, patchRandom, schedule, device, generators, ranks, rankSizes } = source;
-  const { stratifyShift = null, noiseLevels } = source;
+  const { stratifyShift = null, noiseLevels, evenWeights } = source;
   const isIndependent = Boolean(ranks) && rankSizes === 'independent' && schedule.name !== 'stratified';
   const batchGpu = isIndependent ? source.batchGpu / ranks!.worldSize : source.batchGpu;
   let nextIndex = step * (source.batch / batchGpu);
@@ -65,7 +68,9 @@ export async function nextUpdate(
   const spread = (draws: TorchRandom) => (stratifyShift === null ? draws : stratified(draws));
   const positionRandom = spread(new TorchRandom('cpu', generators.cpu));
   const random = spread(new TorchRandom(device, generators.device));
-  const quantiles = noiseLevels?.at(sizesAt(schedule, progress), progress);
+  const sizes = sizesAt(schedule, progress);
+  const quantiles = noiseLevels?.at(sizes, progress);
+  const factors = evenWeights?.at(sizes);
   const microBatches: MicroBatch[] = [];
   for (const [i, { patch, count, weight }] of plan.microBatches.entries()) {
     const indices = order.next(count);
@@ -80,6 +85,7 @@ export async function nextUpdate(
       random,
       positionRandom,
       quantiles: quantiles?.(patch),
+      factors: factors?.(patch),
       ...(part ? { part } : {}),
     });
   }

@@ -1,6 +1,6 @@
 /**
  * Running means of the unweighted training losses by noise level and patch size: what the choice of noise levels
- * (noise-levels-by-loss.ts) looks at. A checkpoint keeps them.
+ * (noise-levels-by-loss.ts) and of their weights (even-weights.ts) look at. A checkpoint keeps them.
  */
 import { type Extent, extentName } from '../patches/extent.js';
 
@@ -57,4 +57,22 @@ export class NoiseHistogram {
   set state(saved: LevelSums) {
     this.#sums = new Map(Object.entries(saved).map(([name, sums]) => [name, Float64Array.from(sums)]));
   }
+}
+
+/** Mean loss of each bin: empty ones between their neighbours, all slightly smoothed, in logarithms. */
+export function meanLosses({ sums, counts }: LevelLosses): Float64Array {
+  const { count } = LEVEL_BINS;
+  const logs = sums.map((sum, b) => Math.log(sum / counts[b]));
+  const known = Array.from(logs.keys()).filter((b) => Number.isFinite(logs[b]));
+  for (let b = 0; b < count; b++) {
+    if (Number.isFinite(logs[b])) continue;
+    const [low, high] = [known.findLast((k) => k < b), known.find((k) => k > b)];
+    if (low === undefined || high === undefined) logs[b] = logs[(low ?? high)!];
+    else logs[b] = logs[low] + ((logs[high] - logs[low]) * (b - low)) / (high - low);
+  }
+  for (let round = 0; round < 2; round++) {
+    const before = logs.slice();
+    for (let b = 1; b < count - 1; b++) logs[b] = (before[b - 1] + 2 * before[b] + before[b + 1]) / 4;
+  }
+  return logs.map(Math.exp);
 }

@@ -7,7 +7,7 @@
 import { DEFAULT_SIGMA_DATA, EDM_NOISE } from '../diffusion/noise-levels.js';
 import { type Extent, extentName } from '../patches/extent.js';
 import type { PatchSize } from '../patches/schedule.js';
-import { BIN_WIDTH, binLevel, LEVEL_BINS, type LevelLosses, type NoiseHistogram } from './noise-histogram.js';
+import { BIN_WIDTH, binLevel, LEVEL_BINS, meanLosses, type NoiseHistogram } from './noise-histogram.js';
 import { assignLevels } from './sizes-by-noise.js';
 
 /** Below this level the measure diverges for data that is not smooth; it fades out there. */
@@ -118,24 +118,6 @@ export function quantilesOf(density: Float64Array): LevelQuantiles {
     quantiles[step] = LEVEL_BINS.min + (bin + inBin) * BIN_WIDTH;
   }
   return quantiles;
-}
-
-/** Mean loss of each bin: empty ones between their neighbours, all slightly smoothed, in logarithms. */
-function meanLosses({ sums, counts }: LevelLosses): Float64Array {
-  const { count } = LEVEL_BINS;
-  const logs = sums.map((sum, b) => Math.log(sum / counts[b]));
-  const known = Array.from(logs.keys()).filter((b) => Number.isFinite(logs[b]));
-  for (let b = 0; b < count; b++) {
-    if (Number.isFinite(logs[b])) continue;
-    const [low, high] = [known.findLast((k) => k < b), known.find((k) => k > b)];
-    if (low === undefined || high === undefined) logs[b] = logs[(low ?? high)!];
-    else logs[b] = logs[low] + ((logs[high] - logs[low]) * (b - low)) / (high - low);
-  }
-  for (let round = 0; round < 2; round++) {
-    const before = logs.slice();
-    for (let b = 1; b < count - 1; b++) logs[b] = (before[b - 1] + 2 * before[b] + before[b + 1]) / 4;
-  }
-  return logs.map(Math.exp);
 }
 
 /** Values of all bins, scaled to the sum 1. */

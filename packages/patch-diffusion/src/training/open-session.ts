@@ -25,6 +25,7 @@ import { setAside } from '../run/superseded.js';
 import { newCounters, type Resumable, readTrainingState } from './checkpoint.js';
 import { copyWeights } from './ema.js';
 import type { Evaluator } from './evaluator.js';
+import { EvenWeights } from './even-weights.js';
 import type { TrainEventListener } from './events.js';
 import { DynamicLossScale } from './loss-scale.js';
 import { augmentSpec, isBlockWeight, lossSpec, patchSchedule, patchSizes, precondSpec } from './model.js';
@@ -94,7 +95,7 @@ export async function openSession(
     const updates: UpdateSource = {
       ...{ dataset: trainSet, order, patchRandom, schedule, device, generators },
       ...{ batch, batchGpu: batchGpu ?? batch, ranks, rankSizes: options.rankSizes },
-      noiseLevels: noiseLevels(options, dataset, state.noise),
+      ...byLosses(options, dataset, state.noise),
       // Of a stream that nothing else draws from.
       stratifyShift: options.stratify ? new Mt19937(options.seed + 1).randomDouble() : null,
     };
@@ -157,20 +158,26 @@ function newTrainingState(options: TrainOptions, dataset: DataSet, device: torch
   return { denoiser, ema, optimizer, lossScale, powerAverages, noise, nimg: 0, step: 0 };
 }
 
-/** Whether noise levels are drawn by the losses so far. */
-function countsLevels({ sigmaSampling, sizesByNoise }: TrainOptions): boolean {
-  return sigmaSampling === 'info' || sizesByNoise;
+/** Whether noise levels are drawn or weighed by the losses so far. */
+function countsLevels({ sigmaSampling, sizesByNoise, lossWeights }: TrainOptions): boolean {
+  return sigmaSampling === 'info' || sizesByNoise || lossWeights === 'even';
 }
 
-function noiseLevels(
+/** What the losses so far decide. */
+function byLosses(
   options: TrainOptions,
   dataset: DataSet,
   histogram: NoiseHistogram | null | undefined,
-): NoiseLevels | null {
+): Pick<UpdateSource, 'noiseLevels' | 'evenWeights'> {
   const loss = lossSpec(options, dataset);
-  if (!histogram || loss.type !== 'edm') return null;
-  const { sigmaSampling, sizesByNoise: bySize } = options;
-  return new NoiseLevels(histogram, { ...loss, byInformation: sigmaSampling === 'info', bySize });
+  if (!histogram || loss.type !== 'edm') return {};
+  const { sizesByNoise: bySize, lossWeights } = options;
+  const byInformation = options.sigmaSampling === 'info';
+  return {
+    noiseLevels:
+      byInformation || bySize ? new NoiseLevels(histogram, { ...loss, byInformation, bySize }) : null,
+    evenWeights: lossWeights === 'even' ? new EvenWeights(histogram, loss.sigmaData) : null,
+  };
 }
 
 function stepOptions(options: TrainOptions, source: DataSet, device: torch.Device): StepOptions {

@@ -13,6 +13,7 @@ import type { Denoiser } from '../diffusion/preconditioning.js';
 import { type Augment, makePatchBatch, type PatchSource } from '../patches/batches.js';
 import type { Extent } from '../patches/extent.js';
 import { type EmaOptions, emaBeta } from './ema.js';
+import { factorsAt, lossesByLevel } from './loss-by-level.js';
 import type { DynamicLossScale } from './loss-scale.js';
 import { LEVEL_BINS, type NoiseHistogram } from './noise-histogram.js';
 import { imagesByPixels, type PowerAverages } from './power-averages.js';
@@ -27,7 +28,7 @@ export interface TrainingState {
   readonly lossScale?: DynamicLossScale | null;
   /** Averages of which one of any length can be made afterwards. */
   readonly powerAverages?: PowerAverages | null;
-  /** Losses by noise level, where levels are drawn by them. */
+  /** Losses by noise level, where levels are drawn or weighed by them. */
   readonly noise?: NoiseHistogram | null;
   /** Images trained on so far, as the paper counts them: batch · mean multiplier per update. */
   nimg: number;
@@ -47,6 +48,8 @@ export interface MicroBatch {
   readonly positionRandom?: RandomSource;
   /** ln σ at probabilities 0, 1/n, …, 1; null or absent: drawn as the loss says. */
   readonly quantiles?: Float32Array | null;
+  /** Factors on the loss by bin of the noise level; null or absent: 1. The statistics are of the loss without them. */
+  readonly factors?: Float32Array | null;
   /** The images that are this rank's, where several ranks share the work; it may be empty. */
   readonly part?: Part;
 }
@@ -215,7 +218,7 @@ function accumulateGradient(
   scale: number,
   options: StepOptions & { readonly isLast: boolean },
 ): Tensor {
-  const { patch, indices, weight, part } = microBatch;
+  const { patch, indices, weight, factors, part } = microBatch;
   const { source, lossNorm, reducer, trace, isLast } = options;
   return torch.scope(() => {
     if (part && part.begin === part.end) {
@@ -228,7 +231,8 @@ function accumulateGradient(
     }
     const { loss, sigma } = traced(trace, 'forward', () => microBatchLoss(denoiser, microBatch, options)); // [N, C, P, P]
     const sum = loss.sum();
-    const scaled = sum.mul(scale * weight * lossFactor(lossNorm, patch, source, indices.length));
+    const weighed = factors ? loss.mul(factorsAt(factors, sigma)).sum() : sum;
+    const scaled = weighed.mul(scale * weight * lossFactor(lossNorm, patch, source, indices.length));
     if (isLast) reducer?.arm();
     traced(trace, 'backward', () => scaled.backward());
     const sums = torch.stack([sum.detach(), loss.detach().square().sum()]);
@@ -255,22 +259,6 @@ function microBatchLoss(
     augmentImages,
   });
   return lossAtLevels(denoiser, batch, draws, { spec, augment: augmentImages ? null : augment, quantiles });
-}
-
-/** Sums of mean losses and numbers of patches by level, float32 [2 · bins]. @param losses [N, C, P, P] */
-function lossesByLevel(losses: Tensor, sigma: Tensor): Tensor {
-  const { count, min, max } = LEVEL_BINS;
-  const bin = sigma
-    .flatten()
-    .log()
-    .sub(min)
-    .mul(count / (max - min))
-    .floor()
-    .clamp(0, count - 1)
-    .to({ dtype: 'int64' });
-  const zeros = () => torch.zeros([count], { device: losses.device });
-  const means = losses.mean([1, 2, 3]);
-  return torch.cat([zeros().indexAdd(0, bin, means), zeros().indexAdd(0, bin, torch.onesLike(means))]);
 }
 
 /** Reads the losses of all micro-batches at once: one wait for the device per update. */

@@ -71,6 +71,7 @@ describe('a run that was interrupted', () => {
       schedule: 'stratified',
       sigmaSampling: 'info',
       sizesByNoise: true,
+      lossWeights: 'even',
       batch: 32,
       durationKimg: 1,
     }));
