@@ -69,14 +69,14 @@ export interface ModelInfo {
 
 /** The sampler, as the options of `patch-diffusion generate` with these names. */
 export interface SamplerSettings {
-  /** Default `edm`. */
+  /** Default: as recorded with the network, or `edm` where `sChurn` is given and the recorded one has none. */
   readonly sampler?: 'edm' | 'dpmpp-2m' | 'dpmpp-2m-sde';
-  /** Solver steps. Default: as recorded with the network. */
+  /** Solver steps. Default: as recorded with the network for this sampler, for another one 18. */
   readonly steps?: number;
   readonly sigmaMin?: number;
   readonly sigmaMax?: number;
   readonly rho?: number;
-  /** Stochasticity of `edm`. Default: as recorded with the network. */
+  /** Stochasticity of `edm`. Default: as recorded with the network for this sampler, else 0. */
   readonly sChurn?: number;
   readonly sMin?: number;
   readonly sMax?: number;

@@ -1,7 +1,9 @@
 /** What a sampling is in the sampler's terms, and which options a model does not have. */
 import {
+  chooseSampling,
   type GuidanceRule,
   type OnnxDenoiserInfo,
+  PLAIN_SAMPLERS,
   type SamplerOptions,
   takesChurn,
 } from 'patch-diffusion/samplers';
@@ -37,23 +39,12 @@ export function resolveSampling(settings: SampleSettings, info: OnnxDenoiserInfo
 }
 
 function resolveSampler(settings: SampleSettings, { sampler: recorded }: OnnxDenoiserInfo): SamplerOptions {
-  const {
-    sampler = 'edm',
-    steps = recorded.numSteps ?? 18,
-    sigmaMin,
-    sigmaMax,
-    rho,
-    sMin,
-    sNoise,
-  } = settings;
-  checkInteger('steps', steps, 1);
-  if (!['edm', 'dpmpp-2m', 'dpmpp-2m-sde'].includes(sampler))
-    throw badOption(`sampler: "${sampler}" is none; use edm, dpmpp-2m or dpmpp-2m-sde`);
-  const recordedChurn = takesChurn(sampler) ? (recorded.sChurn ?? 0) : 0;
-  const options = {
-    ...{ sigmaMin, sigmaMax, rho, sMin, sNoise, sMax: settings.sMax },
-    sChurn: settings.sChurn ?? recordedChurn,
-  };
+  const { sigmaMin, sigmaMax, rho, sMin, sNoise, sMax } = settings;
+  if (settings.sampler !== undefined && !PLAIN_SAMPLERS.includes(settings.sampler))
+    throw badOption(`sampler: "${settings.sampler}" is none; use edm, dpmpp-2m or dpmpp-2m-sde`);
+  if (settings.steps !== undefined) checkInteger('steps', settings.steps, 1);
+  const { sampler, numSteps, sChurn } = chooseSampling({ ...settings, numSteps: settings.steps }, recorded);
+  const options = { sigmaMin, sigmaMax, rho, sMin, sNoise, sMax, sChurn };
   for (const [name, value] of Object.entries(options)) {
     if (value !== undefined && !(typeof value === 'number' && value >= 0))
       throw badOption(`${name}: ${value} is not a number ≥ 0`);
@@ -63,7 +54,7 @@ function resolveSampler(settings: SampleSettings, { sampler: recorded }: OnnxDen
   const low = sigmaMin ?? recorded.sigmaMin ?? 0;
   const high = sigmaMax ?? recorded.sigmaMax ?? Number.POSITIVE_INFINITY;
   if (!(low > 0 && low < high)) throw badOption(`sigmaMin ${low} must be above 0 and below sigmaMax ${high}`);
-  return { sampler, numSteps: steps, ...defined(options) };
+  return { sampler, numSteps, ...defined(options) };
 }
 
 /** The entries that are given. */

@@ -80,7 +80,12 @@ describe('options', () => {
     expect(sampler).toEqual({ sampler: 'edm', numSteps: 9, sChurn: 5 });
     expect(window).toEqual({ width: 32, height: 16, xStart: 0, yStart: 0 });
     expect(seeds).toEqual([0]);
-    expect(resolveSampling({ sampler: 'dpmpp-2m' }, info).sampler.sChurn).toBe(0);
+    expect(resolveSampling({ sampler: 'dpmpp-2m' }, info).sampler).toMatchObject({ numSteps: 18, sChurn: 0 });
+    const stochastic = {
+      ...info,
+      sampler: { ...info.sampler, sampler: 'dpmpp-2m-sde', sChurn: 0 },
+    } as OnnxDenoiserInfo;
+    expect(resolveSampling({}, stochastic).sampler).toMatchObject({ sampler: 'dpmpp-2m-sde', numSteps: 9 });
   });
 
   it('of a window are pixels of the pictures where the network sees latents', () => {

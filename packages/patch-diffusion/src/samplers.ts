@@ -21,10 +21,14 @@ export {
 } from './diffusion/samplers/array-math.js';
 export { EDM_DEFAULTS, edmNoiseLevels } from './diffusion/samplers/edm.js';
 export {
+  chooseSampling,
+  PLAIN_SAMPLERS,
   planSampler,
+  type RecordedSampling,
   SAMPLERS,
   type SamplerName,
   type SamplerOptions,
+  type SamplingChoice,
   takesChurn,
 } from './diffusion/samplers/index.js';
 export type { OnnxDecoderInfo, OnnxDenoiserInfo } from './interchange/onnx/metadata.js';

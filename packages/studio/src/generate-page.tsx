@@ -100,14 +100,12 @@ function Form({ choices, isBusy }: { readonly choices: readonly RunDetail[]; rea
       <label>
         Sampler
         <select {...field('sampler')}>
-          <option value="">edm</option>
-          {about?.samplers
-            .filter((name) => name !== 'edm')
-            .map((name) => (
-              <option key={name} value={name}>
-                {name}
-              </option>
-            ))}
+          <option value="">as recorded</option>
+          {about?.samplers.map((name) => (
+            <option key={name} value={name}>
+              {name}
+            </option>
+          ))}
         </select>
       </label>
       <label>

@@ -91,11 +91,11 @@ export const generateFields = {
   }),
   ...f.under('Sampler', {
     sampler: f.choice(
-      'Sampler: edm (Heun); generalised (the ablations of EDM); dpmpp-2m or dpmpp-2m-sde (DPM-Solver++)',
+      'Sampler: edm (Heun); generalised (the ablations of EDM); dpmpp-2m or dpmpp-2m-sde (DPM-Solver++); auto: as recorded with the network, else edm',
       SAMPLERS,
-      { default: 'edm' },
+      { nullWord: 'auto' },
     ),
-    steps: f.int('Sampler steps; auto: as recorded with the network, else 18', {
+    steps: f.int('Sampler steps; auto: as recorded for this sampler with the network, else 18', {
       unit: 'steps',
       min: 1,
       max: 100_000,
@@ -112,7 +112,7 @@ export const generateFields = {
     }),
     rho: f.number('Exponent of the noise-level schedule', { above: 0, default: EDM_DEFAULTS.rho }),
     sChurn: f.number(
-      'Stochasticity: noise added per sampling; 0 is deterministic; auto: as recorded with the network, else 0',
+      'Stochasticity: noise added per sampling; 0 is deterministic; auto: as recorded for this sampler with the network, else 0',
       { min: 0, nullWord: 'auto' },
     ),
     sMin: f.number('Noise is added only above this level', { min: 0, default: 0 }),
@@ -193,14 +193,14 @@ export function resolveGenerateOptions(sources: OptionSources): GenerateOptions 
 function chooseSampler(options: GenerateOptions, given: GenerateOptionsInput): void {
   const generalised = Object.keys(generalisedFields) as (keyof typeof generalisedFields)[];
   const special = generalised.find((key) => options[key] !== null);
-  if (special && given.sampler === undefined) options.sampler = 'generalised';
+  if (special && (given.sampler ?? null) === null) options.sampler = 'generalised';
   if (special && options.sampler !== 'generalised') {
     throw usageError(
       'BAD_OPTION',
       `--${special} belongs to --sampler generalised, not ${options.sampler}; leave one of them out`,
     );
   }
-  if (options.sChurn !== null && options.sChurn > 0 && !takesChurn(options.sampler)) {
+  if (options.sChurn !== null && options.sChurn > 0 && options.sampler && !takesChurn(options.sampler)) {
     throw usageError(
       'BAD_OPTION',
       `--s-churn belongs to the edm and generalised samplers; leave it out, or use --sampler dpmpp-2m-sde for fresh noise`,

@@ -6,6 +6,7 @@
 import { randomInt } from 'node:crypto';
 import { usageError } from '../common/errors.js';
 import type { DataSet } from '../data/types.js';
+import { takesChurn } from '../diffusion/samplers/index.js';
 import { ARCHITECTURES, networkLevels } from '../networks/architectures.js';
 import { widthProblem } from '../networks/levels.js';
 import { type Extent, extentName } from '../patches/extent.js';
@@ -55,6 +56,9 @@ export function resolveTrainOptions({ base, ...sources }: TrainSources): TrainOp
   // Without it gradients underflow in float16 (the official trainer leaves it to --ls).
   if (merged.precision === 'fp16' && given.lossScaling === undefined && merged.lossScaling === 1)
     merged.lossScaling = 'dynamic';
+  // Earlier versions recorded no sampler; and only edm has churn.
+  const isOlder = before !== undefined && before.sampler === undefined;
+  if (given.sampler === undefined && (isOlder || (merged.sampleChurn ?? 0) > 0)) merged.sampler = 'edm';
   merged.seed ??= randomInt(2 ** 31 - 1);
   merged.resolution = normalSize(merged.resolution ?? null);
   const options = withDefaults(trainFields, merged);
@@ -104,6 +108,11 @@ function crossCheck(o: TrainOptions): void {
     throw usageError(
       'BAD_OPTION',
       `${byLosses}: --precond ${o.precond} has noise levels of its own; leave it out`,
+    );
+  if (o.sampleChurn > 0 && !takesChurn(o.sampler))
+    throw usageError(
+      'BAD_OPTION',
+      `--sample-churn ${o.sampleChurn} belongs to --sampler edm, not ${o.sampler}; use --sample-churn 0`,
     );
   if (o.implicitMlp && o.arch === 'adm') {
     throw usageError(

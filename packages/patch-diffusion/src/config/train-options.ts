@@ -6,6 +6,7 @@
 
 import { DEFAULT_SIGMA_DATA, EDM_NOISE } from '../diffusion/noise-levels.js';
 import { PRECISION_CHOICES } from '../diffusion/precision.js';
+import { PLAIN_SAMPLERS } from '../diffusion/samplers/index.js';
 import { ARCHITECTURES, type Architecture } from '../networks/architectures.js';
 import { SCHEDULES } from '../patches/schedule.js';
 import { METRICS } from './evaluate-options.js';
@@ -289,6 +290,9 @@ export const trainFields = {
       nullWord: 'none',
     }),
     samples: f.int('Images on a sample sheet', { unit: 'images', min: 1, max: 1024, default: 16 }),
+    sampler: f.choice('Sampler for sample sheets, and the default of generate', PLAIN_SAMPLERS, {
+      default: 'edm',
+    }),
     sampleChurn: f.number(
       'Added noise (S_churn) for sample sheets, and the default of generate; 0 is deterministic',
       { min: 0, default: 0 },

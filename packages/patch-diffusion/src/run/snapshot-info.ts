@@ -7,6 +7,8 @@ import type { Label } from '../diffusion/labels.js';
 import type { LossSpec } from '../diffusion/losses.js';
 import { checkPrecondSpec, lossSchema } from '../diffusion/precond-schema.js';
 import type { PrecondSpec } from '../diffusion/precond-spec.js';
+import { EDM_DEFAULTS } from '../diffusion/samplers/edm.js';
+import type { RecordedSampling } from '../diffusion/samplers/index.js';
 import {
   checkFields,
   checkFormatVersion,
@@ -42,13 +44,23 @@ export interface SnapshotInfo {
   readonly step: number;
 }
 
+/** How a network is sampled unless told otherwise; networks of other programs, as EDM's generator does. */
+export function recordedSampling({ train }: Pick<SnapshotInfo, 'train'>): RecordedSampling {
+  return {
+    sampler: train?.sampler ?? 'edm', // older runs recorded none
+    numSteps: train?.sampleSteps ?? EDM_DEFAULTS.numSteps,
+    sChurn: train?.sampleChurn ?? EDM_DEFAULTS.sChurn,
+  };
+}
+
 const labelsSchema = z.union([z.array(z.int().min(0)).min(1), z.array(z.array(z.number()).min(1)).min(1)]);
 
-const { preset, data, sampleSteps, sampleChurn, autoencoder } = trainFields;
+const { preset, data, sampler, sampleSteps, sampleChurn, autoencoder } = trainFields;
 /** Of the training options, those that are used after training. Older files may lack some. */
 const trainSchema = z.looseObject({
   preset: preset.schema.optional(),
   data: data.schema.optional(),
+  sampler: sampler.schema.optional(),
   sampleSteps: sampleSteps.schema.optional(),
   sampleChurn: sampleChurn.schema.optional(),
   autoencoder: autoencoder.schema.optional(),

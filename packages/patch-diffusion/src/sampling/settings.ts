@@ -8,13 +8,12 @@ import type { GenerateOptions } from '../config/generate-options.js';
 import { prepareDenoiser } from '../diffusion/device.js';
 import type { Guidance } from '../diffusion/guidance.js';
 import type { Denoiser } from '../diffusion/preconditioning.js';
-import { EDM_DEFAULTS } from '../diffusion/samplers/edm.js';
-import { type SamplerOptions, takesChurn } from '../diffusion/samplers/index.js';
+import { chooseSampling, type SamplerOptions } from '../diffusion/samplers/index.js';
 import { type LoadOptions, loadAnySnapshot } from '../interchange/load-snapshot.js';
 import { LatentDecoder } from '../latents/latents.js';
 import { extentName } from '../patches/extent.js';
 import { snapshotAt } from '../run/choose-snapshot.js';
-import type { SnapshotInfo } from '../run/snapshot-info.js';
+import { recordedSampling, type SnapshotInfo } from '../run/snapshot-info.js';
 
 /** @throws UserError (exit code 2) for a window or a switch that the network does not have */
 export function checkAgainstNetwork(
@@ -54,16 +53,15 @@ export function checkAgainstNetwork(
 /** The sampler's options; what nobody gives stays at the sampler's own default. */
 export function samplerSettings(
   options: GenerateOptions,
-  { train }: SnapshotInfo,
+  info: SnapshotInfo,
 ): SamplerOptions & { readonly numSteps: number } {
-  const { sampler, sigmaMin, sigmaMax, rho, sMin, sMax, sNoise } = options;
+  const { sigmaMin, sigmaMax, rho, sMin, sMax, sNoise } = options;
   const { solver, discretization, schedule, scaling, alpha } = options;
-  const recordedChurn = takesChurn(sampler) ? (train?.sampleChurn ?? 0) : 0;
+  const { sampler, steps: numSteps, sChurn } = options;
   return {
-    ...{ sampler, rho, sMin, sNoise },
+    ...chooseSampling({ sampler, numSteps, sChurn }, recordedSampling(info)),
+    ...{ rho, sMin, sNoise },
     ...given({ sigmaMin, sigmaMax, sMax, solver, discretization, schedule, scaling, alpha }),
-    sChurn: options.sChurn ?? recordedChurn,
-    numSteps: options.steps ?? train?.sampleSteps ?? EDM_DEFAULTS.numSteps,
   };
 }
 

@@ -186,6 +186,7 @@ async function writeSamples(session: Session, emit: TrainEventListener, signal?:
   for (let done = 0; done < total; done += updates.batchGpu) {
     const batch = await sampleImages(state.ema, {
       seeds: seeds.slice(done, done + updates.batchGpu),
+      sampler: options.sampler,
       numSteps: options.sampleSteps,
       sChurn: options.sampleChurn,
       device: resumable.device,

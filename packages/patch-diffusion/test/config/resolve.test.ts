@@ -8,6 +8,7 @@ import { resolveGenerateOptions } from '../../src/config/generate-options.js';
 import { officialTrainOptions, takeOfficialOptions } from '../../src/config/official.js';
 import { presetNames, presets } from '../../src/config/presets.js';
 import { resolveTrainOptions, validateAgainstData } from '../../src/config/resolve.js';
+import type { TrainOptionsInput } from '../../src/config/train-options.js';
 import { trainFields } from '../../src/config/train-options.js';
 
 const data = { height: 64, width: 64, channels: 3, labelDim: 0 };
@@ -218,11 +219,41 @@ describe('official-only options', () => {
   });
 });
 
+describe('the sampler of sample sheets', () => {
+  const sampler = (call: TrainOptionsInput, values?: Record<string, unknown>) => {
+    const base = values && { name: 'run.json', values };
+    const options = resolveTrainOptions({
+      call: { data: 'd', preset: 'tiny', ...call },
+      ...(base && { base }),
+    });
+    return [options.sampler, options.sampleSteps, options.sampleChurn];
+  };
+
+  it('is the stochastic one in tiny and small, and edm in published presets', () => {
+    expect(sampler({})).toEqual(['dpmpp-2m-sde', 15, 0]);
+    expect(sampler({ preset: 'small' })).toEqual(['dpmpp-2m-sde', 15, 0]);
+    expect(sampler({ preset: 'celeba-64' })).toEqual(['edm', 50, 0]);
+  });
+
+  it('is edm where churn is asked for, which others refuse', () => {
+    expect(sampler({ sampleChurn: 8 })).toEqual(['edm', 15, 8]);
+    expect(() => sampler({ sampler: 'dpmpp-2m', sampleChurn: 8 })).toThrow(
+      '--sample-churn 8 belongs to --sampler edm, not dpmpp-2m; use --sample-churn 0',
+    );
+  });
+
+  it('stays edm in runs of versions that recorded none', () => {
+    const older = { data: 'd', preset: 'tiny', seed: 1, sampleSteps: 24, sampleChurn: 0 };
+    expect(sampler({}, older)).toEqual(['edm', 24, 0]);
+    expect(sampler({}, { ...older, sampler: 'dpmpp-2m' })).toEqual(['dpmpp-2m', 24, 0]);
+  });
+});
+
 describe('resolveGenerateOptions', () => {
   it('has the defaults of EDM', () => {
     const options = resolveGenerateOptions({ call: { run: 'r' } });
     expect(options).toMatchObject({
-      sampler: 'edm',
+      sampler: null,
       sigmaMin: null,
       sigmaMax: null,
       rho: 7,
@@ -277,7 +308,7 @@ describe('resolveGenerateOptions', () => {
   it('takes the generalised sampler when any of its options is given, as the official generator does', () => {
     const sampler = (flags: Record<string, string>) =>
       resolveGenerateOptions({ flags: { run: 'r', ...flags } }).sampler;
-    expect(sampler({})).toBe('edm');
+    expect(sampler({})).toBe(null);
     expect(sampler({ sampler: 'dpmpp-2m' })).toBe('dpmpp-2m');
     for (const flags of [
       { solver: 'euler' },

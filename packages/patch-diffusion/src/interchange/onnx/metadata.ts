@@ -4,10 +4,10 @@ import { DEFAULT_SIGMA_DATA } from '../../diffusion/noise-levels.js';
 import type { PrecondSpec } from '../../diffusion/precond-spec.js';
 import { type Denoiser, IddpmDenoiser } from '../../diffusion/preconditioning.js';
 import { EDM_DEFAULTS } from '../../diffusion/samplers/edm.js';
-import type { SamplerName } from '../../diffusion/samplers/index.js';
+import type { RecordedSampling } from '../../diffusion/samplers/index.js';
 import type { LatentDecoder } from '../../latents/latents.js';
 import type { Extent } from '../../patches/extent.js';
-import type { DatasetRecord, SnapshotInfo } from '../../run/snapshot-info.js';
+import { type DatasetRecord, recordedSampling, type SnapshotInfo } from '../../run/snapshot-info.js';
 import type { OnnxPrecision } from './options.js';
 
 /** Version of the layout of both descriptions. */
@@ -36,7 +36,7 @@ export interface OnnxDenoiserInfo {
   readonly sigmaData: number | null;
   /** The only noise levels that the network knows, descending, where it does not know all (iDDPM). */
   readonly noiseLevels: readonly number[] | null;
-  readonly sampler: Readonly<Record<keyof typeof EDM_DEFAULTS, Limit>> & { readonly sampler: SamplerName };
+  readonly sampler: Readonly<Record<keyof typeof EDM_DEFAULTS, Limit>> & RecordedSampling;
   readonly dataset: DatasetRecord;
   /** Side of an image divided by that of its latent, where the network was trained on latents. */
   readonly latents: { readonly downFactor: number } | null;
@@ -71,9 +71,8 @@ export function denoiserInfo(
     sigmaData: isEdm ? (precond.sigmaData ?? DEFAULT_SIGMA_DATA) : null,
     noiseLevels: denoiser instanceof IddpmDenoiser ? Array.from(denoiser.u.toFloat32Array()) : null,
     sampler: {
-      ...{ sampler: 'edm', ...EDM_DEFAULTS, sMax: limit(EDM_DEFAULTS.sMax) },
-      numSteps: train?.sampleSteps ?? EDM_DEFAULTS.numSteps,
-      sChurn: train?.sampleChurn ?? EDM_DEFAULTS.sChurn,
+      ...{ ...EDM_DEFAULTS, sMax: limit(EDM_DEFAULTS.sMax) },
+      ...recordedSampling({ train }),
     },
     dataset,
     latents: latents ? { downFactor: latents.downFactor } : null,
