@@ -12,10 +12,17 @@ import {
 /** The command line is wrong: exit status 2. */
 export class UsageError extends Error {}
 
+/** Options that only some commands have. */
+const ownOptions = [
+  ...(['preset', 'batch', 'precision', 'threads', 'device', 'no-peer'] as const),
+  ...(['bandwidth', 'latency', 'chart'] as const),
+];
+type OwnOption = (typeof ownOptions)[number];
+
 /** What a command measures, which options only some commands have, and their defaults. */
 interface Command {
   readonly summary: string;
-  readonly takes: readonly ('preset' | 'batch' | 'precision' | 'threads' | 'device' | 'no-peer')[];
+  readonly takes: readonly OwnOption[];
   readonly presets: readonly PresetName[];
   readonly batch: number;
 }
@@ -59,6 +66,13 @@ const commands = {
     presets: [],
     batch: 1,
   },
+  scaling: {
+    summary:
+      'what 1 to 1,024 ranks bring: measured costs, a simulation, and trainings in 2 and 4 processes that check it',
+    takes: ['preset', 'bandwidth', 'latency', 'chart'],
+    presets: ['celeba-64'],
+    batch: 1,
+  },
   studio: {
     summary: 'how quick the studio is with 100 runs of 100,000 lines of statistics',
     takes: [],
@@ -82,6 +96,10 @@ export interface BenchOptions {
   /** Whether Python is measured as well. */
   readonly peer: boolean;
   readonly quick: boolean;
+  /** Between the ranks of a simulation. */
+  readonly network: { readonly bytesPerSec: number; readonly latency: number };
+  /** File of the chart, or null. */
+  readonly chart: string | null;
 }
 
 export interface CommandLine {
@@ -111,6 +129,9 @@ ${defaultsText('batch', ({ batch }) => String(batch))}
   --repeats N        timed repeats; default 5
   --device NAME      cpu (default) or cuda
   --no-peer          leave Python out
+  --bandwidth GB/s   scaling: of the simulated network; default 10
+  --latency µs       scaling: of the simulated network; default 20
+  --chart FILE       scaling: draw the simulation into an SVG file
   --quick            a check that it runs, not a measurement: one repeat, small inputs
   --json FILE        also write all figures to FILE
   --against FILE     compare with FILE, which --json wrote; exit status 1 where something became slower
@@ -128,6 +149,9 @@ const flags = {
   repeats: { type: 'string' },
   device: { type: 'string' },
   'no-peer': { type: 'boolean' },
+  bandwidth: { type: 'string' },
+  latency: { type: 'string' },
+  chart: { type: 'string' },
   quick: { type: 'boolean' },
   json: { type: 'string' },
   against: { type: 'string' },
@@ -166,7 +190,7 @@ export function parseCommandLine(argv: readonly string[]): CommandLine {
 export function resolveOptions(command: CommandName, args: readonly string[]): BenchOptions {
   const { values } = parse(args);
   const { takes, presets: defaultPresets, batch } = commands[command] as Command;
-  for (const name of ['preset', 'batch', 'precision', 'threads', 'device', 'no-peer'] as const) {
+  for (const name of ownOptions) {
     if (values[name] !== undefined && !takes.includes(name))
       throw new UsageError(`--${name} is not an option of ${command}; leave it out`);
   }
@@ -181,6 +205,11 @@ export function resolveOptions(command: CommandName, args: readonly string[]): B
     precision: oneOf('precision', values.precision ?? 'auto', precisions),
     peer: !values['no-peer'],
     quick,
+    network: {
+      bytesPerSec: (count('bandwidth', values.bandwidth) ?? 10) * 1e9,
+      latency: (count('latency', values.latency) ?? 20) / 1e6,
+    },
+    chart: values.chart ?? null,
   };
 }
 

@@ -17,6 +17,7 @@ import { digits, percent, table, times } from './markdown.js';
 import { type Measurement, type RecordedMeasurement, readMeasurement } from './measurement.js';
 import { measureMemory } from './memory.js';
 import { measureSamples } from './sample.js';
+import { measureScaling } from './scaling/main.js';
 import { measureStart } from './start.js';
 import { measureSteps } from './step.js';
 import { measureStudio } from './studio.js';
@@ -29,6 +30,7 @@ const measure: Record<CommandName, (options: BenchOptions) => Promise<Measuremen
   calls: measureCalls,
   studio: measureStudio,
   data: measureData,
+  scaling: measureScaling,
 };
 
 async function main(): Promise<void> {

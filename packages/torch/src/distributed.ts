@@ -116,14 +116,19 @@ export class ProcessGroup {
 
   /** The texts of all ranks, by rank. For small ones: the longest decides how much is sent. */
   async allGather(text: string): Promise<string[]> {
-    const bytes = new TextEncoder().encode(text);
+    const all = await this.allGatherBytes(new TextEncoder().encode(text));
+    return all.map((bytes) => new TextDecoder().decode(bytes));
+  }
+
+  /** The bytes of all ranks, by rank; they may differ in length. The longest decides how much is sent. */
+  async allGatherBytes(bytes: Uint8Array): Promise<Uint8Array[]> {
     const lengths = await this.#gather(Int32Array.of(bytes.length), Int32Array);
     const longest = Math.max(...lengths.map(([length]) => length));
-    if (longest === 0) return lengths.map(() => '');
+    if (longest === 0) return lengths.map(() => new Uint8Array(0));
     const padded = new Uint8Array(longest);
     padded.set(bytes);
     const all = await this.#gather(padded, Uint8Array);
-    return all.map((part, rank) => new TextDecoder().decode(part.subarray(0, lengths[rank][0])));
+    return all.map((part, rank) => part.subarray(0, lengths[rank][0]));
   }
 
   async #gather<A extends Int32Array | Uint8Array>(

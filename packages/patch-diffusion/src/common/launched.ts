@@ -3,7 +3,8 @@
 /** Environment variable that says so to the process that is started, with a channel (`ipc`) as its further stdio. */
 export const LAUNCHED = 'PATCH_DIFFUSION_LAUNCHED';
 
-const isLaunched = (): boolean => Boolean(process.env[LAUNCHED] && process.channel);
+/** Whether another process of this program has started this one. */
+export const isLaunched = (): boolean => Boolean(process.env[LAUNCHED] && process.channel);
 
 /**
  * Stops as after Ctrl-C when the process that started this one is gone.

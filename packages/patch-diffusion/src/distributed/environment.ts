@@ -130,7 +130,7 @@ function portOf(env: Env, job: string): number {
 }
 
 /** Whether an address is this machine's own, seen from it alone. */
-export const isLoopback = (host: string): boolean => /^(localhost|127\.|::1$)/.test(host);
+const isLoopback = (host: string): boolean => /^(localhost|127\.|::1$)/.test(host);
 
 const isSet = (env: Env, name: string): boolean => Boolean(env[name]?.trim());
 

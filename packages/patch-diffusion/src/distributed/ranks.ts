@@ -2,33 +2,13 @@
  * The processes that train together, seen from one of them. All collectives here end in time: with a result, or with an
  * error that names the rank that was lost or has failed.
  */
-import { hostname } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { StoreAddress, Tensor, Verdict } from '@patch-diffusion/torch';
+import type { Tensor, Verdict } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
-import { UserError, usageError } from '../common/errors.js';
-import { isLoopback, type Place } from './environment.js';
-
-/** Times that a cluster may need otherwise. */
-interface RanksOptions {
-  /** How long the ranks wait for each other at the start. */
-  readonly joinMs: number;
-  /** A rank without a sign of life for so long is lost. */
-  readonly lostMs: number;
-}
-
-/** `PATCH_DIFFUSION_JOIN_SEC` and `PATCH_DIFFUSION_LOST_SEC`, or their defaults. */
-function ranksOptions(env: Readonly<Record<string, string | undefined>> = process.env): RanksOptions {
-  const ms = (name: string, fallback: number) => {
-    const text = env[name]?.trim();
-    if (!text) return fallback * 1000;
-    const sec = Number(text);
-    if (!(sec >= 1 && sec <= 86_400))
-      throw usageError('BAD_ENVIRONMENT', `${name}=${text} is not a number of seconds from 1 to 86400`);
-    return sec * 1000;
-  };
-  return { joinMs: ms('PATCH_DIFFUSION_JOIN_SEC', 120), lostMs: ms('PATCH_DIFFUSION_LOST_SEC', 20) };
-}
+import { UserError } from '../common/errors.js';
+import type { Place } from './environment.js';
+import { meet, openStore, type RanksOptions, ranksOptions } from './meeting.js';
+import { ownAddress } from './own-address.js';
 
 /** Longer than any sheet, evaluation or checkpoint: a rank that is lost is noticed by its heartbeat. */
 const COLLECTIVE_MS = 24 * 3600 * 1000;
@@ -53,7 +33,8 @@ export class Ranks {
   readonly rank: number;
   readonly worldSize: number;
   readonly #store: torch.Store;
-  readonly #group: torch.ProcessGroup;
+  /** Set by {@link join} before anybody has this object. */
+  #group!: torch.ProcessGroup;
   readonly #heartbeat: torch.Heartbeat;
   readonly #options: RanksOptions;
   /** "process 7 on host", by rank. */
@@ -65,13 +46,12 @@ export class Ranks {
 
   private constructor(
     readonly place: Place,
-    parts: { store: torch.Store; group: torch.ProcessGroup; names: readonly string[] },
+    parts: { store: torch.Store; names: readonly string[] },
     options: RanksOptions,
   ) {
     this.rank = place.rank;
     this.worldSize = place.worldSize;
     this.#store = parts.store;
-    this.#group = parts.group;
     this.#names = parts.names;
     this.#options = options;
     const { lostMs } = options;
@@ -87,13 +67,16 @@ export class Ranks {
   static async join(place: Place, options: RanksOptions = ranksOptions()): Promise<Ranks> {
     const store = await openStore(place, options);
     const names = await meet(store, place, options);
-    const { rank, worldSize, host } = place;
+    const { rank, worldSize, host, port } = place;
     const networkInterface = process.env.GLOO_SOCKET_IFNAME;
-    const group = await torch.ProcessGroup.open(store, {
+    // From now on a rank that is lost is noticed, also where the others still wait for its connection.
+    const ranks = new Ranks(place, { store, names }, options);
+    const opening = torch.ProcessGroup.open(store, {
       ...{ rank, worldSize, timeoutMs: COLLECTIVE_MS },
-      ...(networkInterface ? { networkInterface } : isLoopback(host) ? { address: '127.0.0.1' } : {}),
+      ...(networkInterface ? { networkInterface } : { address: (await ownAddress(host, port)) ?? '' }),
     });
-    return new Ranks(place, { store, group, names }, options);
+    ranks.#group = await ranks.#guard(opening);
+    return ranks;
   }
 
   /** Whether this is the one that writes files. */
@@ -122,14 +105,26 @@ export class Ranks {
     return this.#guard(this.#group.allGather(text));
   }
 
+  /** The bytes of all ranks, by rank. */
+  gatherBytes(bytes: Uint8Array): Promise<Uint8Array[]> {
+    return this.#guard(this.#group.allGatherBytes(bytes));
+  }
+
   /** Rank 0's text, on all. @param text that of rank 0; others give null */
   async share(text: string | null): Promise<string> {
-    const bytes = new TextEncoder().encode(text ?? '');
-    const [length] = await this.sum([this.isWriter ? bytes.length : 0]);
-    const tensor = torch.tensor(this.isWriter ? bytes : new Uint8Array(length));
+    const bytes = await this.shareBytes(text === null ? null : new TextEncoder().encode(text));
+    return new TextDecoder().decode(bytes);
+  }
+
+  /** Rank 0's bytes, on all. @param bytes those of rank 0; others give null */
+  async shareBytes(bytes: Uint8Array | null): Promise<Uint8Array> {
+    const own = this.isWriter ? (bytes ?? new Uint8Array(0)) : null;
+    const [length] = await this.sum([own?.length ?? 0]);
+    if (length === 0) return new Uint8Array(0);
+    const tensor = torch.tensor(own ?? new Uint8Array(length));
     try {
-      if (length > 0) await this.shareTensors([tensor]);
-      return new TextDecoder().decode(tensor.toTypedArray() as Uint8Array);
+      await this.shareTensors([tensor]);
+      return tensor.toTypedArray() as Uint8Array;
     } finally {
       tensor.dispose();
     }
@@ -150,8 +145,9 @@ export class Ranks {
     };
   }
 
-  /** Ends the common work, when all ranks have done theirs. */
+  /** Ends the common work, when all ranks have done theirs; once is enough. */
   async leave(): Promise<void> {
+    if (this.#hasLeft) return;
     await this.#guard(this.#group.barrier());
     this.#hasLeft = true;
     this.#heartbeat.stop();
@@ -255,71 +251,4 @@ export class Ranks {
       )
     );
   }
-}
-
-async function openStore(
-  { rank, host, port, isServer, group }: Place,
-  { joinMs }: RanksOptions,
-): Promise<torch.Store> {
-  const address: StoreAddress = { host, port, isServer, prefix: `patch-diffusion/${group}` };
-  try {
-    return await torch.Store.open(address, joinMs);
-  } catch (cause) {
-    if (!(cause instanceof torch.TorchError) || cause.code !== 'ERR_TORCH') throw cause;
-    const message = isServer
-      ? `rank 0 cannot listen on port ${port} (${cause.message}); set MASTER_PORT to a free one on all ranks`
-      : `rank ${rank} got no answer from rank 0 at ${host}, port ${port}, within ${joinMs / 1000} s; start rank 0, or correct MASTER_ADDR and MASTER_PORT`;
-    throw new UserError('NO_MASTER', message, { cause });
-  }
-}
-
-/**
- * Waits until all ranks are there and agree on their number.
- * @returns what each one is: "process 7 on host"
- */
-async function meet(
-  store: torch.Store,
-  { rank, worldSize, host, port }: Place,
-  { joinMs }: RanksOptions,
-): Promise<string[]> {
-  const refuse = async (message: string): Promise<never> => {
-    await store.set('refused', message);
-    throw usageError('BAD_ENVIRONMENT', message);
-  };
-  if (rank === 0) await store.set('world', String(worldSize));
-  if ((await store.add(`taken/${rank}`, 1)) > 1)
-    return refuse(`two processes are rank ${rank}; give each its own RANK`);
-  await store.set(`here/${rank}`, `process ${process.pid} on ${hostname()}`);
-  const end = Date.now() + joinMs;
-  const names: string[] = [];
-  while (names.length < worldSize) {
-    const name = await store.get(`here/${names.length}`, Math.min(200, Math.max(0, end - Date.now())));
-    const refused = await store.get('refused', 0);
-    if (refused !== null) throw usageError('BAD_ENVIRONMENT', refused);
-    if (names.length === 0 && name !== null) {
-      const world = Number(await store.get('world', 1000));
-      if (world !== worldSize)
-        return refuse(
-          `rank ${rank} was told of ${worldSize} ranks, rank 0 of ${world}; start all with the same number`,
-        );
-    }
-    if (name !== null) names.push(name);
-    else if (Date.now() >= end) throw await missing(store, { worldSize, host, port, joinMs });
-  }
-  return names;
-}
-
-async function missing(
-  store: torch.Store,
-  { worldSize, host, port, joinMs }: { worldSize: number; host: string; port: number; joinMs: number },
-): Promise<UserError> {
-  const names = await Promise.all(
-    Array.from({ length: worldSize }, (_, other) => store.get(`here/${other}`, 0).catch(() => null)),
-  );
-  const absent = names.flatMap((name, other) => (name === null ? [other] : []));
-  const who = `${absent.length > 1 ? 'ranks' : 'rank'} ${absent.join(', ')} of ${worldSize}`;
-  return new UserError(
-    'RANK_MISSING',
-    `${who} did not come to ${host}, port ${port}, within ${joinMs / 1000} s; start all ranks at the same time`,
-  );
 }

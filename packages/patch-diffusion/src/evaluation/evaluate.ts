@@ -1,7 +1,6 @@
 /** Evaluates runs, snapshots and folders of images, one after the other. */
 import { access, appendFile, constants, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import * as torch from '@patch-diffusion/torch';
 import { writeFileAtomic } from '@patch-diffusion/torch/atomic-file';
 import { makeFolder } from '@patch-diffusion/torch/make-folder';
 import { UserError, usageError } from '../common/errors.js';
@@ -10,6 +9,9 @@ import { withMemoryGuard } from '../common/memory.js';
 import { withoutSecrets } from '../common/secrets.js';
 import { sha256Of } from '../common/sha256.js';
 import { type EvaluateOptions, type Metric, metricsOf } from '../config/evaluate-options.js';
+import { compareOptions } from '../config/same-options.js';
+import { dismiss } from '../distributed/crew.js';
+import { setThreads } from '../distributed/machine.js';
 import { cacheFolder } from '../formats/hub/cache.js';
 import { EVALUATIONS } from '../run/evaluations.js';
 import { avatarMetric, isAvatarSize } from './avatars/metric.js';
@@ -25,9 +27,12 @@ import { openPixels, type Pixels } from './pixels.js';
 import { plotsPng } from './plots.js';
 import { openReals, openRealsForImages, type Reals } from './reals.js';
 import type { EvaluationReport, Measured } from './report.js';
-import { drawSamples, samplerOf, seedsOf } from './samples.js';
+import { drawSamples, helpDrawing, samplerOf, seedsOf } from './samples.js';
 import { disposeModel, type Model, openModel, type Subject, subjectsOf } from './subject.js';
 import { WorkFolder } from './work-folder.js';
+
+/** Options that are about a rank's own machine, or that only the first one acts on. */
+const OWN_OPTIONS = ['device', 'threads', 'autoencoder', 'json', 'plots'] as const;
 
 /** How each metric is measured. */
 const STAGES: Record<Metric, (bench: Bench) => Promise<Measured>> = {
@@ -50,7 +55,15 @@ export async function evaluateAll(
   options: EvaluateOptions,
   context: EvaluationContext = {},
 ): Promise<EvaluationReport[]> {
-  if (options.threads !== null) torch.setNumThreads(options.threads);
+  const { ranks = null } = context;
+  setThreads(options.threads, ranks);
+  if (ranks) {
+    await compareOptions(ranks, options, OWN_OPTIONS);
+    if (!ranks.isWriter) {
+      await helpDrawing(options, context);
+      return [];
+    }
+  }
   const { json, plots } = options;
   await checkOutputs({ json, plots });
   const reports: EvaluationReport[] = [];
@@ -59,6 +72,7 @@ export async function evaluateAll(
     const report = () => evaluateOne(subject, options, sheet, context);
     reports.push(await withMemoryGuard('lower --batch or --count', report));
   }
+  await dismiss(ranks);
   if (json !== null) {
     const text = `${JSON.stringify({ format: 1, results: reports }, null, 2)}\n`;
     await guarded(`write ${json}`, () => writeFileAtomic(json, text));
@@ -209,9 +223,10 @@ async function measureAll(
 /** Draws the samples of a network. */
 function drawFor({ options, model, work, context, subject }: Bench): Promise<Pixels> {
   const { batch, steps } = options;
-  const { signal, onEvent } = context;
-  return drawSamples(model!, { seeds: seedsOf(options), batch, steps }, work.path, {
-    signal,
+  const { signal, onEvent, ranks } = context;
+  const { path } = subject;
+  return drawSamples(model!, { path, seeds: seedsOf(options), batch, steps }, work.path, {
+    ...{ signal, ranks: ranks ?? null },
     onProgress: (done, total) =>
       onEvent?.({ type: 'progress', subject: subject.name, what: 'drawing samples', done, total }),
   });

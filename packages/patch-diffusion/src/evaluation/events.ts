@@ -1,4 +1,5 @@
 /** What an evaluation tells while it runs. */
+import type { Ranks } from '../distributed/ranks.js';
 
 export type EvaluationEvent =
   | {
@@ -17,5 +18,7 @@ export type EvaluationEvent =
 export interface EvaluationContext {
   /** Stops the evaluation; what is done is kept, and the same call continues from it. */
   readonly signal?: AbortSignal | undefined;
+  /** Processes that draw the samples together; all make the same call, and the first one measures. */
+  readonly ranks?: Ranks | null;
   readonly onEvent?: ((event: EvaluationEvent) => void) | undefined;
 }

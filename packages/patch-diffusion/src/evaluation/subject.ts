@@ -8,6 +8,7 @@ import type { EvaluateOptions } from '../config/evaluate-options.js';
 import { datasetName } from '../data/names.js';
 import { checkPrecision, prepareDenoiser, resolveDevice } from '../diffusion/device.js';
 import type { Denoiser } from '../diffusion/preconditioning.js';
+import { ownDevice } from '../distributed/machine.js';
 import { isRemote } from '../formats/hub/locator.js';
 import { loadAnySnapshot } from '../interchange/load-snapshot.js';
 import { snapshotFor } from '../interchange/stored-averages.js';
@@ -65,13 +66,13 @@ export interface Model {
 export async function openModel(
   { kind, path }: Subject,
   options: EvaluateOptions,
-  { signal, onEvent }: EvaluationContext,
+  { signal, onEvent, ranks = null }: EvaluationContext,
 ): Promise<Model> {
   const { ema, snapshot } = options;
   const from = await snapshotFor(
     kind === 'run' ? { run: path, network: null, ema, snapshot } : { run: null, network: path, ema },
   );
-  const device = resolveDevice(options.device);
+  const device = ownDevice(resolveDevice(options.device), ranks);
   checkPrecision(options.precision, device);
   const { denoiser, info, file } = await loadAnySnapshot(from, {
     device,

@@ -10,6 +10,7 @@ import * as torch from '@patch-diffusion/torch';
 import { UserError } from '../common/errors.js';
 import { withMemoryGuard } from '../common/memory.js';
 import type { PrepareOptions } from '../config/prepare-options.js';
+import { compareOptions } from '../config/same-options.js';
 import { UnusableImage } from '../data/decode.js';
 import { allFinite } from '../data/finite.js';
 import type { ImageSource } from '../data/image-source.js';
@@ -19,6 +20,8 @@ import { transformedSize } from '../data/transform.js';
 import type { Size } from '../data/types.js';
 import { nothingUsable } from '../data/unusable.js';
 import type { Label } from '../diffusion/labels.js';
+import { blockFor, computeTogether, dismiss, help } from '../distributed/crew.js';
+import type { Ranks } from '../distributed/ranks.js';
 import { autoencoderHash, loadAutoencoder } from '../latents/autoencoder-folder.js';
 import { type AutoencoderKL, encodeBatchSize } from '../networks/autoencoder-kl.js';
 import { LatentWriter } from './latent-writer.js';
@@ -48,20 +51,22 @@ export async function prepareLatents(
   source: ImageSource,
   settings: PrepareOptions,
   device: Device,
-  listeners: Listeners,
+  listeners: Listeners & { readonly ranks: Ranks | null },
 ): Promise<LatentReport> {
   const folder = settings.autoencoder!; // checked with the options
   const autoencoder = await loadAutoencoder(folder, device);
   try {
     const { inChannels } = autoencoder.config;
     const channels = inChannels === 1 ? 1 : 3;
+    const sha256 = await autoencoderHash(folder);
+    if (listeners.ranks) await compareOptions(listeners.ranks, { autoencoder: sha256 }, []);
     const plan = await makePlan(source, { ...settings, channels }, listeners);
     const image = transformedSize(settings.transform, plan.size);
     checkSides(image, autoencoder.downFactor);
     const draft = {
       kind: 'latents' as const,
       formatVersion: LATENTS_FORMAT_VERSION,
-      autoencoder: { path: resolve(folder), sha256: await autoencoderHash(folder) },
+      autoencoder: { path: resolve(folder), sha256 },
       scale: autoencoder.config.scalingFactor,
       shift: autoencoder.config.shiftFactor,
       downFactor: autoencoder.downFactor,
@@ -104,14 +109,16 @@ async function encodeAll(
   writer: LatentWriter,
   draft: Draft,
   device: Device,
-  { onProgress, signal }: Listeners,
+  { onProgress, signal, ranks }: Listeners & { readonly ranks: Ranks | null },
 ): Promise<LatentReport> {
   const { settings } = plan;
   const size = { height: draft.image.height, width: draft.image.width };
   const { latentChannels } = autoencoder.config;
   const [height, width] = [size.height / autoencoder.downFactor, size.width / autoencoder.downFactor];
   const copies = settings.xflip ? 2 : 1;
-  const batchSize = settings.encodeBatch ?? encodeBatchSize(size);
+  const atOnce = settings.encodeBatch ?? encodeBatchSize(size);
+  const { block, round } = blockFor(ranks, plan.entries.length, atOnce);
+  const what: EncodeTask = { ...size, channels: draft.image.channels, xflip: settings.xflip };
   const spread = new Spread(latentChannels);
   const labels: Label[] = [];
   let batch: Prepared[] = [];
@@ -119,9 +126,13 @@ async function encodeAll(
   const flush = async () => {
     signal?.throwIfAborted();
     if (batch.length === 0) return;
-    const pixels = batch.map(({ data }) => data);
-    const shape = { ...size, channels: draft.image.channels };
-    const moments = encodeBatch(autoencoder, pixels, shape, settings.xflip, device);
+    const task = { what, count: batch.length, block, data: Buffer.concat(batch.map(({ data }) => data)) };
+    const parts = await computeTogether(ranks, signal, task, (_, range, { data }) =>
+      encodeRange(autoencoder, data, what, range, device),
+    );
+    const moments = torch.tensor(floatsOf(Buffer.concat(parts)), {
+      shape: [batch.length, copies, 2, latentChannels, height, width],
+    });
     try {
       const values = torch.scope(() => moments.to({ dtype: settings.latentDtype }).toTypedArray());
       const record = values.byteLength / batch.length;
@@ -151,9 +162,10 @@ async function encodeAll(
   for await (const item of preparedImages(source, plan, 'pixels', signal)) {
     batch.push(item);
     position = item.position + 1;
-    if (batch.length === batchSize) await flush();
+    if (batch.length === round) await flush();
   }
   await flush();
+  await dismiss(ranks);
   if (spread.images === 0) throw nothingUsable(source.path, plan.skipped);
   const { std, channelStd } = spread;
   const info = {
@@ -175,28 +187,63 @@ async function encodeAll(
   return { plan, used: spread.images, width, height, channels: latentChannels, bytes, std };
 }
 
-/** Mean and standard deviation of the codes of images, and of their mirrored copies: [N, 1 | 2, 2, C, h, w]. */
-function encodeBatch(
-  autoencoder: AutoencoderKL,
-  batch: readonly Uint8Array[],
-  { height, width, channels }: Size & { channels: number },
-  xflip: boolean,
+/** What is encoded. */
+interface EncodeTask extends Size {
+  readonly channels: number;
+  readonly xflip: boolean;
+}
+
+/** For ranks beside the first, which reads the images and writes the latents: encodes parts of its batches. */
+export async function helpEncoding(
+  settings: PrepareOptions,
   device: Device,
-): Tensor {
+  ranks: Ranks,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const folder = settings.autoencoder!;
+  const autoencoder = await loadAutoencoder(folder, device);
+  try {
+    await compareOptions(ranks, { autoencoder: await autoencoderHash(folder) }, []);
+    await help<EncodeTask>(ranks, signal, (what, range, { data }) =>
+      encodeRange(autoencoder, data, what, range, device),
+    );
+  } finally {
+    autoencoder.dispose();
+  }
+}
+
+const floatsOf = (bytes: Buffer): Float32Array => new Float32Array(new Uint8Array(bytes).buffer);
+
+/**
+ * Mean and standard deviation of the codes of images, and of their mirrored copies.
+ * @param data uint8 [N, H, W, C]
+ * @param range of the images
+ * @returns bytes of float32 [n, 1 | 2, 2, C, h, w]
+ */
+async function encodeRange(
+  autoencoder: AutoencoderKL,
+  data: Uint8Array,
+  { height, width, channels, xflip }: EncodeTask,
+  [begin, end]: readonly [number, number],
+  device: Device,
+): Promise<Uint8Array> {
+  if (begin === end) return new Uint8Array(0);
+  const imageBytes = height * width * channels;
   return torch.noGrad(() =>
     torch.scope(() => {
-      const pixels = torch.tensor(Buffer.concat(batch), {
-        shape: [batch.length, height, width, channels],
-        dtype: 'uint8',
+      const pixels = torch.tensor(data.subarray(begin * imageBytes, end * imageBytes), {
+        ...{ shape: [end - begin, height, width, channels], dtype: 'uint8' },
         device,
       });
       const images = pixels.permute([0, 3, 1, 2]).to({ dtype: 'float32' }).div(127.5).sub(1).contiguous();
       const encode = (x: Tensor) => {
         const { mean, logvar } = autoencoder.encode(x);
-        return torch.stack([mean, logvar.mul(0.5).exp()], 1); // [N, 2, C, h, w]
+        return torch.stack([mean, logvar.mul(0.5).exp()], 1); // [n, 2, C, h, w]
       };
       const copies = xflip ? [encode(images), encode(images.flip([3]))] : [encode(images)];
-      return torch.stack(copies, 1);
+      const moments = torch.stack(copies, 1).to({ dtype: 'float32', device: 'cpu' });
+      const { buffer, byteOffset, byteLength } = moments.contiguous().toTypedArray();
+      return new Uint8Array(buffer, byteOffset, byteLength);
     }),
   );
 }

@@ -8,6 +8,7 @@
  */
 
 import { resolve, sep } from 'node:path';
+import type { Device } from '@patch-diffusion/torch';
 import { UserError } from '../common/errors.js';
 import type { PrepareOptions } from '../config/prepare-options.js';
 import type { ImageSource } from '../data/image-source.js';
@@ -18,6 +19,7 @@ import { openSource } from '../data/source.js';
 import { transformedSize } from '../data/transform.js';
 import type { Progress, SkippedFile } from '../data/types.js';
 import type { Label } from '../diffusion/labels.js';
+import type { Ranks } from '../distributed/ranks.js';
 import { checkLatentTarget, checkTarget, createDatasetWriter, type DatasetWriter } from './dataset-writer.js';
 import { type Listeners, makePlan, type Plan, preparedImages } from './prepare-plan.js';
 
@@ -43,6 +45,13 @@ export interface PrepareReport {
   readonly std?: number;
 }
 
+interface PrepareContext {
+  readonly onProgress?: Progress;
+  readonly signal?: AbortSignal;
+  /** Processes that encode latents together; the others call {@link helpToPrepare}. */
+  readonly ranks?: Ranks | null;
+}
+
 /**
  * Makes a dataset. Nothing is left behind on failure or when `signal` aborts.
  *
@@ -51,12 +60,12 @@ export interface PrepareReport {
  */
 export async function prepare(
   settings: PrepareOptions,
-  { onProgress, signal }: { onProgress?: Progress; signal?: AbortSignal } = {},
+  { onProgress, signal, ranks = null }: PrepareContext = {},
 ): Promise<PrepareReport> {
   await checkOut(settings);
   const source = await openSource(settings.source, { exclude: settings.out });
   try {
-    if (settings.latents) return await toLatents(source, settings, { onProgress, signal });
+    if (settings.latents) return await toLatents(source, settings, { onProgress, signal, ranks });
     const plan = await makePlan(source, settings, { onProgress, signal });
     const writer = await createDatasetWriter(settings.out, { force: settings.force });
     try {
@@ -84,16 +93,34 @@ export async function prepare(
   }
 }
 
+/** Helps the rank that makes a file of latents with the same settings. */
+export async function helpToPrepare(
+  settings: PrepareOptions,
+  ranks: Ranks,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const { helpEncoding } = await import('./prepare-latents.js');
+  await helpEncoding(settings, await deviceOf(settings, ranks), ranks, signal);
+}
+
+/** Device and threads of this process. Plain images are prepared without libtorch, so that it is loaded here. */
+async function deviceOf(settings: PrepareOptions, ranks: Ranks | null): Promise<Device> {
+  const [{ resolveDevice }, { ownDevice, setThreads }] = await Promise.all([
+    import('../diffusion/device.js'),
+    import('../distributed/machine.js'),
+  ]);
+  setThreads(null, ranks);
+  return ownDevice(resolveDevice(settings.device), ranks);
+}
+
 async function toLatents(
   source: ImageSource,
   settings: PrepareOptions,
-  listeners: Listeners,
+  listeners: Listeners & { readonly ranks: Ranks | null },
 ): Promise<PrepareReport> {
-  const [{ prepareLatents }, { resolveDevice }] = await Promise.all([
-    import('./prepare-latents.js'),
-    import('../diffusion/device.js'),
-  ]);
-  const { plan, ...made } = await prepareLatents(source, settings, resolveDevice(settings.device), listeners);
+  const { prepareLatents } = await import('./prepare-latents.js');
+  const device = await deviceOf(settings, listeners.ranks);
+  const { plan, ...made } = await prepareLatents(source, settings, device, listeners);
   return {
     out: settings.out,
     skipped: sortSkipped(plan.skipped),

@@ -1,20 +1,20 @@
 /** Generating images from a run or a snapshot: batches of seeds, one PNG per seed and/or one sheet. */
-import * as torch from '@patch-diffusion/torch';
 import { withMemoryGuard } from '../common/memory.js';
 import { withoutSecrets } from '../common/secrets.js';
 import type { GenerateOptions } from '../config/generate-options.js';
+import { compareOptions } from '../config/same-options.js';
 import { type LabelRecord, labelRecord } from '../data/sample-labels.js';
 import type { SheetShape } from '../data/sheet.js';
 import { checkPrecision, prepareDenoiser, resolveDevice } from '../diffusion/device.js';
 import type { Guidance } from '../diffusion/guidance.js';
-import type { Label } from '../diffusion/labels.js';
-import type { Denoiser } from '../diffusion/preconditioning.js';
-import { sampleImages } from '../diffusion/sample.js';
+import { blockFor, computeTogether, dismiss, help } from '../distributed/crew.js';
+import { ownDevice, setThreads } from '../distributed/machine.js';
+import type { Ranks } from '../distributed/ranks.js';
 import { loadAnySnapshot } from '../interchange/load-snapshot.js';
 import { snapshotFor } from '../interchange/stored-averages.js';
-import { type LatentDecoder, toPixels } from '../latents/latents.js';
-import type { SnapshotInfo } from '../run/snapshot-info.js';
+import type { LatentDecoder } from '../latents/latents.js';
 import { chooseLabels, classWarning } from './choose-labels.js';
+import { drawSeeds, type Model, unpackDrawn } from './draw-seeds.js';
 import { checkOutput, describeImages, writePngs, writeSheet } from './images.js';
 import { recordLabels } from './label-file.js';
 import {
@@ -23,7 +23,6 @@ import {
   openDecoder,
   openGuidance,
   samplerSettings,
-  windowOf,
 } from './settings.js';
 
 /** Progress of a generation, and what the user should know. */
@@ -54,6 +53,8 @@ export interface GenerateResult {
 
 export interface GenerateContext {
   readonly signal?: AbortSignal;
+  /** Processes that share the work; all call this function with the same options, and the first one writes the files. */
+  readonly ranks?: Ranks | null;
   readonly onEvent?: (event: GenerateEvent) => void;
 }
 
@@ -68,11 +69,16 @@ export async function generate(
   return withMemoryGuard('lower --batch or --image-size', () => generateFrom(options, context));
 }
 
+/** Options that are about a rank's own machine. */
+const OWN_OPTIONS = ['device', 'threads', 'autoencoder', 'run', 'network', 'guide'] as const;
+
 async function generateFrom(options: GenerateOptions, context: GenerateContext): Promise<GenerateResult> {
+  const { ranks = null } = context;
+  if (ranks) await compareOptions(ranks, options, OWN_OPTIONS);
   const network = await snapshotFor(options);
-  const device = resolveDevice(options.device);
+  const device = ownDevice(resolveDevice(options.device), ranks);
   checkPrecision(options.precision, device);
-  if (options.threads !== null) torch.setNumThreads(options.threads);
+  setThreads(options.threads, ranks);
   const { signal, onEvent } = context;
   const loading = {
     device,
@@ -94,8 +100,16 @@ async function generateFrom(options: GenerateOptions, context: GenerateContext):
     guidance = await openGuidance(options, denoiser, loading);
     const warning = guidanceWarning(guidance, denoiser);
     if (warning) onEvent?.({ type: 'warning', code: 'NO_LABEL_DROPOUT', message: warning });
-    await checkOutput(options);
-    const drawn = await draw(options, { denoiser, info, decoder, guidance, labels, device }, context);
+    if (ranks?.isWriter ?? true) await checkOutput(options);
+    if (ranks) await compareOptions(ranks, { snapshot: `${info.nimg} images` }, []);
+    const model = { denoiser, info, decoder, guidance, labels, device };
+    if (ranks && !ranks.isWriter) {
+      await help<readonly number[]>(ranks, signal, (seeds, [begin, end], { stop }) =>
+        drawSeeds(options, model, seeds.slice(begin, end), { signal: stop }),
+      );
+      return { network: withoutSecrets(network), files: [] };
+    }
+    const drawn = await draw(options, model, context);
     return {
       network: withoutSecrets(network),
       ...drawn,
@@ -108,52 +122,44 @@ async function generateFrom(options: GenerateOptions, context: GenerateContext):
   }
 }
 
-interface Model {
-  readonly denoiser: Denoiser;
-  readonly info: SnapshotInfo;
-  readonly decoder: LatentDecoder | null;
-  readonly guidance: Guidance | null;
-  /** What is drawn from; null for all classes. */
-  readonly labels: readonly Label[] | null;
-  readonly device: torch.Device;
-}
-
 /** Draws and writes the images batch by batch. @returns the files of the single images, and that of their labels */
 async function draw(
   options: GenerateOptions,
-  { denoiser, info, decoder, guidance, labels, device }: Model,
-  { signal, onEvent }: GenerateContext,
+  model: Model,
+  { signal, onEvent, ranks = null }: GenerateContext,
 ): Promise<Pick<GenerateResult, 'files' | 'labels'>> {
-  const { seeds, batch, out, grid, subdirs, noise, stateDtype } = options;
-  const { classNames } = info.dataset;
-  const sampler = samplerSettings(options, info);
-  const { numSteps } = sampler;
-  const window = windowOf(options, denoiser, decoder?.downFactor ?? 1);
+  const { seeds, out, grid, subdirs } = options;
+  const { classNames } = model.info.dataset;
+  const { numSteps } = samplerSettings(options, model.info);
   const progress = (done: number, step: number) =>
     onEvent?.({ type: 'progress', done, total: seeds.length, step, numSteps });
   const files: string[] = [];
   const records: LabelRecord[] = [];
   const forSheet: Uint8Array[] = [];
+  const { block, round } = blockFor(ranks, seeds.length, options.batch);
   let labelFile: string | undefined;
   let size: readonly [C: number, H: number, W: number] = [0, 0, 0];
   try {
-    for (let done = 0; done < seeds.length; done += batch) {
-      const inBatch = seeds.slice(done, done + batch);
-      const samples = await sampleImages(denoiser, {
-        ...sampler,
-        ...{ seeds: inBatch, window, labels, guidance, noise, stateDtype, device, signal },
-        onLabels: (drawn) => records.push(...drawn.map((label) => labelRecord(label, classNames))),
-        onStep: async (step) => {
-          progress(done, step);
-          await new Promise(setImmediate);
-        },
-      });
-      const { pixels, shape } = await toPixels(samples, decoder, signal);
-      [, ...size] = shape;
-      if (out !== null)
+    for (let done = 0; done < seeds.length; done += round) {
+      const inBatch = seeds.slice(done, done + round);
+      const task = { what: inBatch, count: inBatch.length, block };
+      const parts = await computeTogether(ranks, signal, task, (what, [begin, end], { stop }) =>
+        drawSeeds(options, model, what.slice(begin, end), {
+          signal: stop,
+          onStep: (step) => progress(done, step),
+        }),
+      );
+      const drawn = parts.filter(({ length }) => length > 0).map(unpackDrawn);
+      size = drawn[0].size;
+      const pixels = Buffer.concat(drawn.map((part) => part.pixels));
+      for (const { labels } of drawn) records.push(...labels.map((label) => labelRecord(label, classNames)));
+      if (out !== null) {
+        const shape: SheetShape = [inBatch.length, ...size];
         files.push(...(await writePngs(out, pixels, shape, inBatch, records.slice(done), subdirs)));
+      }
       if (grid !== null) forSheet.push(pixels);
     }
+    await dismiss(ranks);
   } finally {
     // Also of the images that are there when something stops the rest.
     if (out !== null) {

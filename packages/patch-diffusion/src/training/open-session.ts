@@ -16,6 +16,7 @@ import { holdOut } from '../data/views.js';
 import { createAugment } from '../diffusion/augmentation/index.js';
 import { checkPrecision, prepareDenoiser, resolveDevice } from '../diffusion/device.js';
 import { createDenoiser } from '../diffusion/preconditioning.js';
+import { ownDevice, setThreads } from '../distributed/machine.js';
 import type { Ranks } from '../distributed/ranks.js';
 import { restoreImported } from '../interchange/imported-state.js';
 import { transferDetails, transferSummary, transferWeights } from '../interchange/transfer.js';
@@ -60,7 +61,7 @@ export async function openSession(
   // What is recorded and shown has no secrets.
   const options = { ...given, transfer: given.transfer && withoutSecrets(given.transfer) };
   validateAgainstData(options, dataset);
-  const device = ownDevice(options.device, ranks);
+  const device = ownDevice(resolveDevice(options.device), ranks);
   checkPrecision(options.precision, device);
   setThreads(options.threads, ranks);
 
@@ -124,19 +125,6 @@ async function sharedFolder(ranks: Ranks, folder: RunFolder | null): Promise<str
     await folder?.fail(error).catch(() => {});
     throw error;
   }
-}
-
-/** With several ranks on a machine, each takes a GPU of its own, in turns. */
-function ownDevice(name: string, ranks: Ranks | null): torch.Device {
-  const device = resolveDevice(name);
-  return ranks && device === 'cuda' ? `cuda:${ranks.place.localRank % torch.cudaDeviceCount()}` : device;
-}
-
-/** With several ranks on a machine, they share its cores unless told otherwise. */
-function setThreads(threads: number | null, ranks: Ranks | null): void {
-  if (threads !== null) torch.setNumThreads(threads);
-  else if (ranks && !process.env.OMP_NUM_THREADS)
-    torch.setNumThreads(Math.max(1, Math.floor(torch.getNumThreads() / ranks.place.localWorldSize)));
 }
 
 /** Networks and optimiser before the first update. */

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import * as torch from '@patch-diffusion/torch';
 import { UserError, usageError } from '../common/errors.js';
 import { version } from '../common/version.js';
-import { kebab } from '../config/read-values.js';
+import { checkSameOptions, ranksDiffer } from '../config/same-options.js';
 import type { TrainOptions } from '../config/train-options.js';
 import type { DataSet } from '../data/types.js';
 import type { Ranks } from '../distributed/ranks.js';
@@ -36,33 +36,54 @@ export async function shareOptions(ranks: Ranks, own: TrainOptions): Promise<Tra
   const libtorch = torch.version().torch;
   const text = await ranks.share(ranks.isWriter ? JSON.stringify({ options: own, version, libtorch }) : null);
   const first = JSON.parse(text) as { options: TrainOptions; version: string; libtorch: string };
-  const differs = (what: string, here: unknown, there: unknown) =>
-    usageError(
-      'RANKS_DIFFER',
-      `rank ${ranks.rank} has ${what} ${here}, rank 0 has ${there}; make them the same`,
-    );
-  if (first.version !== version) throw differs('patch-diffusion', version, first.version);
-  if (first.libtorch !== libtorch) throw differs('libtorch', libtorch, first.libtorch);
-  const free: readonly string[] = [...OWN_OPTIONS, ...WRITERS_OPTIONS];
-  for (const key of Object.keys(own) as (keyof TrainOptions)[]) {
-    const [here, there] = [own[key], first.options[key]].map((value) => JSON.stringify(value));
-    if (!free.includes(key) && here !== there) throw differs(`--${kebab(key)}`, here, there);
-  }
+  if (first.version !== version) throw ranksDiffer(ranks, 'patch-diffusion', version, first.version);
+  if (first.libtorch !== libtorch) throw ranksDiffer(ranks, 'libtorch', libtorch, first.libtorch);
+  checkSameOptions(ranks, own, first.options, [...OWN_OPTIONS, ...WRITERS_OPTIONS]);
   const machine = Object.fromEntries(OWN_OPTIONS.map((key) => [key, own[key]]));
   return { ...first.options, ...machine };
 }
 
-/** @throws UserError where the ranks have opened different data */
+/** Items whose pixels, names and labels are compared. */
+const COMPARED_ITEMS = 8;
+
+/**
+ * Compares the number, size and kind of the items, and the contents of a few.
+ * @throws UserError (exit code 2) where the ranks have opened different data
+ */
 export async function checkSameData(ranks: Ranks, data: DataSet): Promise<void> {
   const { length, width, height, channels, labelDim } = data;
-  const own = `${length} images of ${width}×${height} px, ${channels} channels, ${labelDim} labels`;
-  const all = await ranks.gather(own);
-  const other = all.findIndex((text) => text !== all[0]);
+  const own = [
+    `${length} images of ${width}×${height} px, ${channels} channels, ${labelDim} labels`,
+    await digestOfSome(data),
+  ];
+  const all = (await ranks.gather(own.join('; contents '))).map((text) => text.split('; contents '));
+  const other = all.findIndex(([kind, contents]) => kind !== all[0][0] || contents !== all[0][1]);
   if (other < 0) return;
-  throw new UserError(
-    'RANKS_DIFFER',
-    `rank ${other} has other data (${all[other]}) than rank 0 (${all[0]}); give all ranks the same images`,
+  const kinds =
+    all[other][0] === all[0][0]
+      ? `rank ${other} has other images, names or labels than rank 0 (${all[0][0]} on both)`
+      : `rank ${other} has other data (${all[other][0]}) than rank 0 (${all[0][0]})`;
+  throw usageError('RANKS_DIFFER', `${kinds}; give all ranks the same images`);
+}
+
+async function digestOfSome(data: DataSet): Promise<string> {
+  const some = Array.from({ length: COMPARED_ITEMS }, (_, i) =>
+    Math.floor((i * (data.baseLength - 1)) / (COMPARED_ITEMS - 1)),
   );
+  // Only asked about: an image that cannot be used gets its replacement later, when it is known which may stand in.
+  const usable = await data.usable?.(some);
+  const hash = createHash('sha256').update(JSON.stringify(usable ?? null));
+  const items = some.filter((_, i) => usable?.[i] ?? true);
+  await data.ready(items);
+  const { width, height } = data;
+  for (const item of items) {
+    const { buffer, byteOffset, byteLength } = data.gather([item], {
+      ...{ size: { width, height }, rows: [0], cols: [0] },
+    });
+    hash.update(new Uint8Array(buffer, byteOffset, byteLength));
+    hash.update(JSON.stringify([data.nameOf(item), data.labelOf(item)]));
+  }
+  return hash.digest('hex').slice(0, 16);
 }
 
 /** What rank 0 tells besides tensors. */

@@ -1,9 +1,11 @@
 import * as torch from '@patch-diffusion/torch';
 import { describe, expect, it } from 'vitest';
 import { collectGarbage } from '../../../torch/test/collect-garbage.js';
+import { partOf } from '../../src/common/random-part.js';
 import { TorchRandom } from '../../src/common/random-source.js';
 import {
   type AugmentSpec,
+  type AugmentTrace,
   activeOps,
   augmentLabelDim,
   createAugment,
@@ -60,6 +62,28 @@ describe('augmentation', () => {
     expect(labels.mean().item()).toBeLessThan(0.55);
     const isMirrored = out.select(3, 0).flatten().eq(7).to({ dtype: 'float32' });
     expectClose(isMirrored, labels.flatten(), 0);
+  });
+
+  it('draws for a part of a batch, such as that of a rank, what it draws for the whole', () => {
+    const count = 12;
+    const images = torch.randn([count, 3, 16, 16], { generator: new torch.Generator('cpu', 5) });
+    const whole = createAugment(trainingAugment(0.9));
+    const all = whole(images, random(6));
+    const paddings: string[] = [];
+    for (const [begin, end] of [
+      [0, 3],
+      [3, 12],
+    ]) {
+      const trace: AugmentTrace = {};
+      const draws = partOf(random(6), count, { begin, end });
+      const part = createAugment(trainingAugment(0.9), trace)(images.narrow(0, begin, end - begin), draws);
+      paddings.push(String(trace.warp!.pad));
+      // The same draws, bit for bit, which the labels tell.
+      expectClose(part.labels, all.labels.narrow(0, begin, end - begin), 0);
+      // The edges are extended as far as the images at hand need: positions are rounded otherwise, and no more.
+      expectClose(part.images, all.images.narrow(0, begin, end - begin), 0, 1e-4);
+    }
+    expect(new Set(paddings).size).toBe(2);
   });
 
   it('acts with probability strength · p', () => {

@@ -1,25 +1,20 @@
 /** Several processes train one small network: the built command line, started by `--nproc` or by the environment. */
 import { existsSync, rmSync, writeFileSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { distributedIsAvailable, SafetensorsFile } from '@patch-diffusion/torch';
+import { distributedIsAvailable, Store } from '@patch-diffusion/torch';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { freePort } from '../../src/cli/free-port.js';
 import { renderDemoSet } from '../../src/prepare/demo-images.js';
-import { newestState, readRunJson } from '../../src/run/runs.js';
+import { readRunJson } from '../../src/run/runs.js';
 import { readStats, type Stat } from '../../src/run/stats.js';
-import { type Outcome, type Running, startCli } from '../helpers/cli.js';
+import { type Running, startCli } from '../helpers/cli.js';
+import { ends, RANK_FLAGS, weightDifference } from '../helpers/rank-runs.js';
 import { expectSameState, stateOf } from '../helpers/tiny-train.js';
 
 // libtorch before 2.0 has no process groups.
 const suite = describe.skipIf(!distributedIsAvailable());
-
-const FLAGS =
-  '--data icons.zip --max-images 64 --preset tiny --model-channels 8 --channel-mult 1,1 --num-blocks 1 ' +
-  '--attn-resolutions none --batch 8 --sample-ticks none --seed 7 --nosubdir --dropout 0 --precision fp32 ' +
-  // A large epsilon: Adam would turn the rounding of gradients near zero into whole steps.
-  '--adam-eps 0.001 --lr 0.001 --lr-rampup-kimg 0 --threads 1 --tick-kimg 0.04 --state-ticks 1';
 
 let dir = '';
 beforeAll(async () => {
@@ -30,15 +25,7 @@ afterAll(() => rm(dir, { recursive: true, force: true }));
 
 const at = (name: string) => join(dir, name);
 const train = (flags: string, env?: Record<string, string>): Running =>
-  startCli(['train', ...`${FLAGS} ${flags}`.split(' ')], { cwd: dir, env });
-
-async function freePort(): Promise<string> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return String(port);
-}
+  startCli(['train', ...`${RANK_FLAGS} ${flags}`.split(' ')], { cwd: dir, env });
 
 /** Ranks as torchrun starts them. */
 async function byEnvironment(
@@ -49,26 +36,12 @@ async function byEnvironment(
   const common = {
     WORLD_SIZE: String(worldSize),
     MASTER_ADDR: '127.0.0.1',
-    MASTER_PORT: await freePort(),
+    MASTER_PORT: String(await freePort()),
     ...env,
   };
   return Array.from({ length: worldSize }, (_, rank) => train(flags, { ...common, RANK: String(rank) }));
 }
-const ends = (running: readonly Running[]): Promise<Outcome[]> => Promise.all(running.map(({ end }) => end));
-
-/** The largest difference between the weights of two runs, and the size of the change that training made. */
-async function difference(a: string, b: string): Promise<number> {
-  const files = await Promise.all(
-    [a, b].map(async (run) => SafetensorsFile.openSync((await newestState(at(run)))!)),
-  );
-  let largest = 0;
-  for (const name of files[0].names.filter((name) => /^(net|ema|power)\./.test(name))) {
-    const [x, y] = files.map((file) => file.tensor(name).toTypedArray());
-    for (let i = 0; i < x.length; i++) largest = Math.max(largest, Math.abs(Number(x[i]) - Number(y[i])));
-  }
-  for (const file of files) await file.close();
-  return largest;
-}
+const difference = (a: string, b: string) => weightDifference(at(a), at(b));
 
 async function lossOf(run: string): Promise<Stat> {
   return (await readStats(at(run))).at(-1)!['Loss/loss'] as Stat;
@@ -191,6 +164,18 @@ suite.concurrent('a rank that is lost', () => {
     expect(code, stderr).toBe(0);
   });
 
+  it('is noticed, too, when it had come but does not connect', async () => {
+    const port = await freePort();
+    const env = { RANK: '0', WORLD_SIZE: '2', MASTER_ADDR: '127.0.0.1', MASTER_PORT: String(port), ...LOST };
+    const first = train('--out none', env);
+    const address = { host: '127.0.0.1', port, isServer: false, prefix: 'patch-diffusion/' };
+    const store = await Store.open(address, 60_000);
+    await store.set('here/1', 'process 1 on nowhere');
+    const { code, stderr } = await first.end;
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^error: rank 1 \(process 1 on nowhere\) is lost: /m);
+  });
+
   it('says itself why it fails; the others repeat it once', async () => {
     const ranks = await byEnvironment('--duration-kimg 1000 --out failing', 2, LOST);
     await ranks[0].until('tick 2');
@@ -215,6 +200,55 @@ suite.concurrent('a rank that is lost', () => {
       expect(await readRunJson(at('orphans'))).toMatchObject({ status: 'interrupted' });
     },
   );
+});
+
+suite('--max-restarts', () => {
+  it('starts all ranks again from the newest state, so often', async () => {
+    const { child, until, end } = train('--duration-kimg 1000 --nproc 2 --max-restarts 1 --out restarted');
+    const killFirst = async () => {
+      const { pid } = JSON.parse(await readFile(at('restarted/lock'), 'utf8'));
+      process.kill(pid, 'SIGKILL');
+      return pid;
+    };
+    try {
+      await until('tick 2');
+      const first = await killFirst();
+      await until(
+        /starting all ranks again \(1 of 1\) from restarted\/state\/training-state-[\d-]+\.safetensors/,
+      );
+      // The second time it is over. The lock is then that of the new rank 0, which goes on from a state.
+      await until(/again \(1 of 1\)[\s\S]*tick [1-9]/);
+      expect(await killFirst()).not.toBe(first);
+      const { code, stderr } = await end;
+      expect(code, stderr).toBe(1);
+      expect(stderr.match(/^error: rank 0 .* is lost/gm)).toHaveLength(2);
+      expect(stderr.match(/starting all ranks again/g)).toHaveLength(1);
+    } finally {
+      child.kill('SIGKILL');
+    }
+    const { nimg } = (await readRunJson(at('restarted')))!;
+    const again = startCli(`train --resume restarted --duration-kimg ${(nimg + 8) / 1000}`.split(' '), {
+      cwd: dir,
+    });
+    const { code, stderr } = await again.end;
+    expect(code, stderr).toBe(0);
+  });
+
+  it('leaves wrong use, signals and single processes alone', async () => {
+    const wrong = [
+      train('--nproc 3 --max-restarts 5 --out none'),
+      train('--max-restarts 5 --out none'),
+      train('--nproc 2 --max-restarts 5 --data none.zip --out none'),
+    ];
+    const stopped = train('--duration-kimg 1000 --nproc 2 --max-restarts 5 --out signalled');
+    await stopped.until('tick 1');
+    stopped.child.kill('SIGTERM');
+    for (const { stderr } of await ends([...wrong, stopped]))
+      expect(stderr).not.toContain('starting all ranks again');
+    expect((await wrong[1].end).stderr).toMatch(/^error: --max-restarts 5 needs --nproc of 2 or more; /);
+    expect((await wrong[1].end).code).toBe(2);
+    expect((await stopped.end).code).toBe(130);
+  });
 });
 
 suite.concurrent('wrong use is one line of each rank', () => {
@@ -246,7 +280,7 @@ suite.concurrent('wrong use is one line of each rank', () => {
   });
 
   it('(other options on one rank)', async () => {
-    const port = await freePort();
+    const port = String(await freePort());
     const common = { WORLD_SIZE: '2', MASTER_ADDR: '127.0.0.1', MASTER_PORT: port };
     const ranks = [
       train('--out none', { ...common, RANK: '0' }),
@@ -262,7 +296,7 @@ suite.concurrent('wrong use is one line of each rank', () => {
   });
 
   it('(a rank that does not come)', async () => {
-    const env = { ...one, MASTER_PORT: await freePort(), PATCH_DIFFUSION_JOIN_SEC: '1' };
+    const env = { ...one, MASTER_PORT: String(await freePort()), PATCH_DIFFUSION_JOIN_SEC: '1' };
     const { code, stderr } = await train('--out none', env).end;
     expect(code).toBe(1);
     expect(stderr).toMatch(/^error: rank 1 of 2 did not come to 127\.0\.0\.1, port \d+, within 1 s; /);

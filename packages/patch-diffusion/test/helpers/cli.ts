@@ -22,15 +22,21 @@ export interface Running {
 export interface CliOptions {
   readonly cwd?: string | undefined;
   readonly env?: Readonly<Record<string, string>>;
+  /** Words before the command line, such as those that run it elsewhere. */
+  readonly before?: readonly string[];
   /** Called with all output so far; may send a signal. */
   readonly onOutput?: ((output: string, kill: (signal: NodeJS.Signals) => void) => void) | undefined;
 }
 
 /** Starts the program; what it writes is kept. */
-export function startCli(args: readonly string[], { cwd, env, onOutput }: CliOptions = {}): Running {
+export function startCli(
+  args: readonly string[],
+  { cwd, env, before = [], onOutput }: CliOptions = {},
+): Running {
   const inherited: NodeJS.ProcessEnv = { ...process.env, COLUMNS: '100' };
   delete inherited.FORCE_COLOR;
-  const child = spawn(process.execPath, [bin, ...args], {
+  const [program, ...words] = [...before, process.execPath, bin, ...args];
+  const child = spawn(program, words, {
     cwd,
     env: { ...inherited, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],

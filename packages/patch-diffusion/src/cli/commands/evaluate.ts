@@ -4,9 +4,11 @@ import type { Command } from 'commander';
 import { usageError } from '../../common/errors.js';
 import { configSource } from '../../config/config-file.js';
 import { evaluateFields, resolveEvaluateOptions } from '../../config/evaluate-options.js';
+import * as f from '../../config/fields.js';
 import { showEvaluation } from '../evaluation-events.js';
-import { addFields } from '../flags.js';
+import { addFields, readFlags } from '../flags.js';
 import { interruptible } from '../interrupt.js';
+import { nprocField, withRanks } from '../run-as-rank.js';
 import { note, print, withLine } from '../terminal.js';
 
 const HELP = `
@@ -31,24 +33,31 @@ export function register(program: Command): void {
     .argument('[paths...]', 'Runs, snapshots or folders of images, side by side')
     .option('--config <file>', 'Options from a JSON or YAML file');
   addFields(command, evaluateFields);
+  addFields(command, ownFields);
   command.addHelpText('after', HELP).action(runEvaluate);
 }
 
+const ownFields = f.under('Machine', { nproc: nprocField });
+
 async function runEvaluate(paths: readonly string[], given: Record<string, unknown>): Promise<void> {
-  const { config, ...rest } = given;
+  const { config, nproc: nprocFlag, ...rest } = given;
+  const { nproc } = readFlags(ownFields, { nproc: nprocFlag });
   if (paths.length > 0 && rest.compare !== undefined)
     throw usageError('OPTION_GIVEN_TWICE', 'give paths as arguments or with --compare, not both');
   const flags = paths.length > 0 ? { ...rest, compare: paths } : rest;
   const options = resolveEvaluateOptions({ flags, file: await configSource(config) });
-  const { evaluateAll } = await import('../../evaluation/evaluate.js');
-  const { evaluationTable } = await import('../../evaluation/table.js');
-  const reports = await withLine((line) =>
-    interruptible(
-      () => 'what is done is kept',
-      (text) => line.note(text),
-      (signal) => evaluateAll(options, { signal, onEvent: (event) => showEvaluation(event, line) }),
-    ),
-  );
-  print(evaluationTable(reports));
-  for (const file of [options.json, options.plots]) if (file !== null) note(`written: ${file}`);
+  await withRanks({ nproc }, async (ranks) => {
+    const { evaluateAll } = await import('../../evaluation/evaluate.js');
+    const { evaluationTable } = await import('../../evaluation/table.js');
+    const reports = await withLine((line) =>
+      interruptible(
+        () => 'what is done is kept',
+        (text) => line.note(text),
+        (signal) => evaluateAll(options, { signal, ranks, onEvent: (event) => showEvaluation(event, line) }),
+      ),
+    );
+    if (ranks && !ranks.isWriter) return;
+    print(evaluationTable(reports));
+    for (const file of [options.json, options.plots]) if (file !== null) note(`written: ${file}`);
+  });
 }

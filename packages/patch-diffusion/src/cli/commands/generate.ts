@@ -3,12 +3,14 @@
 import type { Command } from 'commander';
 import { followLauncher, tellLauncher } from '../../common/launched.js';
 import { configSource } from '../../config/config-file.js';
+import * as f from '../../config/fields.js';
 import { generateFields, resolveGenerateOptions } from '../../config/generate-options.js';
 import { officialGenerateOptions, takeOfficialOptions } from '../../config/official.js';
 import type { GenerateEvent } from '../../sampling/generate.js';
-import { addFields, addOfficial } from '../flags.js';
+import { addFields, addOfficial, readFlags } from '../flags.js';
 import { interruptible } from '../interrupt.js';
 import { countLine } from '../progress.js';
+import { nprocField, withRanks } from '../run-as-rank.js';
 import { fetchLine, type LiveLine, note, print, withLine } from '../terminal.js';
 
 const HELP = `
@@ -31,26 +33,32 @@ export function register(program: Command): void {
     .description('Draw images from a run or a snapshot with the EDM sampler or another, one image per seed.')
     .option('--config <file>', 'Options from a JSON or YAML file');
   addFields(command, generateFields);
+  addFields(command, ownFields);
   addOfficial(command, officialGenerateOptions);
   command.addHelpText('after', HELP).action(runGenerate);
 }
 
+const ownFields = f.under('Machine', { nproc: nprocField });
+
 async function runGenerate(given: Record<string, unknown>): Promise<void> {
-  const { config, ...rest } = given;
+  const { config, nproc: nprocFlag, ...rest } = given;
+  const { nproc } = readFlags(ownFields, { nproc: nprocFlag });
   const { flags, notes } = takeOfficialOptions(rest, officialGenerateOptions);
   for (const text of notes) note(`note: ${text}`);
   const options = resolveGenerateOptions({ flags, file: await configSource(config) });
-  followLauncher();
-  const { generate } = await import('../../sampling/generate.js');
-  const result = await withLine((line) =>
-    interruptible(
-      () => 'finishing the file that is being written',
-      (text) => line.note(text),
-      (signal) => generate(options, { signal, onEvent: (event) => show(event, line) }),
-    ),
-  );
-  for (const file of result.files) print(file);
-  if (result.sheet !== undefined) print(result.sheet);
+  await withRanks({ nproc }, async (ranks) => {
+    if (!ranks) followLauncher();
+    const { generate } = await import('../../sampling/generate.js');
+    const result = await withLine((line) =>
+      interruptible(
+        () => 'finishing the file that is being written',
+        (text) => line.note(text),
+        (signal) => generate(options, { signal, ranks, onEvent: (event) => show(event, line) }),
+      ),
+    );
+    for (const file of result.files) print(file);
+    if (result.sheet !== undefined && (ranks?.isWriter ?? true)) print(result.sheet);
+  });
 }
 
 function show(event: GenerateEvent, line: LiveLine): void {

@@ -5,12 +5,15 @@ import { usageError } from '../../common/errors.js';
 import { oneLine } from '../../common/printable.js';
 import { programName } from '../../common/program-name.js';
 import { configSource } from '../../config/config-file.js';
-import { prepareFields, resolvePrepareOptions } from '../../config/prepare-options.js';
+import * as f from '../../config/fields.js';
+import { type PrepareOptions, prepareFields, resolvePrepareOptions } from '../../config/prepare-options.js';
 import { describeLabels } from '../../data/sample-labels.js';
+import type { Progress } from '../../data/types.js';
 import type { PrepareReport } from '../../prepare/prepare.js';
-import { addFields } from '../flags.js';
+import { addFields, readFlags } from '../flags.js';
 import { interruptible } from '../interrupt.js';
 import { countLine } from '../progress.js';
+import { checkPlace, nprocField, withRanks } from '../run-as-rank.js';
 import { formatBytes, formatCount, note, print, warn, withLine } from '../terminal.js';
 
 const HELP = `
@@ -38,8 +41,11 @@ export function register(program: Command): void {
     .argument('[source]', 'Folder, zip or idx file of images')
     .option('--config <file>', 'Options from a JSON or YAML file');
   addFields(command, prepareFields);
+  addFields(command, ownFields);
   command.addHelpText('after', HELP).action(runPrepare);
 }
+
+const ownFields = f.under('Latents', { nproc: nprocField });
 
 async function runPrepare(source: string | undefined, given: Record<string, unknown>): Promise<void> {
   if (source !== undefined && given.source !== undefined) {
@@ -48,26 +54,40 @@ async function runPrepare(source: string | undefined, given: Record<string, unkn
       'the source is given twice, as argument and as --source; give one of them',
     );
   }
-  const { config, ...rest } = given;
+  const { config, nproc: nprocFlag, ...rest } = given;
+  const { nproc } = readFlags(ownFields, { nproc: nprocFlag });
   const flags = source === undefined ? rest : { ...rest, source };
   const options = resolvePrepareOptions({ flags, file: await configSource(config) });
-  const { prepare } = await import('../../prepare/prepare.js');
-  const report = await withLine((line) =>
-    interruptible(
-      () => 'removing the unfinished result',
-      (text) => line.note(text),
-      (signal) =>
-        prepare(options, {
-          signal,
-          onProgress: (done, total, phase) => line.set(countLine(PHASES[phase], done, total)),
-        }),
-    ),
-  );
+  const place = checkPlace(nproc);
+  if (!options.latents && (nproc > 1 || place))
+    throw usageError(
+      'BAD_OPTION',
+      'several processes only help to encode --latents; leave --nproc out, images are prepared in threads',
+    );
+  await withRanks({ nproc }, async (ranks) => {
+    const { helpToPrepare, prepare } = await import('../../prepare/prepare.js');
+    const report = await withLine((line) =>
+      interruptible(
+        () => 'removing the unfinished result',
+        (text) => line.note(text),
+        async (signal) => {
+          if (ranks && !ranks.isWriter) return helpToPrepare(options, ranks, signal);
+          const onProgress: Progress = (done, total, phase) =>
+            line.set(countLine(PHASES[phase], done, total));
+          return prepare(options, { signal, ranks, onProgress });
+        },
+      ),
+    );
+    if (report) show(options, report);
+  });
+}
+
+function show({ source }: PrepareOptions, report: PrepareReport): void {
   for (const warning of report.warnings) warn(warning);
   for (const { file, reason } of report.skipped.slice(0, LISTED)) note(oneLine(`skipped ${file}: ${reason}`));
   if (report.skipped.length > LISTED) {
     const more = formatCount(report.skipped.length - LISTED);
-    note(`… and ${more} more; all of them: ${programName()} info ${options.source} --verify`);
+    note(`… and ${more} more; all of them: ${programName()} info ${source} --verify`);
   }
   print(`${report.out}: ${summary(report)}`);
   note(`Train on them with: ${programName()} train --data ${report.out}`);

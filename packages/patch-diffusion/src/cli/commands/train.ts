@@ -3,7 +3,7 @@
 import { dirname } from 'node:path';
 import type { Command } from 'commander';
 import { usageError } from '../../common/errors.js';
-import { followLauncher } from '../../common/launched.js';
+import { tellLauncher } from '../../common/launched.js';
 import { programName } from '../../common/program-name.js';
 import { Trace } from '../../common/trace.js';
 import { configSource } from '../../config/config-file.js';
@@ -12,16 +12,16 @@ import { officialTrainOptions, takeOfficialOptions } from '../../config/official
 import { presetNames, presets } from '../../config/presets.js';
 import { checkBatch } from '../../config/resolve.js';
 import { DEFAULT_PRESET, type TrainOptions, trainFields } from '../../config/train-options.js';
-import { type Place, readEnvironment } from '../../distributed/environment.js';
 import type { Ranks } from '../../distributed/ranks.js';
 import { extentName } from '../../patches/extent.js';
 import type { Evaluator } from '../../training/evaluator.js';
 import type { TrainEvent } from '../../training/events.js';
 import { addFields, addOfficial, readFlags } from '../flags.js';
 import { Exit, INTERRUPTED, interruptible } from '../interrupt.js';
-import { launchRanks } from '../launch.js';
+import type { RankNews } from '../launch.js';
 import { TrainProgressView } from '../progress.js';
-import { isSaidElsewhere, RankLog } from '../rank-log.js';
+import { RankLog } from '../rank-log.js';
+import { checkPlace, nprocField, withRanks } from '../run-as-rank.js';
 import { startStudioChild } from '../studio-child.js';
 import { formatSec, note, print } from '../terminal.js';
 
@@ -45,9 +45,15 @@ const ownFields = {
     default: false,
   }),
   ...f.under('Machine', {
-    nproc: f.int(
-      'Processes that share the work on this machine, each with a GPU of its own where there are some; the result is the same',
-      { unit: 'processes', min: 1, max: 1024, default: 1 },
+    nproc: nprocField,
+    maxRestarts: f.int(
+      'With --nproc: after a failure, start all ranks again from the newest state, so often',
+      {
+        unit: 'times',
+        min: 0,
+        max: 1000,
+        default: 0,
+      },
     ),
     trace: f.path('Write where the time goes to this file, in the trace format of Chrome', {
       nullWord: 'none',
@@ -64,33 +70,26 @@ export function register(program: Command): void {
         'and the complete state; Ctrl-C saves the state, --resume continues from it.',
     )
     .option('--config <file>', 'Options from a JSON or YAML file (or an earlier run.json)');
-  const { nproc, trace, ...first } = ownFields;
+  const { nproc, maxRestarts, trace, ...first } = ownFields;
   addFields(command, first);
   addFields(command, trainFields, presets[DEFAULT_PRESET].values);
-  addFields(command, { nproc, trace });
+  addFields(command, { nproc, maxRestarts, trace });
   addOfficial(command, officialTrainOptions);
   command.addHelpText('after', HELP).action(runTrain);
 }
 
 async function runTrain(given: Record<string, unknown>): Promise<void> {
-  const {
-    config,
-    dryRun: dryRunFlag,
-    studio: studioFlag,
-    nproc: nprocFlag,
-    trace: traceFlag,
-    ...rest
-  } = given;
-  const { dryRun, studio, nproc, trace } = readFlags(ownFields, {
-    ...{ dryRun: dryRunFlag, studio: studioFlag, nproc: nprocFlag, trace: traceFlag },
-  });
-  const place = readEnvironment();
-  if (place && nproc > 1)
+  const { config, ...values } = given;
+  const part = (isOwn: boolean) =>
+    Object.fromEntries(Object.entries(values).filter(([key]) => key in ownFields === isOwn));
+  const { dryRun, studio, nproc, maxRestarts, trace } = readFlags(ownFields, part(true));
+  const place = checkPlace(nproc);
+  if (maxRestarts > 0 && nproc === 1)
     throw usageError(
       'BAD_OPTION',
-      `--nproc ${nproc}: this is already rank ${place.rank} of ${place.worldSize}; leave it out`,
+      `--max-restarts ${maxRestarts} needs --nproc of 2 or more; torchrun and others that start ranks restart them themselves`,
     );
-  const { flags, notes } = takeOfficialOptions(rest, officialTrainOptions);
+  const { flags, notes } = takeOfficialOptions(part(false), officialTrainOptions);
   for (const text of notes) note(`note: ${text}`);
   const { resolveRunOptions } = await import('../../training/resume.js');
   const options = await resolveRunOptions({ flags, file: await configSource(config) });
@@ -103,21 +102,14 @@ async function runTrain(given: Record<string, unknown>): Promise<void> {
     print('dry run: nothing was written');
     return;
   }
-  if (nproc > 1) {
-    process.exitCode = await launchRanks(nproc, withoutNproc(process.argv.slice(2)));
-    return;
-  }
-  if (!place) {
-    await runAlone(options, { traceFile: trace, studio });
-    return;
-  }
-  followLauncher();
-  await runAsRank(options, place, { traceFile: trace, studio });
-}
-
-/** The command line of the ranks that `--nproc` starts. */
-function withoutNproc(args: readonly string[]): string[] {
-  return args.filter((arg, i) => !/^--nproc(=|$)/i.test(arg) && !/^--nproc$/i.test(args[i - 1] ?? ''));
+  const resume = (runDir: string) => [
+    ...['train', '--resume', runDir],
+    ...(studio ? ['--studio'] : []),
+    ...(trace === null ? [] : ['--trace', trace]),
+  ];
+  await withRanks({ nproc, restart: { times: maxRestarts, resume } }, (ranks) =>
+    runTraining(options, { traceFile: trace, studio }, ranks),
+  );
 }
 
 /** What is done beside the training. */
@@ -126,34 +118,16 @@ interface Beside {
   readonly studio: boolean;
 }
 
-/** One of several processes. All but the first show what they do in a file, and print no result. */
-async function runAsRank(options: TrainOptions, place: Place, { traceFile, studio }: Beside): Promise<void> {
-  const { Ranks } = await import('../../distributed/ranks.js');
-  const ranks = await Ranks.join(place);
-  const log = ranks.isWriter ? null : new RankLog(ranks);
-  try {
-    const ownTrace = traceFile && rankFile(traceFile, ranks.rank);
-    await runAlone(options, { traceFile: ownTrace, studio: studio && ranks.isWriter }, { ranks, log });
-  } catch (error) {
-    if (error instanceof Exit) throw error;
-    await ranks.fail(error);
-    if (!isSaidElsewhere(error, ranks.rank)) throw error;
-    note(`error: ${(error as Error).message}`);
-    throw new Exit(1);
-  } finally {
-    log?.close();
-  }
-}
-
 /** `trace.json`, and `trace-rank1.json` for rank 1. */
 const rankFile = (file: string, rank: number): string =>
   rank === 0 ? file : file.replace(/(\.[^./]*)?$/, `-rank${rank}$1`);
 
-async function runAlone(
-  options: TrainOptions,
-  { traceFile, studio }: Beside,
-  { ranks, log }: { readonly ranks: Ranks | null; readonly log: RankLog | null } = { ranks: null, log: null },
-): Promise<void> {
+/** Ranks beside the first show what they do in a file, and print no result. */
+async function runTraining(options: TrainOptions, beside: Beside, ranks: Ranks | null): Promise<void> {
+  const isWriter = ranks?.isWriter ?? true;
+  const log = isWriter ? null : new RankLog(ranks!);
+  const studio = beside.studio && isWriter;
+  const traceFile = beside.traceFile && rankFile(beside.traceFile, ranks?.rank ?? 0);
   const { train } = await import('../../training/loop.js');
   const view = new TrainProgressView();
   const startedAt = Date.now();
@@ -170,6 +144,7 @@ async function runAlone(
         const onEvent = (event: TrainEvent) => {
           if (event.type === 'start') {
             log?.open(event.runDir);
+            if (ranks?.isWriter) tellLauncher({ type: 'run', runDir: event.runDir } satisfies RankNews);
             const folder = options.nosubdir ? event.runDir : dirname(event.runDir);
             if (studio) endStudio = startStudioChild(folder, (line) => view.note(line));
           }
