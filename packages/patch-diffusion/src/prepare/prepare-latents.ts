@@ -139,7 +139,11 @@ async function encodeAll(
       const bytesOf = (from: number, count: number) =>
         new Uint8Array(values.buffer, values.byteOffset + from * record, count * record);
       const keep = async (from: number, count: number) => {
-        torch.scope(() => spread.add(moments.narrow(0, from, count), draft));
+        // In blocks: the sums are then rounded alike however many ranks encode.
+        for (let at = from; at < from + count; at += block) {
+          const part = Math.min(block, from + count - at);
+          torch.scope(() => spread.add(moments.narrow(0, at, part), draft));
+        }
         await writer.add(bytesOf(from, count), count);
         for (const { entry } of batch.slice(from, from + count))
           if (plan.labels) labels.push(plan.labels.values[entry]);
