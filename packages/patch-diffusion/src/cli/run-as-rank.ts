@@ -18,6 +18,9 @@ export const nprocField = f.int(
 /** What a rank says that was interrupted. */
 const INTERRUPTED_TEXT = 'it was interrupted';
 
+/** Time to print the last line. */
+const END_MS = 1000;
+
 /** What {@link withRanks} starts, and how often. */
 interface Start {
   /** Processes to start. */
@@ -45,7 +48,10 @@ export async function withRanks(
   }
   followLauncher();
   const { Ranks } = await import('../distributed/ranks.js');
-  const ranks = await Ranks.join(place);
+  const ranks = await Ranks.join(place).catch((error: unknown) => {
+    endSoon();
+    throw error;
+  });
   if (!ranks.isWriter) redirectNotes(() => {});
   try {
     await work(ranks);
@@ -71,6 +77,11 @@ export function checkPlace(nproc: number): Place | null {
   return place;
 }
 
+/** Threads that wait for a rank that is gone, or for an address that says nothing, do not keep this process. */
+function endSoon(): void {
+  setTimeout(() => process.exit(), END_MS).unref();
+}
+
 /** Tells the others why this rank ends, and ends. One of them says it. */
 async function endAsRank(ranks: Ranks, error: unknown): Promise<never> {
   if (error instanceof Exit) throw error;
@@ -78,6 +89,7 @@ async function endAsRank(ranks: Ranks, error: unknown): Promise<never> {
   tellLauncher({ type: 'failure', code } satisfies RankNews);
   const isInterrupted = name === 'AbortError';
   await ranks.fail(isInterrupted ? new Error(INTERRUPTED_TEXT) : error);
+  endSoon();
   if (isInterrupted || message.endsWith(`has failed: ${INTERRUPTED_TEXT}`)) throw new Exit(INTERRUPTED);
   if (!isSaidElsewhere(error, ranks.rank)) throw error;
   note(`error: ${message}`);

@@ -26,6 +26,8 @@ export function ranksOptions(env: Readonly<Record<string, string | undefined>> =
   return { joinMs: ms('PATCH_DIFFUSION_JOIN_SEC', 120), lostMs: ms('PATCH_DIFFUSION_LOST_SEC', 20) };
 }
 
+/** What libtorch may need beyond its time. */
+const SILENCE_MS = 1000;
 /** How long rank 0 waits for others to read why nothing comes of it. */
 const HEAR_MS = 5000;
 
@@ -35,14 +37,24 @@ export async function openStore(
   { joinMs }: RanksOptions,
 ): Promise<torch.Store> {
   const address: torch.StoreAddress = { host, port, isServer, prefix: `patch-diffusion/${group}` };
+  const timer = new AbortController();
+  // Another program may listen there, take the connection, and say nothing: libtorch then waits without an end.
+  const silence = sleep(joinMs + SILENCE_MS, null, timer).then(() => {
+    throw new torch.TorchError('ERR_TORCH', 'it takes connections and says nothing');
+  });
+  silence.catch(() => {});
   try {
-    return await torch.Store.open(address, joinMs);
+    return await (isServer
+      ? torch.Store.open(address, joinMs)
+      : Promise.race([torch.Store.open(address, joinMs), silence]));
   } catch (cause) {
     if (!(cause instanceof torch.TorchError) || cause.code !== 'ERR_TORCH') throw cause;
     const message = isServer
       ? `rank 0 cannot listen on port ${port} (${cause.message}); set MASTER_PORT to a free one on all ranks`
       : `rank ${rank} got no answer from rank 0 at ${host}, port ${port}, within ${joinMs / 1000} s; start rank 0, or correct MASTER_ADDR and MASTER_PORT`;
     throw new UserError('NO_MASTER', message, { cause });
+  } finally {
+    timer.abort();
   }
 }
 

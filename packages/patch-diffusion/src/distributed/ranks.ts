@@ -33,7 +33,7 @@ export class Ranks {
   readonly rank: number;
   readonly worldSize: number;
   readonly #store: torch.Store;
-  /** Set by {@link join} before anybody has this object. */
+  /** Undefined only until {@link join} has connected the ranks. */
   #group!: torch.ProcessGroup;
   readonly #heartbeat: torch.Heartbeat;
   readonly #options: RanksOptions;
@@ -75,8 +75,13 @@ export class Ranks {
       ...{ rank, worldSize, timeoutMs: COLLECTIVE_MS },
       ...(networkInterface ? { networkInterface } : { address: (await ownAddress(host, port)) ?? '' }),
     });
-    ranks.#group = await ranks.#guard(opening);
-    return ranks;
+    try {
+      ranks.#group = await ranks.#guard(opening);
+      return ranks;
+    } catch (error) {
+      await ranks.fail(error);
+      throw error;
+    }
   }
 
   /** Whether this is the one that writes files. */
@@ -162,7 +167,7 @@ export class Ranks {
     this.#heartbeat.fail(error instanceof Error ? error.message : String(error));
     await this.#within(this.#heartbeat.verdict);
     await this.#waitForOthers();
-    this.#group.abort();
+    this.#group?.abort();
   }
 
   /** Waits for the heartbeat's last word, but no longer than it takes where all is well. */

@@ -1,5 +1,5 @@
 /** Several processes train one small network: the built command line, started by `--nproc` or by the environment. */
-import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, renameSync, writeFileSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -42,6 +42,23 @@ async function byEnvironment(
   return Array.from({ length: worldSize }, (_, rank) => train(flags, { ...common, RANK: String(rank) }));
 }
 const difference = (a: string, b: string) => weightDifference(at(a), at(b));
+
+/** A folder that rank 0 may write to, and make again, meanwhile. */
+function putFileInPlaceOf(folder: string): void {
+  for (let n = 0; ; n++) {
+    try {
+      renameSync(folder, `${folder}-${n}`);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    }
+    try {
+      writeFileSync(folder, '', { flag: 'wx' });
+      return;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    }
+  }
+}
 
 async function lossOf(run: string): Promise<Stat> {
   return (await readStats(at(run))).at(-1)!['Loss/loss'] as Stat;
@@ -179,8 +196,7 @@ suite.concurrent('a rank that is lost', () => {
   it('says itself why it fails; the others repeat it once', async () => {
     const ranks = await byEnvironment('--duration-kimg 1000 --out failing', 2, LOST);
     await ranks[0].until('tick 2');
-    rmSync(at('failing/state'), { recursive: true });
-    writeFileSync(at('failing/state'), '');
+    putFileInPlaceOf(at('failing/state'));
     ranks[0].child.kill('SIGINT');
     const [first, ...others] = await ends(ranks);
     expect(first.code, first.stderr).toBe(1);
