@@ -41,7 +41,8 @@ export async function measureScaling(options: BenchOptions): Promise<Measurement
   const [preset] = options.presets;
   log(`${preset}: steps …`);
   const batches = quick ? ([1, 2] as const) : ([1, 3] as const);
-  const costs = await measureStepCosts(presetOptions(preset), batches, options);
+  const train = presetOptions(preset);
+  const costs = await measureStepCosts(train, batches, { ...options, precision: train.precision });
   const curves = simulateAll(costs, network);
   if (chart !== null) {
     const title = `${preset}, ${digits(network.bytesPerSec / 1e9)} GB/s, ${digits(network.latency * 1e6)} µs`;
@@ -128,12 +129,10 @@ function simulateAll(costs: StepCosts, network: Network): Curve[] {
   const alone = meanUpdateSeconds(costs, { ...base, policy: 'shared', ranks: 1 }, evenly());
   return POLICIES.flatMap((policy) =>
     RANKS.map((ranks): Curve => {
-      const seconds = meanUpdateSeconds(
-        costs,
-        { ...base, policy, ranks },
-        Math.random,
-        Math.max(200, 20_000 / ranks),
-      );
+      // Ranks that draw for themselves must not draw evenly together.
+      const [uniform, updates] =
+        policy === 'independent' ? [Math.random, Math.max(500, 20_000 / ranks)] : [evenly(), 1000];
+      const seconds = meanUpdateSeconds(costs, { ...base, policy, ranks }, uniform, updates);
       return { policy, ranks, seconds, efficiency: alone / seconds };
     }),
   );
