@@ -5,7 +5,7 @@
  *
  * Left out: reading of images, files, and ranks whose machines differ.
  */
-import { meanMultiplier, type PatchSize, planUpdate } from 'patch-diffusion/method';
+import { type PatchSize, planUpdate } from 'patch-diffusion/method';
 
 /** Who trains on which patch sizes at the same time. */
 export const POLICIES = ['shared', 'stratified', 'independent'] as const;
@@ -110,9 +110,4 @@ function exposedSeconds(bytes: number, ranks: number, network: Network, backward
     (buckets - 1) * allReduceSeconds(BUCKET_BYTES, ranks, network) +
     allReduceSeconds(lastBytes, ranks, network);
   return Math.max(all - backward, allReduceSeconds(lastBytes, ranks, network));
-}
-
-/** Images per second as a run counts them. */
-export function imagesPerSec(costs: StepCosts, { ranks, imagesPerRank }: Setting, updateSec: number): number {
-  return (ranks * imagesPerRank * meanMultiplier(costs.sizes)) / updateSec;
 }
