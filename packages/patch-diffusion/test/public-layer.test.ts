@@ -115,3 +115,11 @@ describe('benchmarks and examples', () => {
     expect(wrong).toEqual([]);
   });
 });
+
+describe('the studio', () => {
+  it('imports nothing that could load libtorch', async () => {
+    const { files } = await bundle('studio/studio.ts', 'node');
+    expect(files).toContain('packages/patch-diffusion/src/data/preview.ts');
+    expect(files.filter((file) => /^packages\/torch\/dist\/(index|native|tensor)\./.test(file))).toEqual([]);
+  });
+});

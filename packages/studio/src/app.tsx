@@ -2,6 +2,7 @@
 import { useEffect, useState } from 'preact/hooks';
 import { MAX_RUNS } from './curves';
 import { CurvesPage } from './curves-page';
+import { DataPage } from './data-page';
 import { GeneratePage } from './generate-page';
 import { OptionsPage, Swatch } from './options-page';
 import { hashOf, PAGES, type Page, type Route, useRoute } from './route';
@@ -15,6 +16,7 @@ const PAGE_NAMES: Readonly<Record<Page, string>> = {
   runs: 'Runs',
   curves: 'Curves',
   samples: 'Samples',
+  data: 'Data',
   options: 'Options',
   generate: 'Generate',
   train: 'Train',
@@ -91,6 +93,8 @@ export function App() {
               <CurvesPage {...{ runs: selected, route, change }} />
             ) : page === 'samples' ? (
               <SamplesPage runs={selected} />
+            ) : page === 'data' ? (
+              <DataPage runs={selected} />
             ) : page === 'options' ? (
               <OptionsPage runs={selected} />
             ) : (

@@ -2,7 +2,7 @@
 import { useEffect, useState } from 'preact/hooks';
 import type { XAxis } from './server';
 
-export const PAGES = ['runs', 'curves', 'samples', 'options', 'generate', 'train'] as const;
+export const PAGES = ['runs', 'curves', 'samples', 'data', 'options', 'generate', 'train'] as const;
 export type Page = (typeof PAGES)[number];
 
 export interface Route {

@@ -4,6 +4,7 @@ import type {
   Drawing,
   DrawRequest,
   FormField,
+  RunDataView,
   RunDetail,
   RunSeries,
   RunSummary,
@@ -16,8 +17,10 @@ import type {
 export type {
   Columns,
   Drawing,
+  DrawnPatch,
   FormField,
   OptionValue,
+  RunDataView,
   RunDetail,
   RunSeries,
   RunState,
@@ -55,6 +58,11 @@ export function getSeries(
 
 export const getSnapshot = (id: string, name: string, signal: AbortSignal) =>
   get<SnapshotDetail>(`${runPath(id)}/snapshots/${encodeURIComponent(name)}`, signal);
+
+export const getData = (id: string, seed: number, signal: AbortSignal) =>
+  get<RunDataView>(`${runPath(id)}/data?seed=${seed}`, signal);
+
+export const dataImagePath = (id: string, image: number) => `${runPath(id)}/data/${image}.png`;
 
 export const startDrawing = (request: DrawRequest) =>
   ask<Drawing>('/api/drawings', {

@@ -4,7 +4,7 @@ import { type ImageHeader, UnusableImage } from './decode.js';
 import type { ImageSource } from './image-source.js';
 import { type LabelTable, resolveLabels } from './labels.js';
 import { datasetName, sortSkipped } from './names.js';
-import { droppedBandsText, firstHeader, isUniform, scanHeaders } from './open-images.js';
+import { droppedBandsText, firstHeader, isUniform, scanHeaders } from './plan-images.js';
 import { openSource } from './source.js';
 import type { ImageChannels, Progress, SkippedFile } from './types.js';
 import { nothingUsable } from './unusable.js';

@@ -9,7 +9,6 @@
  * into memory, once for all processes of a machine, so the set may be larger than memory.
  */
 
-import { extname } from 'node:path';
 import type { SafetensorsFile } from '@patch-diffusion/torch';
 import { z } from 'zod';
 import { UserError } from '../common/errors.js';
@@ -72,11 +71,6 @@ export interface OpenLatentsOptions {
   onSkip?: (skipped: SkippedFile) => void;
   onProgress?: Progress;
   signal?: AbortSignal;
-}
-
-/** Whether a path is meant as a file of latents. */
-export function isLatentPath(path: string): boolean {
-  return extname(path).toLowerCase() === '.safetensors';
 }
 
 /** Encoded images as training data; all sizes in latent pixels. */

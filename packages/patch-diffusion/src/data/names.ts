@@ -4,7 +4,7 @@
  * The orders are Python's, because they decide image numbers and class indices: strings compare by code point
  * (JavaScript's `<` compares UTF-16 units, which differs for emoji), paths compare part by part.
  */
-import { basename, resolve } from 'node:path';
+import { basename, extname, resolve } from 'node:path';
 import type { SkippedFile } from './types.js';
 
 /** Extensions of files that are read, lower case. */
@@ -137,4 +137,9 @@ export function comparePaths(a: string, b: string): number {
     if (order !== 0) return order;
   }
   return x.length - y.length;
+}
+
+/** Whether a path is meant as a file of latents. */
+export function isLatentPath(path: string): boolean {
+  return extname(path).toLowerCase() === '.safetensors';
 }

@@ -5,55 +5,25 @@
  * the first header is read and training can start at once. Any other folder or zip is read as it is: every header is
  * looked at, every image decoded and, with a `resolution`, centre-cropped and resized as `prepare` would do.
  */
-import { UserError } from '../common/errors.js';
 import { CachedImages } from './cached-images.js';
-import { DECODE_CONCURRENCY, forEachConcurrently } from './concurrency.js';
-import { type ImageHeader, UnusableImage } from './decode.js';
 import { DecodedCache } from './decoded-cache.js';
 import { makeImages } from './image-makers.js';
 import type { ImageSource } from './image-source.js';
 import { type LabelTable, resolveLabels } from './labels.js';
-import { datasetName, PREPARED_NAME, sortSkipped } from './names.js';
-import type { RawImage } from './resize.js';
+import { datasetName, sortSkipped } from './names.js';
+import {
+  isUniform,
+  loadImage,
+  type OpenImagesOptions,
+  planAny,
+  planUniform,
+  skipOrThrow,
+  toSize,
+  unusedLabels,
+} from './plan-images.js';
 import { openSource } from './source.js';
-import { chooseSubset } from './subset.js';
-import { hasSize, toChannels, transformImage } from './transform.js';
-import type {
-  ImageChannels,
-  ImageReport,
-  ImageSet,
-  LabelMode,
-  Progress,
-  Size,
-  SkippedFile,
-} from './types.js';
+import type { ImageChannels, ImageReport, ImageSet, Size } from './types.js';
 import { checkMostUsable, nothingUsable, strictError } from './unusable.js';
-
-export interface OpenImagesOptions {
-  /** Side, or width and height, in pixels; images of other sizes are centre-cropped and resized. */
-  resolution?: number | Size;
-  /** Default: those of a prepared dataset; else 1 if all images are grey, else 3, with transparency laid over white. */
-  channels?: ImageChannels;
-  /** Default `auto`: use class labels if there are any. */
-  labels?: LabelMode;
-  /** Adds a mirrored copy of every image. */
-  xflip?: boolean;
-  /** Uses at most this many images, chosen by `seed`. */
-  maxImages?: number;
-  /** Seed of the choice of `maxImages`. Default 0. */
-  seed?: number;
-  /** Stop at the first image that cannot be used, instead of leaving it out. */
-  strict?: boolean;
-  /**
-   * Told of each image of a prepared dataset that turns out to be unusable once the set is open. The next usable one
-   * takes its place, so the length of the set does not change.
-   */
-  onSkip?: (skipped: SkippedFile) => void;
-  /** A folder in which the decoded images of sets that are not prepared are kept; the next time they are read from there. */
-  cache?: string;
-  onProgress?: Progress;
-  signal?: AbortSignal;
-}
 
 /**
  * Opens a folder, a zip or an idx file as training images.
@@ -77,26 +47,10 @@ export async function openImages(path: string, options: OpenImagesOptions = {}):
   }
 }
 
-/** Whether the source vouches for one size of all images. */
-export function isUniform(source: ImageSource): boolean {
-  if (source.kind === 'idx') return true;
-  return source.datasetJson !== null && source.names.every((name) => PREPARED_NAME.test(name));
-}
-
 async function openUniform(source: ImageSource, options: OpenImagesOptions): Promise<ImageSet> {
   const { strict = false } = options;
-  const labels = resolveLabels(source, options.labels);
-  const skipped: SkippedFile[] = [...source.skipped];
-  if (strict && skipped[0]) throw strictError(source.path, skipped[0].file, skipped[0].reason);
-  const { header: first, unusable } = await firstHeader(source, source.names.keys());
-  if (strict && unusable[0]) throw strictError(source.path, unusable[0].file, unusable[0].reason);
-  const size = toSize(options.resolution) ?? first;
-  const channels = options.channels ?? (first.isGrey ? 1 : first.hasAlpha ? 4 : 3);
-  const entries = chooseSubset(
-    source.names.length,
-    options.maxImages ?? source.names.length,
-    options.seed ?? 0,
-  );
+  const plan = await planUniform(source, options);
+  const { size, channels, labels, entries, skipped } = plan;
   const report: ImageReport = { used: entries.length, skipped, ...unusedLabels(source, options) };
   return new CachedImages({
     ...common(source, options, size, channels, report),
@@ -104,14 +58,7 @@ async function openUniform(source: ImageSource, options: OpenImagesOptions): Pro
     count: entries.length,
     entries,
     fillsInBackground: true,
-    load: async (entry) => {
-      const image = await source.decode(entry, channels === 4);
-      if (!hasSize(image, first)) throw new UnusableImage(otherSize(image, first));
-      if (options.channels === undefined && image.channels > channels) {
-        throw new UnusableImage('in colour, where the first image is grey');
-      }
-      return fit(image, size, channels);
-    },
+    load: (entry) => loadImage(source, plan, entry),
     onUnusable: (entry, { message: reason }) => {
       const file = source.names[entry];
       if (strict) throw strictError(source.path, file, reason);
@@ -123,18 +70,14 @@ async function openUniform(source: ImageSource, options: OpenImagesOptions): Pro
   });
 }
 
-function otherSize(image: Size, first: Size): string {
-  return `${image.width} × ${image.height} pixels, where the first image has ${first.width} × ${first.height}`;
-}
-
 async function openAny(source: ImageSource, options: OpenImagesOptions): Promise<ImageSet> {
   const { resolution, channels = null, maxImages = null, strict = false } = options;
   // The seed chooses images; without a choice it does not matter, and runs have a new one each time.
   const seed = maxImages === null ? null : (options.seed ?? 0);
   const depends = { resolution: toSize(resolution) ?? null, channels, maxImages, seed, strict };
   const cache = options.cache === undefined ? null : DecodedCache.of(options.cache, source, depends);
-  const labels = resolveLabels(source, options.labels);
   const stored = await cache?.read((set) => {
+    const labels = resolveLabels(source, options.labels);
     const report: ImageReport = { used: set.entries.length, skipped: set.skipped };
     if (set.droppedBands > 0) report.droppedBands = set.droppedBands;
     Object.assign(report, unusedLabels(source, options));
@@ -145,7 +88,7 @@ async function openAny(source: ImageSource, options: OpenImagesOptions): Promise
     await stored.completeFromPixels();
     return stored;
   }
-  const images = await decodeAny(source, options, labels);
+  const images = await decodeAny(source, options);
   const { width, height, entries, report } = images;
   const { skipped, droppedBands = 0 } = report;
   const decoded = { width, height, channels: images.channels as ImageChannels };
@@ -153,28 +96,10 @@ async function openAny(source: ImageSource, options: OpenImagesOptions): Promise
   return images;
 }
 
-async function decodeAny(
-  source: ImageSource,
-  options: OpenImagesOptions,
-  labels: LabelTable | null,
-): Promise<CachedImages> {
+async function decodeAny(source: ImageSource, options: OpenImagesOptions): Promise<CachedImages> {
   const { strict = false, signal, onProgress } = options;
-  const skipped: SkippedFile[] = [...source.skipped];
-  const skip = (file: string, error: Error) => {
-    if (!(error instanceof UnusableImage)) throw error;
-    if (strict) throw strictError(source.path, file, error.message);
-    skipped.push({ file, reason: error.message });
-  };
-  if (strict && skipped[0]) throw strictError(source.path, skipped[0].file, skipped[0].reason);
-  const headers = await scanHeaders(source, [...source.names.keys()], skip, { signal, onProgress });
-  const wanted = toSize(options.resolution);
-  const usable = [...headers.keys()].sort((a, b) => a - b);
-  if (usable.length === 0) throw nothingUsable(source.path, skipped);
-  if (wanted === undefined) checkOneSize(source, usable, headers);
-  const chosen = chooseSubset(usable.length, options.maxImages ?? usable.length, options.seed ?? 0);
-  const entries = Array.from(chosen, (i) => usable[i]);
-  const size = wanted ?? headers.get(entries[0])!;
-  const channels = options.channels ?? (entries.every((entry) => headers.get(entry)!.isGrey) ? 1 : 3);
+  const { entries, size, channels, labels, skipped } = await planAny(source, options);
+  const skip = (file: string, error: Error) => skipOrThrow(source, skipped, strict, file, error);
   const report: ImageReport = { used: 0, skipped, ...unusedLabels(source, options) };
   const images = cachedImages(source, options, { entries, size, channels, labels, report });
   await images.takeAll(
@@ -237,107 +162,6 @@ async function* pixelsOf(
     if (image.hasDroppedBand) report.droppedBands = (report.droppedBands ?? 0) + 1;
     yield image.data;
   }
-}
-
-/** What is said of images without a band of their files. */
-export function droppedBandsText(count: number): string {
-  return `${count} images have a band that is neither colour nor opacity; it is left out (of four bands --channels 4 takes all)`;
-}
-
-/** The labels that a source has when none are asked for. */
-function unusedLabels(source: ImageSource, { labels }: OpenImagesOptions): Pick<ImageReport, 'unusedLabels'> {
-  if (labels !== false) return {};
-  try {
-    const found = resolveLabels(source, 'auto');
-    return found ? { unusedLabels: found.dim } : {};
-  } catch (error) {
-    // Labels that are wrong matter to nobody who does not use them.
-    if (error instanceof UserError) return {};
-    throw error;
-  }
-}
-
-/** Centre crop and Lanczos to `size` if needed, then to `channels`: in the order in which `prepare` does it. */
-function fit(image: RawImage, size: Size, channels: ImageChannels): RawImage {
-  const resized = hasSize(image, size) ? image : transformImage(image, 'center-crop', size);
-  return toChannels(resized, channels);
-}
-
-/**
- * The first header that can be read, for a source whose images all have one size, and the files before it.
- *
- * @throws UserError if there is none
- */
-export async function firstHeader(
-  source: ImageSource,
-  entries: Iterable<number>,
-): Promise<{ entry: number; header: ImageHeader; unusable: SkippedFile[] }> {
-  const unusable: SkippedFile[] = [];
-  for (const entry of entries) {
-    try {
-      return { entry, header: await source.header(entry), unusable };
-    } catch (error) {
-      if (!(error instanceof UnusableImage)) throw error;
-      unusable.push({ file: source.names[entry], reason: error.message });
-    }
-  }
-  throw nothingUsable(source.path, unusable);
-}
-
-/** Headers of images by their index in the source; images without a usable header are handed to `skip`. */
-export async function scanHeaders(
-  source: ImageSource,
-  entries: readonly number[],
-  skip: (file: string, error: Error) => void,
-  { signal, onProgress }: { signal?: AbortSignal | undefined; onProgress?: Progress | undefined } = {},
-): Promise<Map<number, ImageHeader>> {
-  const headers = new Map<number, ImageHeader>();
-  let done = 0;
-  await forEachConcurrently(entries, DECODE_CONCURRENCY, async (entry) => {
-    signal?.throwIfAborted();
-    try {
-      headers.set(entry, await source.header(entry));
-    } catch (error) {
-      skip(source.names[entry], error as Error);
-    }
-    onProgress?.(++done, entries.length, 'scan');
-  });
-  return headers;
-}
-
-/** @throws UserError naming two images of different size and the remedy */
-export function checkOneSize(
-  source: ImageSource,
-  usable: readonly number[],
-  headers: ReadonlyMap<number, ImageHeader>,
-): void {
-  const first = headers.get(usable[0])!;
-  const other = usable.find((entry) => !hasSize(headers.get(entry)!, first));
-  if (other === undefined) return;
-  const { width, height } = headers.get(other)!;
-  throw new UserError(
-    'DATA_MIXED_SIZES',
-    `The images in ${source.path} have different sizes (${source.names[usable[0]]} is ${first.width} × ${first.height}, ` +
-      `${source.names[other]} is ${width} × ${height}); say which size you want, for example --resolution 64`,
-  );
-}
-
-/** @throws UserError unless both sides are whole numbers from 1 to 16384 */
-export function toSize(resolution: number | Size | undefined): Size | undefined {
-  if (resolution === undefined) return undefined;
-  const size = typeof resolution === 'number' ? { width: resolution, height: resolution } : resolution;
-  for (const side of [size.width, size.height]) {
-    if (!Number.isInteger(side) || side < 1 || side > 16384) {
-      throw new UserError(
-        'DATA_RESOLUTION',
-        `A resolution of ${side} pixels is not possible; give 64 or 96x64, say`,
-        {
-          exitCode: 2,
-        },
-      );
-    }
-  }
-  return size;
 }
 
 function common(

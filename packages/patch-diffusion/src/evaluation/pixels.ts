@@ -3,7 +3,7 @@ import * as torch from '@patch-diffusion/torch';
 import { UserError } from '../common/errors.js';
 import { DECODE_CONCURRENCY, forEachConcurrently } from '../data/concurrency.js';
 import { UnusableImage } from '../data/decode.js';
-import { checkOneSize, scanHeaders } from '../data/open-images.js';
+import { checkOneSize, scanHeaders } from '../data/plan-images.js';
 import { openSource } from '../data/source.js';
 import { chooseSubset } from '../data/subset.js';
 import { toChannels } from '../data/transform.js';

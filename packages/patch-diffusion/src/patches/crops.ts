@@ -8,6 +8,7 @@ import * as torch from '@patch-diffusion/torch';
 import type { RandomSource } from '../common/random-source.js';
 import { coordinateGrid, type Window } from './coordinate-grid.js';
 import { type Extent, POSITION_CHANNELS } from './extent.js';
+import { offsetCounts } from './offsets.js';
 
 /** Where each sample's patch lies in its image: offsets of the top-left pixel. */
 export interface PatchOffsets {
@@ -26,12 +27,13 @@ export interface PatchOffsets {
  * ```
  */
 export function drawOffsets(count: number, patch: Extent, image: Extent, random: RandomSource): PatchOffsets {
-  if (patch.height === image.height && patch.width === image.width) {
+  const places = offsetCounts(patch, image);
+  if (places.rows === 1 && places.cols === 1) {
     const zeros = torch.zeros([count], { dtype: 'int64' });
     return { rows: zeros, cols: zeros };
   }
-  const rows = random.randint('i', 0, image.height - patch.height + 1, [count]);
-  const cols = random.randint('j', 0, image.width - patch.width + 1, [count]);
+  const rows = random.randint('i', 0, places.rows, [count]);
+  const cols = random.randint('j', 0, places.cols, [count]);
   return { rows, cols };
 }
 

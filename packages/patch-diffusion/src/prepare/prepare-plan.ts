@@ -17,7 +17,7 @@ import {
   isUniform,
   scanHeaders,
   toSize,
-} from '../data/open-images.js';
+} from '../data/plan-images.js';
 import type { ImageChannels, Progress, Size, SkippedFile } from '../data/types.js';
 import { nothingUsable, strictError } from '../data/unusable.js';
 

@@ -147,3 +147,59 @@ export interface RunDetail {
   readonly command: string;
   readonly workingFolder: string | null;
 }
+
+/** A size of images with how many have it. */
+export interface SizeCount {
+  readonly width: number;
+  readonly height: number;
+  readonly count: number;
+}
+
+/** A patch size of a run's schedule. */
+export interface PatchShare {
+  readonly width: number;
+  readonly height: number;
+  /** Share of the micro-batches that have it now, 0 … 1. */
+  readonly probability: number;
+}
+
+/** A patch as a training would cut it now. */
+export interface DrawnPatch {
+  /** Number of the image, without mirrored copies. */
+  readonly image: number;
+  readonly name: string;
+  /** Name or number of its class; null without classes. */
+  readonly label: string | null;
+  readonly isMirrored: boolean;
+  /** Top-left pixel in the image as it is trained on, mirrored where it is. */
+  readonly row: number;
+  readonly col: number;
+  readonly width: number;
+  readonly height: number;
+}
+
+/** What a run trains on. */
+export interface RunDataView {
+  readonly path: string;
+  /** Images in use, without mirrored copies and those held out. */
+  readonly images: number;
+  readonly heldOut: number;
+  readonly hasMirrored: boolean;
+  /** What every image becomes, in pixels. */
+  readonly width: number;
+  readonly height: number;
+  readonly channels: number;
+  /** Sizes of the files, the most frequent first. */
+  readonly sizes: readonly SizeCount[];
+  /** Null without classes. Those held out are counted as well. */
+  readonly classes: readonly { readonly name: string; readonly count: number }[] | null;
+  /** The first files that are not used, and why. */
+  readonly skipped: readonly { readonly file: string; readonly reason: string }[];
+  readonly skippedCount: number;
+  readonly schedule: string;
+  /** Share of the training that is done, 0 … 1. */
+  readonly progress: number;
+  readonly patchSizes: readonly PatchShare[];
+  readonly seed: number;
+  readonly patches: readonly DrawnPatch[];
+}

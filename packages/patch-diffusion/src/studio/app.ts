@@ -9,13 +9,15 @@ import { fileError } from '../common/file-error.js';
 import { listSheets } from '../run/runs.js';
 import type { RunSeries, StudioInfo, XAxis } from './api.js';
 import type { Catalogue } from './catalogue.js';
+import { addDataRoutes } from './data-routes.js';
 import { readDetail } from './detail.js';
 import { addDrawingRoutes } from './drawing-routes.js';
 import type { Drawings } from './drawings.js';
 import { readEvaluations } from './evaluations.js';
 import { type GuardOptions, guard } from './guard.js';
+import type { OpenData } from './open-data.js';
 import type { PageFile } from './page-files.js';
-import { notFound, runOf } from './requests.js';
+import { notFound, numberIn, runOf } from './requests.js';
 import { type Range, readSeries } from './series.js';
 import { addTrainingRoutes } from './training-routes.js';
 import type { Trainings } from './trainings.js';
@@ -32,6 +34,7 @@ export interface StudioParts {
   readonly pages: ReadonlyMap<string, PageFile>;
   readonly catalogue: Catalogue;
   readonly watcher: Watcher;
+  readonly data: OpenData;
   /** Null: not allowed. */
   readonly drawings: Drawings | null;
   /** The same. */
@@ -44,6 +47,7 @@ export function createApp({
   pages,
   catalogue,
   watcher,
+  data,
   drawings,
   trainings,
 }: StudioParts): Hono {
@@ -103,6 +107,7 @@ export function createApp({
     return c.body(new Uint8Array(await readFile(file)), 200, headers);
   });
 
+  addDataRoutes(app, catalogue, data);
   addDrawingRoutes(app, catalogue, drawings);
   addTrainingRoutes(app, catalogue, trainings);
 
@@ -124,14 +129,6 @@ export function createApp({
     );
   });
   return app;
-}
-
-function numberIn(c: Context, name: string, min: number, max: number): number | undefined {
-  const text = c.req.query(name);
-  if (text === undefined) return undefined;
-  const value = text.trim() === '' ? Number.NaN : Number(text);
-  if (value >= min && value <= max) return value;
-  throw new HTTPException(400, { message: `${name}=${text} must be a number from ${min} to ${max}` });
 }
 
 function rangeOf(c: Context): Range | undefined {

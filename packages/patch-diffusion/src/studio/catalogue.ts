@@ -45,6 +45,12 @@ export class Catalogue {
     return this.#entries.get(id)?.json ?? null;
   }
 
+  /** Share of a run's training that is done, 0 … 1. */
+  progressOf(id: string): number {
+    const { kimg = 0, totalKimg = 0 } = this.#entries.get(id)?.summary ?? {};
+    return totalKimg > 0 ? Math.min(1, kimg / totalKimg) : 0;
+  }
+
   /** Reads the folder again. @returns what has changed, or null */
   async refresh(): Promise<RunsEvent | null> {
     const before = this.#entries;

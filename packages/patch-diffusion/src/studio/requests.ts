@@ -28,3 +28,12 @@ export async function bodyOf<T>(c: Context, schema: z.ZodType<T>): Promise<T> {
   const where = error.issues[0].path.join('.') || 'the request';
   throw new HTTPException(400, { message: `${where} is missing or of another type` });
 }
+
+/** A number in the query; undefined where there is none. @throws HTTPException where it is out of range */
+export function numberIn(c: Context, name: string, min: number, max: number): number | undefined {
+  const text = c.req.query(name);
+  if (text === undefined) return undefined;
+  const value = text.trim() === '' ? Number.NaN : Number(text);
+  if (value >= min && value <= max) return value;
+  throw new HTTPException(400, { message: `${name}=${text} must be a number from ${min} to ${max}` });
+}

@@ -9,6 +9,7 @@ import { createApp } from './app.js';
 import { Catalogue } from './catalogue.js';
 import { Drawings } from './drawings.js';
 import { isLoopback } from './guard.js';
+import { OpenData } from './open-data.js';
 import { readPageFiles } from './page-files.js';
 import { Trainings } from './trainings.js';
 import { Watcher } from './watcher.js';
@@ -50,6 +51,7 @@ export async function startStudio(options: StudioOptions): Promise<Studio> {
   const trainings = allowTrain ? new Trainings(folder) : null;
   const catalogue = new Catalogue(folder);
   const watcher = new Watcher(catalogue);
+  const data = new OpenData();
   await watcher.now();
   let fetch: (request: Request) => Response | Promise<Response> = () => new Response(null, { status: 503 });
   const server = createAdaptorServer({
@@ -61,7 +63,7 @@ export async function startStudio(options: StudioOptions): Promise<Studio> {
   const app = createApp({
     info: { folder, version, allowGenerate, allowTrain },
     guard: { host, port, token },
-    ...{ pages, catalogue, watcher, drawings, trainings },
+    ...{ pages, catalogue, watcher, data, drawings, trainings },
   });
   fetch = (request) => app.fetch(request);
   const name = host.includes(':') ? `[${host}]` : host;
@@ -73,7 +75,7 @@ export async function startStudio(options: StudioOptions): Promise<Studio> {
       server.close();
       // Event streams would stay open for ever.
       server.closeAllConnections();
-      await Promise.all([closed, drawings?.close()]);
+      await Promise.all([closed, drawings?.close(), data.close()]);
     },
   };
 }

@@ -4,11 +4,14 @@ import { UserError } from '../common/errors.js';
 import { programName } from '../common/program-name.js';
 import { toExtent } from '../config/fields.js';
 import type { TrainOptions } from '../config/train-options.js';
-import { isLatentPath, openLatents } from '../data/latents.js';
-import { droppedBandsText, openImages } from '../data/open-images.js';
+import { openLatents } from '../data/latents.js';
+import { isLatentPath } from '../data/names.js';
+import { openImages } from '../data/open-images.js';
+import { droppedBandsText } from '../data/plan-images.js';
 import type { DataSet, Progress, SkippedFile } from '../data/types.js';
 import { cacheFolder } from '../formats/hub/cache.js';
 import { extentName } from '../patches/extent.js';
+import { imageOptions, setOptions } from './data-options.js';
 import type { TrainEventListener } from './events.js';
 
 /** Skipped files that are named; the rest is counted. */
@@ -84,17 +87,11 @@ async function openGiven(options: TrainOptions, listeners: Listeners): Promise<D
 }
 
 async function open(options: TrainOptions, listeners: Listeners): Promise<DataSet> {
-  const { data, seed } = options;
-  const common = {
-    labels: options.cond,
-    xflip: options.xflip,
-    seed,
-    ...(options.maxImages === null ? {} : { maxImages: options.maxImages }),
-  };
+  const { data } = options;
   if (isLatentPath(data)) {
     if (options.latents === false)
       throw wrongKind(`--latents false, but ${data} holds latents; give images, or leave the option out`);
-    const latents = await openLatents(data, { ...common, strict: options.strict, ...listeners });
+    const latents = await openLatents(data, { ...setOptions(options), ...listeners });
     const { downFactor } = latents.latents;
     const size = extentName({ height: latents.height * downFactor, width: latents.width * downFactor });
     const wanted = options.resolution === null ? null : extentName(toExtent(options.resolution));
@@ -110,11 +107,8 @@ async function open(options: TrainOptions, listeners: Listeners): Promise<DataSe
     );
   }
   return openImages(data, {
-    ...common,
-    ...(options.resolution === null ? {} : { resolution: options.resolution }),
-    ...(options.channels === null ? {} : { channels: options.channels }),
+    ...imageOptions(options),
     ...(options.cacheImages ? { cache: cacheFolder() } : {}),
-    strict: options.strict,
     ...listeners,
   });
 }

@@ -6,7 +6,8 @@ import { type AugmentSpec, augmentLabelDim, trainingAugment } from '../diffusion
 import type { LossSpec } from '../diffusion/losses.js';
 import { DEFAULT_SIGMA_DATA } from '../diffusion/noise-levels.js';
 import type { PrecondSpec } from '../diffusion/precond-spec.js';
-import { ARCHITECTURES, type NetworkSpec } from '../networks/index.js';
+import { ARCHITECTURES } from '../networks/architectures.js';
+import type { NetworkSpec } from '../networks/index.js';
 import { type Extent, POSITION_CHANNELS } from '../patches/extent.js';
 import {
   customPatchSizes,

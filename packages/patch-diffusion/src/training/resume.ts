@@ -3,8 +3,7 @@
  * claiming an earlier run: first its lock, then its state, which another process may just have written.
  */
 
-import { existsSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { UserError } from '../common/errors.js';
 import { guarded } from '../common/file-error.js';
 import { presets } from '../config/presets.js';
@@ -13,8 +12,9 @@ import { resolveTrainOptions, type TrainSources } from '../config/resolve.js';
 import { type TrainOptions, trainFields } from '../config/train-options.js';
 import { checkContents } from '../formats/file-description.js';
 import { importedNetwork, networkOptions } from '../interchange/imported-state.js';
+import { located } from '../run/located.js';
 import { RunLock } from '../run/run-lock.js';
-import { findResume, type RunJson } from '../run/runs.js';
+import { findResume } from '../run/runs.js';
 import { readStateInfo, type StateInfo } from './checkpoint.js';
 import { newestWholeState, setDamagedSnapshotAside } from './damaged-files.js';
 import type { TrainEventListener } from './events.js';
@@ -103,24 +103,13 @@ export async function resolveRunOptions(sources: TrainSources): Promise<TrainOpt
   return resolveTrainOptions({ call: { ...options, resolution: preset.sidePx } });
 }
 
-/** The options of an earlier run, with paths that are found from the present folder. */
-function located({ config, workingFolder }: RunJson): TrainOptions {
-  if (workingFolder === undefined || workingFolder === process.cwd()) return config;
-  const find = (path: string) => {
-    const there = resolve(workingFolder, path);
-    return existsSync(there) ? there : path;
-  };
-  const { data, autoencoder } = config;
-  return { ...config, data: find(data), autoencoder: autoencoder && find(autoencoder) };
-}
-
 /** Has this data one size already? */
 async function isPrepared(path: string): Promise<boolean> {
-  const { isLatentPath } = await import('../data/latents.js');
+  const { isLatentPath } = await import('../data/names.js');
   if (isLatentPath(path)) return true;
   const [{ openSource }, { isUniform }] = await Promise.all([
     import('../data/source.js'),
-    import('../data/open-images.js'),
+    import('../data/plan-images.js'),
   ]);
   const source = await openSource(path);
   try {

@@ -3,25 +3,23 @@
  */
 import { mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import axe from 'axe-core';
-import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
+import type { BrowserContextOptions, Page } from 'playwright-core';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { hasChromium, launchChromium } from '../../../browser/test/helpers/chromium.js';
+import { hasChromium } from '../../../browser/test/helpers/chromium.js';
 import { type Studio, startStudio } from '../../src/studio/studio.js';
 import { startCli } from '../helpers/cli.js';
+import { StudioPages, violations } from '../helpers/studio-pages.js';
 import { makeRun } from '../helpers/studio-runs.js';
 import { iconSet, temporaryFolder, tinyFlags } from '../helpers/tiny-run.js';
 
 const root = resolve(import.meta.dirname, '../../../..');
 
 describe.skipIf(!hasChromium)('the studio in Chromium', () => {
-  let browser: Browser;
+  let pages: StudioPages;
   let folder: string;
   let runs: string;
   let studio: Studio;
-  /** Complaints of the pages, and what they loaded from elsewhere. */
-  const faults: string[] = [];
 
   beforeAll(async () => {
     folder = await temporaryFolder();
@@ -34,39 +32,15 @@ describe.skipIf(!hasChromium)('the studio in Chromium', () => {
       json: { status: 'failed', error: 'the disk is full; free some space' },
     });
     studio = await startStudio({ folder: runs, host: '127.0.0.1', port: 0 });
-    browser = await launchChromium();
+    pages = await StudioPages.launch();
   });
   afterAll(async () => {
-    await browser?.close();
+    await pages?.close();
     await studio?.close();
   });
 
-  async function open(hash: string, options: BrowserContextOptions = {}, at = studio): Promise<Page> {
-    const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
-    const page = await context.newPage();
-    page.setDefaultTimeout(20_000);
-    page.on('console', (message) => {
-      // A request that is refused with good reason is among them.
-      if (/status of 422/.test(message.text())) return;
-      if (['error', 'warning'].includes(message.type())) faults.push(`${hash}: ${message.text()}`);
-    });
-    page.on('pageerror', (error) => faults.push(`${hash}: ${error.message}`));
-    page.on('request', (request) => {
-      const { hostname, protocol } = new URL(request.url());
-      if (protocol.startsWith('http') && hostname !== '127.0.0.1') faults.push(`${hash}: ${request.url()}`);
-    });
-    await page.goto(`${at.url}${hash}`);
-    return page;
-  }
-
-  /** Rules of accessibility that the page breaks. */
-  async function violations(page: Page): Promise<string[]> {
-    // As a developer's tool, which the pages' security policy does not bind.
-    return page.evaluate(`${axe.source}; axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) =>
-      violations.map(({ id, nodes }) => id + ': ' + nodes.map(({ target }) => target).join(', ')))`) as Promise<
-      string[]
-    >;
-  }
+  const open = (hash: string, options: BrowserContextOptions = {}, at = studio) =>
+    pages.open(at, hash, options);
 
   /** The share of a chart's canvas that is not transparent. */
   const drawnShare = (page: Page, chart: string): Promise<number> =>
@@ -171,9 +145,17 @@ describe.skipIf(!hasChromium)('the studio in Chromium', () => {
   });
 
   it('works in the dark and on a telephone', async () => {
-    for (const hash of ['', '#/curves?runs=00000-icons', '#/samples', '#/options', '#/generate', '#/train']) {
+    for (const hash of [
+      '',
+      '#/curves?runs=00000-icons',
+      '#/samples',
+      '#/data',
+      '#/options',
+      '#/generate',
+      '#/train',
+    ]) {
       const page = await open(hash, { viewport: { width: 360, height: 740 }, colorScheme: 'dark' });
-      await page.locator('main :is(.card, .block)').first().waitFor();
+      await page.locator('main :is(.card, .block, .notice)').first().waitFor();
       const overflow = await page.evaluate('document.documentElement.scrollWidth - innerWidth');
       expect(overflow, hash).toBe(0);
       expect(await violations(page), hash).toEqual([]);
@@ -237,7 +219,7 @@ describe.skipIf(!hasChromium)('the studio in Chromium', () => {
   });
 
   it('complains nowhere, and loads nothing from elsewhere', () => {
-    expect(faults).toEqual([]);
+    expect(pages.faults).toEqual([]);
   });
 
   it.runIf(process.env.STUDIO_SCREENSHOT)('has its picture taken', async () => {
