@@ -7,7 +7,7 @@ import type { Backend, Label, ModelInfo, SampleProgress, SampleSettings } from '
 import { type PictureData, toRgba } from './picture.js';
 import { resolveSampling } from './resolve.js';
 import { chooseBackends, openRuntime, type RuntimeOptions } from './runtime.js';
-import { type DenoiserInputs, sampleBatch } from './sampling.js';
+import { type Batch, type DenoiserInputs, sampleBatch } from './sampling.js';
 
 /** A file with its name for messages. */
 export interface NamedFile {
@@ -78,20 +78,29 @@ export class Engine {
     const denoise = (inputs: DenoiserInputs) => this.#denoise(inputs);
     for (let done = 0; done < seeds.length; done += batch) {
       const inBatch = seeds.slice(done, done + batch);
-      const progress = async (step: number, numSteps: number) => {
-        onStep({ step, numSteps, done, total: seeds.length });
+      const pictures = (of: Batch) => this.#pictures(of, sampling.window, inBatch);
+      const progress = async (step: number, numSteps: number, estimate: Batch) => {
+        const estimates: PictureData[] | null = settings.estimates ? [] : null;
+        if (estimates) for await (const picture of pictures(estimate)) estimates.push(picture);
+        onStep({ step, numSteps, done, total: seeds.length, estimates });
         await nextTask();
         signal?.throwIfAborted();
       };
       await nextTask();
       signal?.throwIfAborted();
-      const { samples, labels } = await sampleBatch(this.#model, sampling, inBatch, denoise, progress);
-      const size = samples.length / inBatch.length;
-      for (const [n, seed] of inBatch.entries()) {
-        const sample = samples.subarray(n * size, (n + 1) * size);
-        onPicture(await this.#picture(sample, sampling.window, seed, labels[n]));
-      }
+      const batched = await sampleBatch(this.#model, sampling, inBatch, denoise, progress);
+      for await (const picture of pictures(batched)) onPicture(picture);
     }
+  }
+
+  async *#pictures(
+    { samples, labels }: Batch,
+    window: { width: number; height: number },
+    seeds: readonly number[],
+  ): AsyncGenerator<PictureData> {
+    const size = samples.length / seeds.length;
+    for (const [n, seed] of seeds.entries())
+      yield await this.#picture(samples.subarray(n * size, (n + 1) * size), window, seed, labels[n]);
   }
 
   async #picture(

@@ -1,5 +1,7 @@
 /** Options and results of the package. They name no types of other packages, which its users need not have. */
 
+import type { PictureData } from './picture.js';
+
 /** Where a model or a decoder comes from: an address, a file of the user's, or the bytes. */
 export type ModelSource = string | URL | Blob | ArrayBuffer | Uint8Array;
 
@@ -70,7 +72,7 @@ export interface ModelInfo {
 /** The sampler, as the options of `patch-diffusion generate` with these names. */
 export interface SamplerSettings {
   /** Default: as recorded with the network, or `edm` where `sChurn` is given and the recorded one has none. */
-  readonly sampler?: 'edm' | 'dpmpp-2m' | 'dpmpp-2m-sde';
+  readonly sampler?: 'edm' | 'dpmpp-2m' | 'dpmpp-2m-sde' | 'generalised';
   /** Solver steps. Default: as recorded with the network for this sampler, for another one 18. */
   readonly steps?: number;
   readonly sigmaMin?: number;
@@ -81,6 +83,14 @@ export interface SamplerSettings {
   readonly sMin?: number;
   readonly sMax?: number;
   readonly sNoise?: number;
+  /** Of `generalised`: which noise levels the steps visit. Default `edm`. */
+  readonly discretization?: 'vp' | 've' | 'iddpm' | 'edm';
+  /** Of `generalised`: σ(t). Default `linear`: σ = t. */
+  readonly schedule?: 'vp' | 've' | 'linear';
+  /** Of `generalised`: s(t). Default `none`: s = 1. */
+  readonly scaling?: 'vp' | 'none';
+  /** Of `generalised`: order of the solver. Default `heun`. */
+  readonly solver?: 'euler' | 'heun';
 }
 
 /** What is sampled; plain data, so that a worker can get it. */
@@ -101,12 +111,16 @@ export interface SampleSettings extends SamplerSettings {
     readonly xStart?: number;
     readonly yStart?: number;
   };
+  /** Whether `onStep` is given what the network takes the pictures for; of latents they must be decoded. Default false. */
+  readonly estimates?: boolean;
   /** Pictures at a time; more need more memory, and report more rarely. Default 8. */
   readonly batch?: number;
 }
 
 /** Where a sampling is. */
 export interface SampleProgress {
+  /** What the network takes the pictures of the batch for, with `estimates`; else null. */
+  readonly estimates: readonly PictureData[] | null;
   /** Solver steps of the current batch that are done. */
   readonly step: number;
   readonly numSteps: number;

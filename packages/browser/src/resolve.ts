@@ -3,7 +3,7 @@ import {
   chooseSampling,
   type GuidanceRule,
   type OnnxDenoiserInfo,
-  PLAIN_SAMPLERS,
+  SAMPLERS,
   type SamplerOptions,
   takesChurn,
 } from 'patch-diffusion/samplers';
@@ -40,8 +40,7 @@ export function resolveSampling(settings: SampleSettings, info: OnnxDenoiserInfo
 
 function resolveSampler(settings: SampleSettings, { sampler: recorded }: OnnxDenoiserInfo): SamplerOptions {
   const { sigmaMin, sigmaMax, rho, sMin, sNoise, sMax } = settings;
-  if (settings.sampler !== undefined && !PLAIN_SAMPLERS.includes(settings.sampler))
-    throw badOption(`sampler: "${settings.sampler}" is none; use edm, dpmpp-2m or dpmpp-2m-sde`);
+  if (settings.sampler !== undefined) checkChoice('sampler', settings.sampler, SAMPLERS);
   if (settings.steps !== undefined) checkInteger('steps', settings.steps, 1);
   const { sampler, numSteps, sChurn } = chooseSampling({ ...settings, numSteps: settings.steps }, recorded);
   const options = { sigmaMin, sigmaMax, rho, sMin, sNoise, sMax, sChurn };
@@ -50,11 +49,37 @@ function resolveSampler(settings: SampleSettings, { sampler: recorded }: OnnxDen
       throw badOption(`${name}: ${value} is not a number ≥ 0`);
   }
   if (options.sChurn > 0 && !takesChurn(sampler))
-    throw badOption(`sChurn belongs to the edm sampler; use dpmpp-2m-sde for fresh noise`);
+    throw badOption(`sChurn belongs to the samplers edm and generalised; use dpmpp-2m-sde for fresh noise`);
   const low = sigmaMin ?? recorded.sigmaMin ?? 0;
   const high = sigmaMax ?? recorded.sigmaMax ?? Number.POSITIVE_INFINITY;
   if (!(low > 0 && low < high)) throw badOption(`sigmaMin ${low} must be above 0 and below sigmaMax ${high}`);
-  return { sampler, numSteps, ...defined(options) };
+  return { sampler, numSteps, ...defined(options), ...ablations(settings) };
+}
+
+/** Words that options of the generalised sampler may be. */
+const ABLATIONS = {
+  discretization: ['vp', 've', 'iddpm', 'edm'],
+  schedule: ['vp', 've', 'linear'],
+  scaling: ['vp', 'none'],
+  solver: ['euler', 'heun'],
+} as const;
+
+function ablations(settings: SampleSettings): Pick<SampleSettings, keyof typeof ABLATIONS> {
+  const given = (Object.keys(ABLATIONS) as (keyof typeof ABLATIONS)[]).flatMap((name) => {
+    const value = settings[name];
+    if (value === undefined) return [];
+    if (settings.sampler !== 'generalised')
+      throw badOption(
+        `${name} belongs to the sampler generalised; add sampler: 'generalised', or leave it out`,
+      );
+    checkChoice(name, value, ABLATIONS[name]);
+    return [[name, value]];
+  });
+  return Object.fromEntries(given);
+}
+
+function checkChoice(name: string, value: string, choices: readonly string[]): void {
+  if (!choices.includes(value)) throw badOption(`${name}: "${value}" is none of ${choices.join(', ')}`);
 }
 
 /** The entries that are given. */

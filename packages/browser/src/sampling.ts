@@ -45,13 +45,15 @@ export interface Batch {
   readonly labels: readonly (Label | null)[];
 }
 
-/** @param onStep called after each solver step; what it throws ends the sampling */
+/**
+ * @param onStep called after each solver step with what the network takes the samples for; what it throws ends the sampling
+ */
 export async function sampleBatch(
   info: OnnxDenoiserInfo,
   { sampler: options, labels: known, guidance, window }: ResolvedSampling,
   seeds: readonly number[],
   denoise: Denoise,
-  onStep: (step: number, numSteps: number) => Promise<void>,
+  onStep: (step: number, numSteps: number, estimate: Batch) => Promise<void>,
 ): Promise<Batch> {
   const sampler = planSampler(options, sigmaRange(info));
   const numSteps = sampler.sigmas.length;
@@ -83,14 +85,19 @@ export async function sampleBatch(
     return guide(float64Math, both.subarray(0, x.length), both.subarray(x.length), guidance.scale);
   };
 
+  const batchLabels = labels ?? seeds.map(() => null);
+  const estimates: { last: Float64Array } = { last: new Float64Array(seeds.length * size) };
   const start = stack((stream) => stream.startNoise(size));
   let state: SolverState<Float64Array> = { x: start.map((z) => z * sampler.initialScale) };
   for (let i = 0; i < numSteps; i++) {
     const noise = sampler.needsNoise ? stack((stream) => stream.stepNoise(i, size)) : null;
-    state = await runStepAsync(sampler.step(float64Math, i, state, noise), guided);
-    await onStep(i + 1, numSteps);
+    state = await runStepAsync(sampler.step(float64Math, i, state, noise), async (query) => {
+      estimates.last = await guided(query);
+      return estimates.last;
+    });
+    await onStep(i + 1, numSteps, { samples: estimates.last, labels: batchLabels });
   }
-  return { samples: state.x, labels: labels ?? seeds.map(() => null) };
+  return { samples: state.x, labels: batchLabels };
 }
 
 function sigmaRange({ sigmaMin, sigmaMax, noiseLevels }: OnnxDenoiserInfo): SigmaRange {

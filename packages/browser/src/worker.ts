@@ -38,7 +38,11 @@ async function sample({ id, settings }: Extract<Request, { type: 'sample' }>): P
   samplings.set(id, controller);
   try {
     await engine.sample(settings, {
-      onStep: (progress) => reply({ id, type: 'step', progress }),
+      onStep: (progress) =>
+        reply(
+          { id, type: 'step', progress },
+          progress.estimates?.map(({ rgba }) => rgba.buffer),
+        ),
       onPicture: (picture) => reply({ id, type: 'picture', picture }, [picture.rgba.buffer]),
       signal: controller.signal,
     });

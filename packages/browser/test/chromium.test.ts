@@ -60,6 +60,12 @@ describe.runIf(hasChromium)('in Chromium', () => {
   it.each([
     ['without added noise', 'model', { steps: 6, sChurn: 0 }, {}],
     ['with churn', 'model', { steps: 6, sChurn: 12 }, {}],
+    [
+      'of the generalised sampler',
+      'model',
+      { steps: 6, sampler: 'generalised', sChurn: 4, discretization: 've', schedule: 've', solver: 'euler' },
+      {},
+    ],
     ['DPM-Solver++ with noise', 'model', { steps: 6, sampler: 'dpmpp-2m-sde' }, {}],
     [
       'guided, of one class, in a window',
@@ -180,6 +186,24 @@ describe.runIf(hasChromium)('in Chromium', () => {
     });
     // The steps that the worker took before it heard.
     expect(result.late).toBeLessThan(6);
+    expect(test.problems).toEqual([]);
+  });
+
+  it('gives what the network takes the pictures for after each step', async () => {
+    const result = await test.run<{ frames: Drawn[][]; last: Drawn[]; without: unknown }>(`${toPlain}
+      const model = await load('model.onnx');
+      const frames = [];
+      const last = await model.sample({ seeds: [4, 5], steps: 5, sChurn: 0, estimates: true,
+        onStep: ({ estimates }) => frames.push(toPlain(estimates)) });
+      let without;
+      await model.sample({ steps: 1, onStep: ({ estimates }) => { without = estimates; } });
+      await model.dispose();
+      return { frames, last: toPlain(last), without };`);
+    expect(result.frames.map((frame) => frame.map(({ seed }) => seed))).toEqual(Array(5).fill([4, 5]));
+    expect(result.without).toBeNull();
+    // The last step goes to σ = 0, where the sample is the estimate.
+    expect(result.frames[4]).toEqual(result.last);
+    expect(result.frames[0]).not.toEqual(result.last);
     expect(test.problems).toEqual([]);
   });
 

@@ -30,6 +30,7 @@ export function App() {
     version: '',
     allowGenerate: false,
     allowTrain: false,
+    drawsInPage: false,
   });
   const [theme, turnTheme] = useTheme();
   useEffect(() => void getInfo().then(setInfo, () => {}), []);
@@ -98,7 +99,10 @@ export function App() {
             ) : page === 'options' ? (
               <OptionsPage runs={selected} />
             ) : (
-              <GeneratePage {...{ runs: selected, drawings, isAllowed: info.allowGenerate }} />
+              <GeneratePage
+                {...{ runs: selected, drawings, isAllowed: info.allowGenerate }}
+                drawsInPage={info.drawsInPage}
+              />
             )}
           </>
         )}

@@ -1,6 +1,7 @@
-/** Draws images from a snapshot on the server. */
+/** Draws images from a snapshot, on the server or in this page. */
 import { useEffect, useState } from 'preact/hooks';
 import { kimg as kimgText } from './format';
+import { PageDrawing, type PageRequest, usePageModelEnd } from './page-drawing';
 import {
   cancelDrawing,
   type Drawing,
@@ -16,10 +17,18 @@ interface Props {
   readonly runs: readonly RunSummary[];
   readonly drawings: readonly Drawing[];
   readonly isAllowed: boolean;
+  readonly drawsInPage: boolean;
 }
 
-export function GeneratePage({ runs, drawings, isAllowed }: Props) {
+export function GeneratePage({ runs, drawings, isAllowed, drawsInPage }: Props) {
   const details = useDetails(runs);
+  const [request, setRequest] = useState<(PageRequest & { readonly id: number }) | null>(null);
+  const [isDrawing, setDrawing] = useState(false);
+  usePageModelEnd();
+  const drawHere = (wanted: PageRequest) => {
+    setRequest({ ...wanted, id: (request?.id ?? 0) + 1 });
+    setDrawing(true);
+  };
   const choices = runs.flatMap(({ id }) => {
     const detail = details.get(id);
     return detail === undefined || detail.snapshots.length === 0 ? [] : [detail];
@@ -37,8 +46,12 @@ export function GeneratePage({ runs, drawings, isAllowed }: Props) {
     );
   return (
     <>
-      <Form choices={choices} isBusy={drawings.some(({ state }) => state === 'running')} />
+      <Form
+        {...{ choices, drawsInPage, drawHere, isDrawing }}
+        isBusy={drawings.some(({ state }) => state === 'running')}
+      />
       <div class="sheets">
+        {request && <PageDrawing key={request.id} request={request} onEnd={() => setDrawing(false)} />}
         {drawings.map((drawing) => (
           <Result key={drawing.id} {...drawing} />
         ))}
@@ -50,7 +63,18 @@ export function GeneratePage({ runs, drawings, isAllowed }: Props) {
 const START = { seeds: '0-15', steps: '', sampler: '', class: '', cfg: '', sChurn: '' };
 type Values = typeof START;
 
-function Form({ choices, isBusy }: { readonly choices: readonly RunDetail[]; readonly isBusy: boolean }) {
+interface FormProps {
+  readonly choices: readonly RunDetail[];
+  /** The server draws. */
+  readonly isBusy: boolean;
+  /** This page draws. */
+  readonly isDrawing: boolean;
+  readonly drawsInPage: boolean;
+  readonly drawHere: (request: PageRequest) => void;
+}
+
+function Form({ choices, isBusy, isDrawing, drawsInPage, drawHere }: FormProps) {
+  const [isHere, setHere] = useState(false);
   const [chosen, setChosen] = useState('');
   const [values, setValues] = useState<Values>(START);
   const [problem, setProblem] = useState<string | null>(null);
@@ -70,8 +94,10 @@ function Form({ choices, isBusy }: { readonly choices: readonly RunDetail[]; rea
     // What a network without classes would refuse was chosen for another one.
     const { class: chosenClass, cfg, ...rest } = values;
     const options = about?.classes ? { ...rest, class: chosenClass, cfg } : rest;
+    const request = { run: snapshot.run, snapshot: snapshot.name, options };
+    if (isHere) return drawHere(request);
     try {
-      await startDrawing({ run: snapshot.run, snapshot: snapshot.name, options });
+      await startDrawing(request);
     } catch (error) {
       setProblem((error as Error).message);
     }
@@ -87,6 +113,15 @@ function Form({ choices, isBusy }: { readonly choices: readonly RunDetail[]; rea
               {kimgText(kimg)}
             </option>
           ))}
+        </select>
+      </label>
+      <label>
+        Where
+        <select value={String(isHere)} onChange={(event) => setHere(event.currentTarget.value === 'true')}>
+          <option value="false">on the server</option>
+          <option value="true" disabled={!drawsInPage}>
+            in this page{drawsInPage ? '' : ' (npm install @patch-diffusion/browser)'}
+          </option>
         </select>
       </label>
       <label>
@@ -131,7 +166,7 @@ function Form({ choices, isBusy }: { readonly choices: readonly RunDetail[]; rea
           </label>
         </>
       )}
-      <button type="submit" class="primary" disabled={isBusy}>
+      <button type="submit" class="primary" disabled={isHere ? isDrawing : isBusy}>
         Draw
       </button>
       {problem && (

@@ -4,6 +4,7 @@ import type {
   Drawing,
   DrawRequest,
   FormField,
+  PageModel,
   RunDataView,
   RunDetail,
   RunSeries,
@@ -69,6 +70,15 @@ export const startDrawing = (request: DrawRequest) =>
     method: 'POST',
     headers: { 'Content-Type': 'application/json' },
     body: JSON.stringify(request),
+  });
+
+/** The snapshot as an ONNX model, which may have to be exported first. */
+export const getPageModel = (run: string, snapshot: string, signal: AbortSignal) =>
+  ask<PageModel>('/api/models', {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json' },
+    body: JSON.stringify({ run, snapshot }),
+    signal,
   });
 
 export const cancelDrawing = (id: number) => ask<void>(`/api/drawings/${id}`, { method: 'DELETE' });

@@ -37,6 +37,15 @@ export interface StudioInfo {
   readonly version: string;
   readonly allowGenerate: boolean;
   readonly allowTrain: boolean;
+  /** Whether pages can draw by themselves: whether the package for that is installed. */
+  readonly drawsInPage: boolean;
+}
+
+/** Addresses of a snapshot as an ONNX model. */
+export interface PageModel {
+  readonly model: string;
+  /** For a network that was trained on latents. */
+  readonly decoder: string | null;
 }
 
 /** What a snapshot draws. */

@@ -16,7 +16,9 @@ import type { Drawings } from './drawings.js';
 import { readEvaluations } from './evaluations.js';
 import { type GuardOptions, guard } from './guard.js';
 import type { OpenData } from './open-data.js';
+import { addPageDrawingRoutes } from './page-drawing-routes.js';
 import type { PageFile } from './page-files.js';
+import type { PageModels } from './page-models.js';
 import { notFound, numberIn, runOf } from './requests.js';
 import { type Range, readSeries } from './series.js';
 import { addTrainingRoutes } from './training-routes.js';
@@ -38,6 +40,10 @@ export interface StudioParts {
   /** Null: not allowed. */
   readonly drawings: Drawings | null;
   /** The same. */
+  readonly models: PageModels | null;
+  /** What draws in pages: files by their addresses. */
+  readonly runtime: ReadonlyMap<string, string>;
+  /** The same. */
   readonly trainings: Trainings | null;
 }
 
@@ -49,6 +55,8 @@ export function createApp({
   watcher,
   data,
   drawings,
+  models,
+  runtime,
   trainings,
 }: StudioParts): Hono {
   const app = new Hono();
@@ -109,6 +117,7 @@ export function createApp({
 
   addDataRoutes(app, catalogue, data);
   addDrawingRoutes(app, catalogue, drawings);
+  addPageDrawingRoutes(app, catalogue, models, runtime);
   addTrainingRoutes(app, catalogue, trainings);
 
   app.get('*', (c) => {

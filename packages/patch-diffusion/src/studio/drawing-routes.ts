@@ -1,16 +1,14 @@
 /** Drawing sheets from snapshots, where `--allow-generate` allows it. */
 import { readFile } from 'node:fs/promises';
-import { basename } from 'node:path';
 import type { Hono } from 'hono';
 import { HTTPException } from 'hono/http-exception';
 import { z } from 'zod';
 import { SAMPLERS } from '../diffusion/samplers/index.js';
-import { listSnapshots } from '../run/runs.js';
 import { readSnapshotInfo } from '../run/snapshot-info.js';
 import type { SnapshotDetail } from './api.js';
 import type { Catalogue } from './catalogue.js';
 import type { Drawings } from './drawings.js';
-import { bodyOf, folderOf, notFound, runOf } from './requests.js';
+import { bodyOf, folderOf, notFound, runOf, snapshotIn } from './requests.js';
 
 const requestSchema = z.strictObject({
   run: z.string(),
@@ -49,13 +47,6 @@ export function addDrawingRoutes(app: Hono, catalogue: Catalogue, drawings: Draw
     const headers = { 'Content-Type': 'image/png', 'Cache-Control': 'no-store' };
     return c.body(new Uint8Array(await readFile(file)), 200, headers);
   });
-}
-
-/** Looked up among the run's own files: a name never becomes a path. */
-async function snapshotIn(dir: string, name: string): Promise<string> {
-  const file = (await listSnapshots(dir)).find((one) => basename(one) === name);
-  if (file === undefined) throw notFound(`there is no snapshot ${name}`);
-  return file;
 }
 
 async function snapshotDetail(file: string): Promise<SnapshotDetail> {

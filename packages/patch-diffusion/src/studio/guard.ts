@@ -12,7 +12,9 @@ import { getCookie, setCookie } from 'hono/cookie';
 /** What the pages may load: files of this server, nothing else. */
 const CONTENT_SECURITY_POLICY = [
   "default-src 'none'",
-  "script-src 'self'",
+  // WebAssembly, which draws in the page; no `eval`.
+  "script-src 'self' 'wasm-unsafe-eval'",
+  "worker-src 'self'",
   "style-src 'self'",
   "img-src 'self' blob: data:",
   "connect-src 'self'",

@@ -1,7 +1,9 @@
 /** What requests name, looked up. */
+import { basename } from 'node:path';
 import type { Context } from 'hono';
 import { HTTPException } from 'hono/http-exception';
 import type { z } from 'zod';
+import { listSnapshots } from '../run/runs.js';
 import type { Catalogue } from './catalogue.js';
 
 export const notFound = (message: string) => new HTTPException(404, { message });
@@ -36,4 +38,11 @@ export function numberIn(c: Context, name: string, min: number, max: number): nu
   const value = text.trim() === '' ? Number.NaN : Number(text);
   if (value >= min && value <= max) return value;
   throw new HTTPException(400, { message: `${name}=${text} must be a number from ${min} to ${max}` });
+}
+
+/** Path of a snapshot, looked up among the run's own files: a name never becomes a path. @throws HTTPException where there is none */
+export async function snapshotIn(dir: string, name: string): Promise<string> {
+  const file = (await listSnapshots(dir)).find((one) => basename(one) === name);
+  if (file === undefined) throw notFound(`there is no snapshot ${name}`);
+  return file;
 }

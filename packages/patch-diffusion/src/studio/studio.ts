@@ -11,6 +11,8 @@ import { Drawings } from './drawings.js';
 import { isLoopback } from './guard.js';
 import { OpenData } from './open-data.js';
 import { readPageFiles } from './page-files.js';
+import { PageModels } from './page-models.js';
+import { runtimeFiles } from './page-runtime.js';
 import { Trainings } from './trainings.js';
 import { Watcher } from './watcher.js';
 
@@ -48,6 +50,8 @@ export async function startStudio(options: StudioOptions): Promise<Studio> {
   const isOpen = isLoopback(host) && !allowGenerate && !allowTrain;
   const token = isOpen ? null : randomBytes(24).toString('base64url');
   const drawings = allowGenerate ? new Drawings() : null;
+  const models = allowGenerate ? new PageModels() : null;
+  const runtime = runtimeFiles();
   const trainings = allowTrain ? new Trainings(folder) : null;
   const catalogue = new Catalogue(folder);
   const watcher = new Watcher(catalogue);
@@ -61,9 +65,9 @@ export async function startStudio(options: StudioOptions): Promise<Studio> {
   // The port is a part of the names that the server answers to.
   const port = await listen(server, host, wanted);
   const app = createApp({
-    info: { folder, version, allowGenerate, allowTrain },
+    info: { folder, version, allowGenerate, allowTrain, drawsInPage: runtime.size > 0 },
     guard: { host, port, token },
-    ...{ pages, catalogue, watcher, data, drawings, trainings },
+    ...{ pages, catalogue, watcher, data, drawings, models, runtime, trainings },
   });
   fetch = (request) => app.fetch(request);
   const name = host.includes(':') ? `[${host}]` : host;
@@ -75,7 +79,7 @@ export async function startStudio(options: StudioOptions): Promise<Studio> {
       server.close();
       // Event streams would stay open for ever.
       server.closeAllConnections();
-      await Promise.all([closed, drawings?.close(), data.close()]);
+      await Promise.all([closed, drawings?.close(), models?.close(), data.close()]);
     },
   };
 }

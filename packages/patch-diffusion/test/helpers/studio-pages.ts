@@ -1,6 +1,6 @@
 /** Pages of the studio in a browser, and what they should not do. */
 import axe from 'axe-core';
-import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
+import type { Browser, BrowserContextOptions, Locator, Page } from 'playwright-core';
 import { launchChromium } from '../../../browser/test/helpers/chromium.js';
 import type { Studio } from '../../src/studio/studio.js';
 
@@ -48,4 +48,16 @@ export async function violations(page: Page): Promise<string[]> {
     violations.map(({ id, nodes }) => id + ': ' + nodes.map(({ target }) => target).join(', ')))`) as Promise<
     string[]
   >;
+}
+
+/** Pixels of canvases, RGBA, from copies: the pages' own are made for drawing, not for reading. */
+export function canvasPixels(canvases: Locator): Promise<number[][]> {
+  return canvases.evaluateAll((all) =>
+    (all as HTMLCanvasElement[]).map((canvas) => {
+      const { width, height } = canvas;
+      const copy = new OffscreenCanvas(width, height).getContext('2d', { willReadFrequently: true });
+      copy?.drawImage(canvas, 0, 0);
+      return [...(copy?.getImageData(0, 0, width, height).data ?? [])];
+    }),
+  );
 }

@@ -10,7 +10,7 @@ import { holdOut } from '../../src/data/views.js';
 import type { RunDataView } from '../../src/studio/api.js';
 import { type Studio, startStudio } from '../../src/studio/studio.js';
 import { openTrainingData } from '../../src/training/data.js';
-import { StudioPages, violations } from '../helpers/studio-pages.js';
+import { canvasPixels, StudioPages, violations } from '../helpers/studio-pages.js';
 import { makeRun } from '../helpers/studio-runs.js';
 import { iconSet, temporaryFolder } from '../helpers/tiny-run.js';
 
@@ -132,11 +132,7 @@ describe.skipIf(!hasChromium)('its page', () => {
       const tile = first.locator('.tile').first();
       await tile.waitFor();
       expect(await first.locator('.tile').count()).toBe(24);
-      const pixels = (): Promise<number[]> =>
-        tile.locator('canvas').evaluate((canvas: HTMLCanvasElement) => {
-          const { width, height } = canvas;
-          return [...canvas.getContext('2d')!.getImageData(0, 0, width, height).data];
-        });
+      const pixels = async () => (await canvasPixels(tile.locator('canvas')))[0];
       const { patches } = await viewOf('00000-icons');
       const { row, col, width, height } = patches[0];
       const alphas = (await pixels()).filter((_, i) => i % 4 === 3);
