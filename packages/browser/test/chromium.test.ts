@@ -63,7 +63,7 @@ describe.runIf(hasChromium)('in Chromium', () => {
     [
       'of the generalised sampler',
       'model',
-      { steps: 6, sampler: 'generalised', sChurn: 4, discretization: 've', schedule: 've', solver: 'euler' },
+      { steps: 6, sampler: 'generalised', sChurn: 4, discretization: 'edm', solver: 'euler' },
       {},
     ],
     ['DPM-Solver++ with noise', 'model', { steps: 6, sampler: 'dpmpp-2m-sde' }, {}],

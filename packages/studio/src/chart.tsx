@@ -1,9 +1,8 @@
 /** One chart, by uPlot: hover shows values, dragging zooms, a double click shows all again. */
 import { useEffect, useMemo, useRef } from 'preact/hooks';
 import uPlot from 'uplot';
-import { type Line, type Range, smoothed, xText } from './curves';
+import { type ChartX, type Line, type Range, smoothed, xText } from './curves';
 import { figure } from './format';
-import type { XAxis } from './server';
 import { colour, onThemeChange } from './theme';
 
 const HEIGHT = 230;
@@ -11,7 +10,7 @@ const HEIGHT = 230;
 export interface ChartProps {
   readonly title: string;
   readonly lines: readonly Line[];
-  readonly x: XAxis;
+  readonly x: ChartX;
   readonly logX: boolean;
   readonly logY: boolean;
   /** Weight of the moving average; 0: none. */
@@ -168,8 +167,8 @@ function options(
       ...(isSmooth ? lines.map((one) => line(one, 0.3, 1)) : []),
     ],
     cursor: {
-      // All charts show the values at the same place.
-      sync: { key: 'curves', scales: ['x', null] },
+      // Charts over the same quantity show the values at the same place.
+      sync: { key: x === 'sigma' ? 'noise' : 'curves', scales: ['x', null] },
       drag: { x: true, y: false, setScale: false },
       points: { size: 6 },
       bind: {
@@ -193,7 +192,7 @@ function options(
   };
 }
 
-function tick(x: XAxis, value: number | null): string {
+function tick(x: ChartX, value: number | null): string {
   if (value === null) return '';
   if (x !== 'time') return figure(value);
   if (value < 600) return `${figure(value)} s`;

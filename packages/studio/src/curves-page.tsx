@@ -11,6 +11,7 @@ import {
   X_NAMES,
   xText,
 } from './curves';
+import { NoiseCharts } from './noise-charts';
 import type { Route } from './route';
 import type { RunSummary, XAxis } from './server';
 
@@ -99,7 +100,10 @@ export function CurvesPage({ runs, route, change }: Props) {
           {isLoading ? 'Reading …' : 'Nothing has been reported yet; curves appear with the first tick.'}
         </p>
       )}
-      <div class="charts">{plans.filter(({ isMain }) => isMain).map(chart)}</div>
+      <div class="charts">
+        {plans.filter(({ isMain }) => isMain).map(chart)}
+        <NoiseCharts shown={shown} />
+      </div>
       {plans.some(({ isMain }) => !isMain) && <More>{plans.filter(({ isMain }) => !isMain).map(chart)}</More>}
       {shown.some(({ series: { thinned } }) => thinned) && (
         <p class="hint">

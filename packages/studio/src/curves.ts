@@ -49,7 +49,11 @@ const X_KEYS: Readonly<Record<XAxis, string>> = {
   clock: 'timestamp',
 };
 
-export function xText(x: XAxis, value: number): string {
+/** What charts are drawn over: the training, or the noise level. */
+export type ChartX = XAxis | 'sigma';
+
+export function xText(x: ChartX, value: number): string {
+  if (x === 'sigma') return `σ = ${figure(value)}`;
   if (x === 'time') return duration(value);
   if (x === 'clock') return new Date(value * 1000).toLocaleString();
   return `${figure(value)} ${x === 'kimg' ? 'kimg' : 'updates'}`;

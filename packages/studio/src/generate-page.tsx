@@ -60,7 +60,7 @@ export function GeneratePage({ runs, drawings, isAllowed, drawsInPage }: Props) 
   );
 }
 
-const START = { seeds: '0-15', steps: '', sampler: '', class: '', cfg: '', sChurn: '' };
+const START = { seeds: '0-15', steps: '', sampler: '', class: '', cfg: '', sChurn: '', ema: '' };
 type Values = typeof START;
 
 interface FormProps {
@@ -78,8 +78,12 @@ function Form({ choices, isBusy, isDrawing, drawsInPage, drawHere }: FormProps) 
   const [chosen, setChosen] = useState('');
   const [values, setValues] = useState<Values>(START);
   const [problem, setProblem] = useState<string | null>(null);
-  const all = choices.flatMap(({ id, snapshots }) =>
-    snapshots.map(({ name, kimg }) => ({ key: `${id}/${name}`, run: id, name, kimg })).reverse(),
+  const all = choices.flatMap(({ id, snapshots, best, emaLengths }) =>
+    snapshots
+      .map(({ name, kimg }) => ({
+        ...{ key: `${id}/${name}`, run: id, name, kimg, emaLengths, isBest: name === best },
+      }))
+      .reverse(),
   );
   const snapshot = all.find(({ key }) => key === chosen) ?? all[0];
   const about = useSnapshot(snapshot.run, snapshot.name);
@@ -92,8 +96,12 @@ function Form({ choices, isBusy, isDrawing, drawsInPage, drawHere }: FormProps) 
     event.preventDefault();
     setProblem(null);
     // What a network without classes would refuse was chosen for another one.
-    const { class: chosenClass, cfg, ...rest } = values;
-    const options = about?.classes ? { ...rest, class: chosenClass, cfg } : rest;
+    const { class: chosenClass, cfg, ema, ...rest } = values;
+    const options = {
+      ...rest,
+      ...(about?.classes ? { class: chosenClass, cfg } : {}),
+      ...(snapshot.emaLengths && !isHere ? { ema } : {}),
+    };
     const request = { run: snapshot.run, snapshot: snapshot.name, options };
     if (isHere) return drawHere(request);
     try {
@@ -107,10 +115,11 @@ function Form({ choices, isBusy, isDrawing, drawsInPage, drawHere }: FormProps) 
       <label>
         Snapshot
         <select value={snapshot.key} onChange={(event) => setChosen(event.currentTarget.value)}>
-          {all.map(({ key, run, kimg }) => (
+          {all.map(({ key, run, kimg, isBest }) => (
             <option key={key} value={key}>
               {choices.length > 1 ? `${run}, ` : ''}
               {kimgText(kimg)}
+              {isBest ? ' (best)' : ''}
             </option>
           ))}
         </select>
@@ -165,6 +174,23 @@ function Form({ choices, isBusy, isDrawing, drawsInPage, drawHere }: FormProps) 
             <input type="number" min="0" step="any" placeholder="none" {...field('cfg')} />
           </label>
         </>
+      )}
+      {snapshot.emaLengths && !isHere && (
+        <label>
+          EMA length
+          <input
+            type="range"
+            min="0"
+            max={snapshot.emaLengths.max}
+            step={snapshot.emaLengths.min}
+            value={values.ema || '0'}
+            aria-valuetext={values.ema || 'of the snapshot'}
+            onInput={({ currentTarget: { value } }) =>
+              setValues({ ...values, ema: value === '0' ? '' : value })
+            }
+          />
+          <output>{values.ema ? `${values.ema}, at the newest snapshot` : 'of the snapshot'}</output>
+        </label>
       )}
       <button type="submit" class="primary" disabled={isHere ? isDrawing : isBusy}>
         Draw

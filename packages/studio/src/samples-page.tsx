@@ -1,7 +1,14 @@
 /** Sample sheets of the selected runs side by side, at the same point of their trainings. */
 import { useEffect, useState } from 'preact/hooks';
 import { kimg as kimgText } from './format';
-import { type RunDetail, type RunSummary, type StampedFile, sheetPath, useDetails } from './server';
+import {
+  nearestPath,
+  type RunDetail,
+  type RunSummary,
+  type StampedFile,
+  sheetPath,
+  useDetails,
+} from './server';
 
 const PLAY_MS = 700;
 const ZOOMS = { fit: 'fit the window', '1': '1×', '2': '2×', '4': '4×' } as const;
@@ -133,7 +140,29 @@ function Sheet({
       <figcaption>
         <strong>{run.id}</strong> · {kimgText(sheet.kimg)} · sheet {detail.sheets.indexOf(sheet) + 1} of{' '}
         {detail.sheets.length}
+        {isBest(detail, sheet) && <b> · best snapshot</b>}
       </figcaption>
+      <Nearest {...{ run, detail, kimg: sheet.kimg }} />
     </figure>
+  );
+}
+
+/** Whether the snapshot of the lowest held-out loss was written at the same tick. */
+const isBest = ({ best, snapshots }: RunDetail, { kimg }: StampedFile): boolean =>
+  snapshots.some((snapshot) => snapshot.name === best && snapshot.kimg === kimg);
+
+/** The samples that were nearest to training images at the last evaluation before. */
+function Nearest({ run, detail, kimg }: { run: RunSummary; detail: RunDetail; kimg: number }) {
+  const sheet = detail.nearest.findLast((one) => one.kimg <= kimg);
+  if (sheet === undefined) return null;
+  return (
+    <details class="nearest">
+      <summary>Nearest training images, evaluated at {kimgText(sheet.kimg)}</summary>
+      <img
+        loading="lazy"
+        src={nearestPath(run.id, sheet.name)}
+        alt={`Samples of ${run.id} above the training images that are nearest to them`}
+      />
+    </details>
   );
 }

@@ -20,6 +20,7 @@ export type {
   Drawing,
   DrawnPatch,
   FormField,
+  NoiseLosses,
   OptionValue,
   RunDataView,
   RunDetail,
@@ -98,6 +99,8 @@ export const stopTraining = (id: string) => post(`${runPath(id)}/stop`, {});
 export const resumeTraining = (id: string) => post(`${runPath(id)}/resume`, {});
 
 export const sheetPath = (id: string, name: string) => `${runPath(id)}/samples/${encodeURIComponent(name)}`;
+
+export const nearestPath = (id: string, name: string) => `${runPath(id)}/nearest/${encodeURIComponent(name)}`;
 
 export interface LiveRuns {
   /** Newest first; null before the server has answered. */

@@ -14,6 +14,8 @@ import { dismiss } from '../distributed/crew.js';
 import { setThreads } from '../distributed/machine.js';
 import { cacheFolder } from '../formats/hub/cache.js';
 import { EVALUATIONS } from '../run/evaluations.js';
+import { fileStamp } from '../run/file-names.js';
+import { NEAREST_FOLDER } from '../run/runs.js';
 import { avatarMetric, isAvatarSize } from './avatars/metric.js';
 import { type Bench, trainingPixels } from './bench.js';
 import { lossMetric, memorisationMetric, swdMetric } from './core-metrics.js';
@@ -201,7 +203,8 @@ async function measureAll(
       const found = await finish(metric, bench, warnings);
       measured = { ...measured, ...found, metrics: { ...measured.metrics, ...found.metrics } };
     }
-    if (sheet !== null && measured.nearest) await writeNearest(sheet, measured.nearest, bench);
+    for (const file of [sheet, nearestInRun(subject, model)])
+      if (file !== null && measured.nearest) await writeNearest(file, measured.nearest, bench);
     const report: EvaluationReport = {
       ...head(subject, model, reals, options, drawn ?? images),
       ...measured,
@@ -232,9 +235,18 @@ function drawFor({ options, model, work, context, subject }: Bench): Promise<Pix
   });
 }
 
+/** Where a run keeps the sheet of its nearest training images; null for what is no run. */
+function nearestInRun({ kind, path }: Subject, model: Model | null): string | null {
+  if (kind !== 'run' || model === null) return null;
+  return join(path, NEAREST_FOLDER, `nearest-${fileStamp(model.info.nimg)}.png`);
+}
+
 async function writeNearest(file: string, nearest: readonly Nearest[], bench: Bench): Promise<void> {
   const png = await nearestSheet(nearest, await bench.samples(), trainingPixels(bench)!);
-  await guarded(`write ${file}`, () => writeFileAtomic(file, png));
+  await guarded(`write ${file}`, async () => {
+    makeFolder(dirname(file));
+    await writeFileAtomic(file, png);
+  });
 }
 
 /** Measures a metric, or takes what an interrupted evaluation has found. */

@@ -219,6 +219,14 @@ export function listSheets(runDir: string): Promise<string[]> {
   return numbered(join(runDir, 'samples'), /\.png$/);
 }
 
+/** Where a run keeps sheets of the samples that are nearest to training images. */
+export const NEAREST_FOLDER = 'nearest';
+
+/** All sheets of nearest training images, of the evaluations that drew them, oldest first. */
+export function listNearest(runDir: string): Promise<string[]> {
+  return numbered(join(runDir, NEAREST_FOLDER), /\.png$/);
+}
+
 /**
  * Finds what `--resume` means: a run folder, a state file inside one, or (`newest`) the newest run below
  * `out` that has a state.

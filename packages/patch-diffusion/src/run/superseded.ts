@@ -9,7 +9,7 @@ import { makeFolder } from '@patch-diffusion/torch/make-folder';
 import { EVALUATIONS, parseEvaluation } from './evaluations.js';
 import { cutEvents, eventsBeyond } from './event-files.js';
 import { nimgInName } from './file-names.js';
-import { listAverages, listSheets, listSnapshots, listStates } from './runs.js';
+import { listAverages, listNearest, listSheets, listSnapshots, listStates } from './runs.js';
 import type { Stat } from './stats.js';
 
 /**
@@ -23,7 +23,7 @@ export async function setAside(
   { step, nimg }: { readonly step: number; readonly nimg: number },
 ): Promise<string | null> {
   const lists = await Promise.all(
-    [listStates, listSnapshots, listAverages, listSheets].map((list) => list(runDir)),
+    [listStates, listSnapshots, listAverages, listSheets, listNearest].map((list) => list(runDir)),
   );
   const newer = lists.flat().filter((file) => nimgInName(file) > nimg);
   const stats = await linesBeyond(join(runDir, 'stats.jsonl'), (line) => kimgOf(line) > nimg / 1000);

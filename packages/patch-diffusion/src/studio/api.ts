@@ -97,8 +97,24 @@ export interface Series {
   readonly damaged: number;
 }
 
+/** Losses by noise level, of one evaluation. */
+export interface NoiseLosses {
+  readonly kimg: number;
+  readonly sigmas: readonly number[];
+  /** On the images that the loss is quoted for. */
+  readonly judged: readonly number[];
+  /** Whether those were held out of training. */
+  readonly isHeldOut: boolean;
+  /** On training images; null where they are the ones above. */
+  readonly training: readonly number[] | null;
+  /** On patches, by size in pixels. */
+  readonly patches: Readonly<Record<string, readonly number[]>>;
+}
+
 /** What the curves of a run are drawn from. */
 export interface RunSeries extends Series {
+  /** Of the newest evaluation that measured them; null where none did. */
+  readonly noise: NoiseLosses | null;
   /** Figures of `evaluate`, one value per evaluation. */
   readonly evaluations: Columns;
 }
@@ -151,7 +167,13 @@ export interface RunDetail {
   readonly dir: string;
   readonly options: readonly OptionValue[];
   readonly sheets: readonly StampedFile[];
+  /** Of nearest training images. */
+  readonly nearest: readonly StampedFile[];
   readonly snapshots: readonly StampedFile[];
+  /** Name of the snapshot with the lowest held-out loss; null where none was measured. */
+  readonly best: string | null;
+  /** Relative lengths that averages of this run can be made of; null where it stores none. */
+  readonly emaLengths: { readonly min: number; readonly max: number } | null;
   /** The command that starts the same run again, and the folder to call it in. */
   readonly command: string;
   readonly workingFolder: string | null;

@@ -6,7 +6,7 @@ import { HTTPException } from 'hono/http-exception';
 import { streamSSE } from 'hono/streaming';
 import { UserError } from '../common/errors.js';
 import { fileError } from '../common/file-error.js';
-import { listSheets } from '../run/runs.js';
+import { listNearest, listSheets } from '../run/runs.js';
 import type { RunSeries, StudioInfo, XAxis } from './api.js';
 import type { Catalogue } from './catalogue.js';
 import { addDataRoutes } from './data-routes.js';
@@ -95,18 +95,19 @@ export function createApp({
   app.get('/api/runs/:id/series', async (c) => {
     const { dir } = runOf(c, catalogue);
     const lines = numberIn(c, 'lines', 10, MAX_LINES) ?? DEFAULT_LINES;
-    const [series, evaluations] = await Promise.all([
+    const [series, evaluated] = await Promise.all([
       readSeries(dir, Math.round(lines), rangeOf(c)),
       readEvaluations(dir),
     ]);
-    return c.json({ ...series, evaluations } satisfies RunSeries);
+    return c.json({ ...series, ...evaluated } satisfies RunSeries);
   });
 
-  app.get('/api/runs/:id/samples/:name', async (c) => {
+  app.get('/api/runs/:id/:folder{samples|nearest}/:name', async (c) => {
     const { dir } = runOf(c, catalogue);
-    const { name } = c.req.param();
+    const { folder, name } = c.req.param();
+    const list = folder === 'samples' ? listSheets : listNearest;
     // Looked up among the run's own files: a name never becomes a path.
-    const file = (await listSheets(dir)).find((one) => basename(one) === name);
+    const file = (await list(dir)).find((one) => basename(one) === name);
     if (file === undefined) throw notFound(`there is no sheet ${name}`);
     const { mtimeMs, size } = await stat(file);
     const tag = `"${mtimeMs.toString(36)}-${size.toString(36)}"`;

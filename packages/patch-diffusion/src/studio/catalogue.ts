@@ -3,9 +3,11 @@ import { stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { fileError } from '../common/file-error.js';
 import {
+  AVERAGES_FOLDER,
   listSheets,
   listSnapshots,
   liveStatus,
+  NEAREST_FOLDER,
   type RunJson,
   readRunJson,
   runFolderNames,
@@ -148,7 +150,9 @@ function etaSec(
 
 /** Times and sizes of all that is shown of a run. */
 async function revisionOf(dir: string): Promise<string> {
-  const parts = ['run.json', 'stats.jsonl', 'evaluations.jsonl', 'samples', 'snapshots'].map(async (name) => {
+  const files = ['run.json', 'stats.jsonl', 'evaluations.jsonl'];
+  const folders = ['samples', 'snapshots', NEAREST_FOLDER, AVERAGES_FOLDER];
+  const parts = [...files, ...folders].map(async (name) => {
     const info = await stat(join(dir, name)).catch(() => null);
     return info === null ? '-' : `${info.mtimeMs.toString(36)}.${info.size.toString(36)}`;
   });

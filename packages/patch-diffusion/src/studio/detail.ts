@@ -1,22 +1,33 @@
 /** What a run was made with, and the command that makes it again. */
 import { basename } from 'node:path';
 import { programName } from '../common/program-name.js';
-import type { Field, PatchSide } from '../config/fields.js';
+import { EMA_LENGTHS, type Field, type PatchSide } from '../config/fields.js';
 import { type Preset, presets } from '../config/presets.js';
 import { kebab } from '../config/read-values.js';
 import { trainFields } from '../config/train-options.js';
+import { bestSnapshot } from '../run/evaluations.js';
 import { nimgInName } from '../run/file-names.js';
-import { listSheets, listSnapshots, type RunJson } from '../run/runs.js';
+import { listAverages, listNearest, listSheets, listSnapshots, type RunJson } from '../run/runs.js';
 import type { OptionValue, RunDetail, StampedFile } from './api.js';
+import { heldOutLosses } from './series.js';
 
 /** Options that say where a run came from or goes to, not what it is. */
 const NOT_REPEATED = new Set(['resume', 'allowDataChange', 'out', 'desc', 'nosubdir', 'preset', 'data']);
 
 /** Everything of a run but its curves. @param json null where `run.json` is damaged */
 export async function readDetail(id: string, dir: string, json: RunJson | null): Promise<RunDetail> {
-  const [sheets, snapshots] = await Promise.all([listSheets(dir), listSnapshots(dir)]);
+  const [sheets, nearest, snapshots, averages, best] = await Promise.all([
+    listSheets(dir),
+    listNearest(dir),
+    listSnapshots(dir),
+    listAverages(dir),
+    bestSnapshot(dir, heldOutLosses),
+  ]);
   return {
     ...{ id, dir, sheets: sheets.map(stamped), snapshots: snapshots.map(stamped) },
+    nearest: nearest.map(stamped),
+    best: best && basename(best.file),
+    emaLengths: averages.length > 0 ? EMA_LENGTHS : null,
     options: json === null ? [] : optionValues(json.config),
     command: json === null ? '' : repeatCommand(json.config),
     workingFolder: json?.workingFolder ?? null,

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { UserError } from '../common/errors.js';
 import { LAUNCHED } from '../common/launched.js';
@@ -12,7 +12,7 @@ import type { Drawing, DrawRequest } from './api.js';
 
 const BIN = fileURLToPath(new URL('../../bin/patch-diffusion.js', import.meta.url));
 /** Options that a page may set: none of them names a file. */
-const DRAW_OPTIONS = ['seeds', 'class', 'steps', 'sampler', 'sChurn', 'cfg', 'imageSize'] as const;
+const DRAW_OPTIONS = ['seeds', 'class', 'steps', 'sampler', 'sChurn', 'cfg', 'imageSize', 'ema'] as const;
 /** Sheets that are kept. */
 const KEPT = 12;
 /** Images on a sheet. */
@@ -56,7 +56,10 @@ export class Drawings {
     const id = this.#nextId++;
     const drawing: Drawing = { ...request, id, state: 'running', share: 0, problem: null };
     this.#folder ??= mkdtempSync(join(tmpdir(), 'patch-diffusion-studio-'));
-    const job = { drawing, child: startGenerate([`--network=${snapshot}`, ...flags], this.#folder, id) };
+    const job = {
+      drawing,
+      child: startGenerate([networkFlag(request, snapshot), ...flags], this.#folder, id),
+    };
     this.#jobs.set(id, job);
     this.#follow(job);
     this.#forgetOld();
@@ -127,6 +130,11 @@ export class Drawings {
 }
 
 const sheetIn = (folder: string, id: number): string => join(folder, `sheet-${id}.png`);
+
+/** An average is made of what the run stores; it ends at its newest snapshot. */
+function networkFlag({ options }: DrawRequest, snapshot: string): string {
+  return options.ema ? `--run=${dirname(dirname(snapshot))}` : `--network=${snapshot}`;
+}
 
 /** Options as flags; a value is never taken for a flag. @throws {UserError} for names that are not in {@link DRAW_OPTIONS} */
 function flagsOf(options: DrawRequest['options']): string[] {

@@ -5,6 +5,7 @@
  */
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { nimgInName } from '../run/file-names.js';
 import type { Series, XAxis } from './api.js';
 
 /** A part of a run. */
@@ -76,6 +77,23 @@ export async function lastValues(runDir: string): Promise<Values> {
   } finally {
     await handle.close();
   }
+}
+
+/** Held-out losses of the ticks at which snapshots were written, by images. */
+export async function heldOutLosses(
+  runDir: string,
+  snapshots: readonly string[],
+): Promise<ReadonlyMap<number, number>> {
+  const losses = new Map<number, number>();
+  for (const nimg of snapshots.map(nimgInName)) {
+    const near = { x: 'kimg', from: (nimg - 0.5) / 1000, to: (nimg + 0.5) / 1000 } as const;
+    const { columns } = await readSeries(runDir, 50, near);
+    for (const [i, kimg] of (columns['Progress/kimg'] ?? []).entries()) {
+      const loss = columns['Loss/held_out']?.[i];
+      if (Math.round((kimg ?? -1) * 1000) === nimg && typeof loss === 'number') losses.set(nimg, loss);
+    }
+  }
+  return losses;
 }
 
 async function readBytes(handle: FileHandle, from: number, to: number): Promise<Buffer> {

@@ -6,6 +6,7 @@ import { openImages } from '../../src/data/open-images.js';
 import { gridPng } from '../../src/data/sheet.js';
 import { evaluationTable } from '../../src/evaluation/table.js';
 import { generate, train } from '../../src/index.js';
+import { fileStamp } from '../../src/run/file-names.js';
 import { evaluating } from '../helpers/evaluating.js';
 import { whole } from '../helpers/images.js';
 import { iconSet, runCli, temporaryFolder } from '../helpers/tiny-run.js';
@@ -50,6 +51,8 @@ describe('a run', () => {
     const lines = (await readFile(join(run, 'evaluations.jsonl'), 'utf8')).trim().split('\n');
     expect(JSON.parse(lines[0])).toEqual(json.results[0]);
     expect(await readdir(run)).not.toContain('evaluation');
+    const nearest = await readFile(join(run, 'nearest', `nearest-${fileStamp(report.nimg!)}.png`));
+    expect(nearest.equals(await readFile(join(dir, 'out/plots-nearest.png')))).toBe(true);
   });
 
   it('goes on where it was stopped, to the same figures', async () => {

@@ -21,7 +21,8 @@ export class StudioPages {
     const { faults } = this;
     const context = await this.#browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
     const page = await context.newPage();
-    page.setDefaultTimeout(20_000);
+    // As long as the slowest machine takes: a test that fails says so later, one that passes is not slower.
+    page.setDefaultTimeout(240_000);
     page.on('console', (message) => {
       // A request that is refused with good reason is among them.
       if (/status of 422/.test(message.text())) return;

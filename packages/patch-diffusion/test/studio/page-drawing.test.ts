@@ -74,7 +74,6 @@ describe.skipIf(!hasChromium)('in Chromium', () => {
       const page = await pages.open(studio, '#/generate?runs=00000-shapes', {
         viewport: { width: 900, height: 900 },
       });
-      page.setDefaultTimeout(60_000);
       const drawn = page.getByRole('figure', { name: 'Drawn in this page' });
       await page.getByLabel('Snapshot').selectOption(`00000-shapes/${SNAPSHOT}`);
       await page.getByLabel('Where').selectOption('in this page');

@@ -163,7 +163,7 @@ describe.skipIf(!hasChromium)('the studio in Chromium', () => {
     }
   });
 
-  it('follows a training while it runs, and draws from its snapshot', async () => {
+  it('follows a training while it runs, and draws from its snapshot', { timeout: 900_000 }, async () => {
     const own = join(folder, 'live');
     await mkdir(own);
     const data = await iconSet(folder);
@@ -173,10 +173,11 @@ describe.skipIf(!hasChromium)('the studio in Chromium', () => {
       port: 0,
       ...{ allowGenerate: true, allowTrain: true },
     });
+    let training: ReturnType<typeof startCli> | null = null;
     try {
       const page = await open('', {}, live);
       await page.getByText('yet. Start one').waitFor();
-      const training = startCli([
+      training = startCli([
         ...['train', '--data', data, '--out', own, ...tinyFlags],
         ...['--duration-kimg', '1000', '--tick-kimg', '0.2', '--max-images', '64'],
       ]);
@@ -185,7 +186,7 @@ describe.skipIf(!hasChromium)('the studio in Chromium', () => {
       await page.locator('.badge.state-running').first().waitFor();
       const shown = page.getByRole('region', { name: 'Loss', exact: true }).locator('output');
       const before = await shown.textContent();
-      await expect.poll(() => shown.textContent(), { timeout: 20_000 }).not.toBe(before);
+      await expect.poll(() => shown.textContent(), { timeout: 60_000 }).not.toBe(before);
       await page.getByRole('link', { name: 'Samples' }).click();
       await page.getByText(/sheet \d+ of \d+/).waitFor();
       training.child.kill('SIGINT');
@@ -214,6 +215,7 @@ describe.skipIf(!hasChromium)('the studio in Chromium', () => {
       await page.getByText('cancelled').waitFor();
       await page.context().close();
     } finally {
+      training?.child.kill('SIGKILL');
       await live.close();
     }
   });
