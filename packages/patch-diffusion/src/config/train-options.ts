@@ -248,7 +248,9 @@ export const trainFields = {
     tensorboard: f.boolean('Write statistics and sample sheets as TensorBoard event files, too', {
       default: false,
     }),
-    csv: f.boolean('Write the statistics as a table (stats.csv), too', { default: false }),
+    csv: f.boolean('Write statistics and evaluations as tables (stats.csv, evaluations.csv), too', {
+      default: false,
+    }),
     tickKimg: f.number('Interval of progress lines and statistics', {
       unit: 'kimg',
       above: 0,

@@ -8,13 +8,24 @@ import { readStats, type Stat } from './stats.js';
 /** Name of the file in a run folder. */
 export const EVALUATIONS = 'evaluations.jsonl';
 
+/** A figure with the ends of its 95 % interval. */
+interface MeasuredFigure {
+  readonly value: number;
+  readonly low: number;
+  readonly high: number;
+  readonly n: number;
+}
+
 /** What is relied on of a line; all keys are in docs/evaluation.md. */
 export interface EvaluationLine {
   /** Images that the network was trained on. */
   readonly nimg: number | null;
+  readonly step: number | null;
+  /** ISO 8601. */
+  readonly at: string;
   readonly snapshot: string | null;
   readonly data: { readonly path: string; readonly isHeldOut: boolean } | null;
-  readonly metrics: Readonly<Record<string, { readonly value: number; readonly n: number } | undefined>>;
+  readonly metrics: Readonly<Record<string, MeasuredFigure | undefined>>;
 }
 
 /** Evaluations of a run, oldest first; damaged lines are left out. */

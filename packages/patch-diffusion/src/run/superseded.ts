@@ -49,10 +49,10 @@ export async function setAside(
     await appendFile(join(target, basename(file)), later.join(''));
     await writeFileAtomic(file, kept.join(''));
   }
-  if (stats.later.length > 0) {
-    // Made anew of stats.jsonl.
-    await rename(join(runDir, 'stats.csv'), join(target, 'stats.csv')).catch(ignoreMissing);
-  }
+  // Tables are made anew.
+  const tables = { 'stats.csv': stats, 'evaluations.csv': evaluations };
+  for (const [name, { later }] of Object.entries(tables))
+    if (later.length > 0) await rename(join(runDir, name), join(target, name)).catch(ignoreMissing);
   for (const { file, keptBytes } of events) await cutEvents(file, keptBytes, join(target, basename(file)));
   return target;
 }

@@ -9,6 +9,7 @@ import type { Label } from '../diffusion/labels.js';
 import type { PatchSchedule } from '../patches/schedule.js';
 import type { StatsLine } from '../run/stats.js';
 import type { TimeProgress } from './clock.js';
+import type { LevelCounts } from './level-counts.js';
 
 /** Where a run stands; on every event that follows a training step. */
 export interface TrainProgress {
@@ -101,6 +102,8 @@ export interface TickEvent extends TrainProgress, TimeProgress {
   readonly gpuBytes?: number;
   /** Updates since the tick before whose gradient had NaN or infinite elements. */
   readonly nonFiniteGrads: number;
+  /** Patches by noise level since the tick before, with `tensorboard` or where levels are drawn by the losses; else null. */
+  readonly noiseLevels: LevelCounts | null;
   /** The line of `stats.jsonl`. */
   readonly stats: StatsLine;
 }

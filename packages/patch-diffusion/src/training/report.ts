@@ -43,6 +43,7 @@ export async function reportTick(
     rssBytes: process.memoryUsage.rss(),
     gpuBytes: gpu?.peakAllocatedBytes,
     nonFiniteGrads: session.nonFiniteSteps,
+    noiseLevels: session.levels.take(),
   };
   stats.add('Progress/tick', tick);
   stats.add('Progress/kimg', state.nimg / 1000);

@@ -1,6 +1,7 @@
 /**
  * What a training run holds while it runs: options, data, run folder, networks, random streams, clock and statistics.
  */
+
 import type { TrainOptions } from '../config/train-options.js';
 import type { DataSet } from '../data/types.js';
 import type { Label } from '../diffusion/labels.js';
@@ -12,6 +13,7 @@ import type { LaterOutput, Resumable, StateInfo } from './checkpoint.js';
 import { RunClock } from './clock.js';
 import type { Evaluator } from './evaluator.js';
 import type { TrainProgress } from './events.js';
+import { LevelCounter } from './level-counts.js';
 import type { UpdateSource } from './next-update.js';
 import type { StepOptions, StepResult, TrainingState } from './step.js';
 import type { Trackers } from './trackers.js';
@@ -78,6 +80,9 @@ export class Session {
   agreedTimeShare: number | null;
   readonly #startNimg: number;
 
+  /** Patches by noise level since the tick before. */
+  readonly levels = new LevelCounter();
+
   constructor(readonly parts: SessionParts) {
     this.#startNimg = this.state.nimg;
     this.clock = new RunClock(parts.options, parts.resumable.counters);
@@ -123,6 +128,7 @@ export class Session {
   /** Adds an update to the statistics of the current tick. */
   record({ losses, gradNorm, lr, skipped }: StepResult): void {
     this.state.noise?.add(losses);
+    this.levels.add(losses);
     for (const { patch, elements, sum, sumOfSquares } of losses) {
       this.stats.addLoss(patch, elements, sum, sumOfSquares);
     }

@@ -12,10 +12,19 @@ import {
   TensorProto_DataType,
 } from '../formats/tensorboard/event_pb.js';
 import { EventFile } from '../formats/tensorboard/event-file.js';
+import { evaluationsCsv, writeEvaluationsCsv } from '../run/evaluations-csv.js';
 import { newEventFile } from '../run/event-files.js';
 import type { StatsLine } from '../run/stats.js';
 import { StatsCsv } from '../run/stats-csv.js';
-import type { SamplesEvent, StartEvent, TickEvent, TrainEvent, TrainEventListener } from './events.js';
+import type {
+  EvaluationResultEvent,
+  SamplesEvent,
+  StartEvent,
+  TickEvent,
+  TrainEvent,
+  TrainEventListener,
+} from './events.js';
+import type { LevelCounts } from './level-counts.js';
 
 /** One way of keeping what happened. */
 interface Tracker {
@@ -43,7 +52,7 @@ export class Trackers {
   ): Promise<Trackers> {
     return new Trackers([
       ...(tensorboard ? [new TensorBoardTracker(new EventFile(await newEventFile(runDir)))] : []),
-      ...(csv ? [new CsvTracker(new StatsCsv(runDir))] : []),
+      ...(csv ? [new CsvTracker(new StatsCsv(runDir)), new EvaluationsTracker(runDir)] : []),
     ]);
   }
 
@@ -101,6 +110,31 @@ class CsvTracker implements Tracker {
   async close(): Promise<void> {}
 }
 
+class EvaluationsTracker implements Tracker {
+  readonly what = 'table of evaluations';
+  readonly path: string;
+  readonly #runDir: string;
+  /** Evaluations that the table lacks. */
+  #isNew = false;
+
+  constructor(runDir: string) {
+    this.#runDir = runDir;
+    this.path = evaluationsCsv(runDir);
+  }
+
+  onEvent({ type }: TrainEvent): void {
+    if (type === 'evaluation') this.#isNew = true;
+  }
+
+  async flush(): Promise<void> {
+    if (!this.#isNew) return;
+    await writeEvaluationsCsv(this.#runDir);
+    this.#isNew = false;
+  }
+
+  async close(): Promise<void> {}
+}
+
 type EventInit = MessageInitShape<typeof EventSchema>;
 
 class TensorBoardTracker implements Tracker {
@@ -117,7 +151,8 @@ class TensorBoardTracker implements Tracker {
 
   onEvent(event: TrainEvent): void {
     if (event.type === 'start') for (const init of startEvents(event)) this.#file.add(init);
-    if (event.type === 'tick') this.#file.add(scalars(event));
+    if (event.type === 'tick') for (const init of tickEvents(event)) this.#file.add(init);
+    if (event.type === 'evaluation') this.#file.add(figures(event));
     if (event.type === 'samples') this.#file.add(sheet(event));
   }
 
@@ -145,6 +180,37 @@ function startEvents({ step, options }: StartEvent): EventInit[] {
     { ...place, what: { case: 'sessionLog', value: { status: SessionLog_SessionStatus.START } } },
     { ...place, what: { case: 'summary', value: { value: [value] } } },
   ];
+}
+
+/** Scalars, and which noise levels were drawn. */
+function tickEvents(event: TickEvent): EventInit[] {
+  const { noiseLevels, stats, step } = event;
+  if (noiseLevels === null) return [scalars(event)];
+  const value = { tag: 'Noise/ln_sigma', value: { case: 'histo' as const, value: histogram(noiseLevels) } };
+  const what = { case: 'summary' as const, value: { value: [value] } };
+  return [scalars(event), { wallTime: stats.timestamp, step: BigInt(step), what }];
+}
+
+/** Counts as TensorBoard has them; the moments are those of the middles of the bins. */
+function histogram({ lnSigma, counts }: LevelCounts) {
+  const middles = counts.map((_, bin) => (lnSigma[bin] + lnSigma[bin + 1]) / 2);
+  const total = (of: (bin: number) => number) => counts.reduce((sum, _, bin) => sum + of(bin), 0);
+  const used = counts.flatMap((count, bin) => (count > 0 ? [bin] : []));
+  return {
+    ...{ min: lnSigma[used[0]], max: lnSigma[used[used.length - 1] + 1], num: total((bin) => counts[bin]) },
+    sum: total((bin) => counts[bin] * middles[bin]),
+    sumSquares: total((bin) => counts[bin] * middles[bin] ** 2),
+    ...{ bucketLimit: lnSigma.slice(1), bucket: [...counts] },
+  };
+}
+
+/** The figures of an evaluation, by their names in docs/evaluation.md. */
+function figures({ step, figures: found }: EvaluationResultEvent): EventInit {
+  const value = Object.entries(found).map(([name, figure]) => ({
+    tag: `Evaluation/${name}`,
+    value: { case: 'simpleValue' as const, value: figure.value },
+  }));
+  return { wallTime: Date.now() / 1000, step: BigInt(step), what: { case: 'summary', value: { value } } };
 }
 
 /** The means of a tick, under their names in `stats.jsonl`. */

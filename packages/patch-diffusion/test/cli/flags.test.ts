@@ -235,6 +235,7 @@ describe('progress', () => {
       maintenanceSec: 1,
       etaSec: 60,
       rssBytes: 2 ** 30,
+      noiseLevels: null,
       nonFiniteGrads: 2,
       stats: { timestamp: 0 },
     });

@@ -4,6 +4,7 @@ import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { type TrainEvent, train } from '../../src/index.js';
+import { readEvaluations } from '../../src/run/evaluations.js';
 import { listEventFiles } from '../../src/run/event-files.js';
 import { listStates } from '../../src/run/runs.js';
 import { readStats, type Stat, type StatsLine } from '../../src/run/stats.js';
@@ -109,6 +110,45 @@ describe('trackers', () => {
       expect.stringContaining('could not write the table of statistics'),
     ]);
     expect((await readdir(run)).filter((name) => name.endsWith('.tmp'))).toEqual([]);
+  });
+
+  it('have the figures of evaluations, and which noise levels were drawn', async () => {
+    const run = join(dir, 'evaluated');
+    await train({
+      ...newOptions(run),
+      ...{ durationKimg: 0.06, holdout: 8, evalTicks: 1, evalImages: 4 },
+    });
+    const evaluations = await readEvaluations(run);
+    const losses = await scalar(run, 'Evaluation/heldOutLoss');
+    expect(losses.map(([step]) => step)).toEqual(evaluations.map(({ step }) => step));
+    const [header, ...rows] = (await readFile(join(run, 'evaluations.csv'), 'utf8')).trimEnd().split('\n');
+    expect(header).toMatch(/^at,kimg,step,heldOutLoss,heldOutLoss_low,heldOutLoss_high/);
+    expect(rows).toHaveLength(evaluations.length);
+    for (const [i, row] of rows.entries()) {
+      const { at, nimg, step, metrics } = evaluations[i];
+      const { value, low, high } = metrics.heldOutLoss!;
+      expect(row.split(',').slice(0, 6)).toEqual([at, nimg! / 1000, step, value, low, high].map(String));
+      expect(losses[i][1]).toBeCloseTo(value, 5);
+    }
+    const events = (await Promise.all((await listEventFiles(run)).map(readEvents))).flat();
+    const histograms = events.flatMap(({ what }) =>
+      what.case !== 'summary'
+        ? []
+        : what.value.value.flatMap(({ tag, value }) =>
+            tag === 'Noise/ln_sigma' && value.case === 'histo' ? [value.value] : [],
+          ),
+    );
+    expect(histograms).toHaveLength((await readStats(run)).length);
+    const total = (of: (one: (typeof histograms)[number]) => number) =>
+      histograms.reduce((sum, one) => sum + of(one), 0);
+    const patches = total(({ num }) => num);
+    expect(patches).toBe(total(({ bucket }) => bucket.reduce((a, b) => a + b, 0)));
+    // EDM draws ln σ with mean −1.2 and deviation 1.2.
+    const mean = total(({ sum }) => sum) / patches;
+    expect(Math.abs(mean + 1.2)).toBeLessThan((6 * 1.2) / Math.sqrt(patches) + 0.1);
+    const { min, max, bucketLimit } = histograms[0];
+    expect(min).toBeLessThan(max);
+    expect(bucketLimit).toEqual([...bucketLimit].sort((a, b) => a - b));
   });
 
   const python = pythonWith('tensorboard');
