@@ -1,4 +1,5 @@
 /** The bytes of a model, wherever it comes from. */
+import { absolute } from './address.js';
 import type { NamedFile } from './engine.js';
 import { ModelError } from './errors.js';
 import type { LoadOptions, ModelSource } from './options.js';
@@ -12,7 +13,7 @@ export async function fetchModel(
   if (source instanceof Uint8Array) return { name: 'the model', bytes: source };
   if (source instanceof ArrayBuffer) return { name: 'the model', bytes: new Uint8Array(source) };
   if (source instanceof Blob) return { name: nameOf(source), bytes: await readBlob(source) };
-  const url = new URL(source, document.baseURI);
+  const url = absolute(source);
   return { name: url.pathname.split('/').at(-1) || url.href, bytes: await download(url) };
 
   async function download(url: URL): Promise<Uint8Array> {

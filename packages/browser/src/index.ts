@@ -2,6 +2,7 @@
  * Sampling models of Patch Diffusion in a web page: `load` an ONNX file that `patch-diffusion export --format onnx` wrote,
  * then `sample`.
  */
+import { absolute } from './address.js';
 import { Engine, type SampleHooks } from './engine.js';
 import { fetchModel } from './fetch-model.js';
 import type { LoadOptions, ModelInfo, ModelSource, SampleProgress, SampleSettings } from './options.js';
@@ -116,6 +117,6 @@ function startWorker(): Worker {
 }
 
 function folderUrl(url: string | URL): string {
-  const { href } = new URL(url, document.baseURI);
+  const { href } = absolute(url);
   return href.endsWith('/') ? href : `${href}/`;
 }

@@ -24,6 +24,15 @@ interface Drawn {
   readonly rgba: number[];
 }
 
+/** A worker of a page's own that loads and samples by itself. */
+const OWN_WORKER = `
+  import { load } from '/npm/@patch-diffusion/browser/dist/web/index.js';
+  const model = await load('model.onnx', { worker: false });
+  const [{ seed, width }] = await model.sample({ seeds: [3], steps: 2 });
+  await model.dispose();
+  const relative = await load('missing.onnx').then(() => 'loaded', ({ code }) => code);
+  postMessage({ seed, width, relative });`;
+
 const toPlain = `const toPlain = (pictures) => pictures.map(({ seed, label, width, height, rgba }) =>
   ({ seed, label, width, height, rgba: [...rgba] }));`;
 
@@ -40,11 +49,13 @@ describe.runIf(hasChromium)('in Chromium', () => {
       latents: await writeLatentModel(join(dir, 'latents')),
     };
     await writeFile(join(dir, 'page.onnx'), '<!doctype html><title>404</title>');
+    await writeFile(join(dir, 'own-worker.js'), OWN_WORKER);
     const whole = await readFile(models.model.onnx);
     await writeFile(join(dir, 'cut.onnx'), whole.subarray(0, whole.length - 100));
     server = createPageServer({
       ...Object.fromEntries(Object.entries(models).map(([name, { onnx }]) => [`/${name}.onnx`, onnx])),
       '/latents-decoder.onnx': join(dir, 'latents-decoder.onnx'),
+      '/own-worker.js': join(dir, 'own-worker.js'),
       '/page.onnx': join(dir, 'page.onnx'),
       '/cut.onnx': join(dir, 'cut.onnx'),
     });
@@ -151,6 +162,19 @@ describe.runIf(hasChromium)('in Chromium', () => {
     expect(inWorker.threads).toBe(2);
     expect(inPage.drawn).toEqual(inWorker.drawn);
     expect(test.problems).toEqual([]);
+  });
+
+  it('works in a worker of the user, with addresses relative to its script', async () => {
+    const { seed, width, relative } = await test.run<{ seed: number; width: number; relative: string }>(`
+      const worker = new Worker('own-worker.js', { type: 'module' });
+      const answer = await new Promise((resolve, reject) => {
+        worker.onmessage = ({ data }) => resolve(data);
+        worker.onerror = ({ message }) => reject(new Error(message));
+      });
+      worker.terminate();
+      return answer;`);
+    expect({ seed, width, relative }).toEqual({ seed: 3, width: 8, relative: 'NOT_FOUND' });
+    test.problems.length = 0; // a 404 is on the console
   });
 
   it('says how far it is, gives pictures as they come, and stops when it is told to', async () => {
