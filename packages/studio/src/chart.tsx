@@ -1,5 +1,5 @@
 /** One chart, by uPlot: hover shows values, dragging zooms, a double click shows all again. */
-import { useEffect, useMemo, useRef } from 'preact/hooks';
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import uPlot from 'uplot';
 import { type ChartX, type Line, type Range, smoothed, xText } from './curves';
 import { figure } from './format';
@@ -33,30 +33,31 @@ export function Chart(props: ChartProps) {
   const isSmooth = smoothing > 0;
   const shape = JSON.stringify([x, logX, logY, isSmooth, lines.map((l) => [l.label, l.colour, l.dash])]);
 
+  // Charts that are far down the page are drawn once they come near: the first ones appear sooner.
+  const isNear = useIsNear(place);
+
   /** The figures beside the names: those under the cursor, or the last ones. */
-  const showValues = (u: uPlot): void => {
-    const { idx } = u.cursor;
-    const xs = u.data[0];
+  const showValues = (columns: readonly Column[], idx: number | null | undefined): void => {
+    const xs = columns[0] as readonly number[];
     if (at.current) {
       const isOver = idx !== null && idx !== undefined && xs[idx] !== undefined;
       at.current.textContent = isOver ? xText(latest.current.x, xs[idx]) : '';
     }
     latest.current.lines.forEach((_, i) => {
       const cell = values.current?.children[i]?.querySelector('output');
-      if (cell) cell.textContent = figure(valueNear(u.data[i + 1] as Column, idx));
+      if (cell) cell.textContent = figure(valueNear(columns[i + 1], idx));
     });
   };
 
   useEffect(() => {
     const { current: element } = place;
-    if (element === null) return;
+    if (element === null || !isNear) return;
     const u = new uPlot(
-      options(latest, element.clientWidth, isSmooth, showValues),
+      options(latest, element.clientWidth, isSmooth, (u) => showValues(u.data as Column[], u.cursor.idx)),
       data as uPlot.AlignedData,
       element,
     );
     plot.current = u;
-    showValues(u);
     const observer = new ResizeObserver(() => u.setSize({ width: element.clientWidth, height: HEIGHT }));
     observer.observe(element);
     const stop = onThemeChange(() => u.redraw(false, true));
@@ -64,18 +65,19 @@ export function Chart(props: ChartProps) {
       observer.disconnect();
       stop();
       u.destroy();
+      plot.current = null;
     };
-  }, [shape]);
+  }, [shape, isNear]);
 
   useEffect(() => {
     const u = plot.current;
+    showValues(data, u?.cursor.idx);
     if (u === null) return;
     u.batch(() => {
       u.setData(data as uPlot.AlignedData, true);
       if (range) u.setScale('x', { min: range[0], max: range[1] });
     });
-    showValues(u);
-  }, [data, range, shape]);
+  }, [data, range, shape, isNear]);
 
   return (
     <section class="chart card" aria-label={title}>
@@ -113,6 +115,25 @@ export function Chart(props: ChartProps) {
       </ul>
     </section>
   );
+}
+
+/** Whether an element is, or has been, in sight or little below. */
+function useIsNear(place: { readonly current: Element | null }): boolean {
+  const [isNear, setNear] = useState(false);
+  useEffect(() => {
+    if (place.current === null) return;
+    const observer = new IntersectionObserver(
+      (entries) => {
+        if (!entries.some(({ isIntersecting }) => isIntersecting)) return;
+        setNear(true);
+        observer.disconnect();
+      },
+      { rootMargin: '300px' },
+    );
+    observer.observe(place.current);
+    return () => observer.disconnect();
+  }, []);
+  return isNear;
 }
 
 type Column = readonly (number | null | undefined)[];

@@ -181,6 +181,10 @@ export function smoothed(ys: readonly number[], weight: number): number[] {
   });
 }
 
+/** Lines of its statistics that each of so many runs is drawn from. */
+export const linesFor = (runs: number): number =>
+  Math.max(100, Math.min(1000, Math.round(4000 / Math.max(1, runs))));
+
 /** A run that trains reports often; its curves are not drawn anew more often than this. */
 const PAUSE_MS = 1500;
 
@@ -193,10 +197,9 @@ export interface LiveSeries {
 export function useSeries(runs: readonly RunSummary[], x: XAxis, range: Range): LiveSeries {
   const [live, setLive] = useState<LiveSeries>({ series: new Map(), problems: new Map() });
   const readAt = useRef(new Map<string, number>());
-  const lines = Math.max(100, Math.min(1000, Math.round(4000 / Math.max(1, runs.length))));
   const part: Record<string, string> =
     range === null ? {} : { x, from: String(range[0]), to: String(range[1]) };
-  const query = { lines: String(lines), ...part };
+  const query = { lines: String(linesFor(runs.length)), ...part };
   const wanted = runs.map(({ id, revision }) => `${id} ${revision}`).join();
   useEffect(() => {
     const controller = new AbortController();

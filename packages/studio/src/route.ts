@@ -17,7 +17,7 @@ export interface Route {
 
 const AXES: readonly XAxis[] = ['kimg', 'step', 'time', 'clock'];
 
-function parse(hash: string): Route {
+export function parseRoute(hash: string): Route {
   const [path = '', query = ''] = hash.replace(/^#\/?/, '').split('?');
   const values = new URLSearchParams(query);
   const runs = values.get('runs');
@@ -45,18 +45,18 @@ export function hashOf({ page, runs, x, smoothing, logX, logY }: Route): string 
 
 /** The route, and a function that changes it; `replace` leaves no step for Back. */
 export function useRoute(): [Route, (change: Partial<Route>, replace?: boolean) => void] {
-  const [route, setRoute] = useState(() => parse(location.hash));
+  const [route, setRoute] = useState(() => parseRoute(location.hash));
   useEffect(() => {
-    const onChange = () => setRoute(parse(location.hash));
+    const onChange = () => setRoute(parseRoute(location.hash));
     window.addEventListener('hashchange', onChange);
     return () => window.removeEventListener('hashchange', onChange);
   }, []);
   const change = (part: Partial<Route>, replace = false) => {
-    const hash = hashOf({ ...parse(location.hash), ...part });
+    const hash = hashOf({ ...parseRoute(location.hash), ...part });
     if (!replace) location.hash = hash;
     else {
       history.replaceState(null, '', hash);
-      setRoute(parse(hash));
+      setRoute(parseRoute(hash));
     }
   };
   return [route, change];

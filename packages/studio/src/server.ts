@@ -50,12 +50,30 @@ export const getInfo = () => get<StudioInfo>('/api/info');
 
 const getDetail = (id: string, signal?: AbortSignal) => get<RunDetail>(runPath(id), signal);
 
+const seriesPath = (id: string, query: Record<string, string>) =>
+  `${runPath(id)}/series?${new URLSearchParams(query)}`;
+
+/** Answers that are under way before anything asks for them, by their addresses. */
+const early = new Map<string, Promise<RunSeries>>();
+
+/** Asks for curves that {@link getSeries} will be asked for soon. */
+export function askSeriesEarly(id: string, query: Record<string, string>): void {
+  const path = seriesPath(id, query);
+  const answer = get<RunSeries>(path);
+  // What went wrong is said to who takes the answer.
+  answer.catch(() => {});
+  early.set(path, answer);
+}
+
 export function getSeries(
   id: string,
   query: Record<string, string>,
   signal: AbortSignal,
 ): Promise<RunSeries> {
-  return get<RunSeries>(`${runPath(id)}/series?${new URLSearchParams(query)}`, signal);
+  const path = seriesPath(id, query);
+  const asked = early.get(path);
+  early.delete(path);
+  return asked ?? get<RunSeries>(path, signal);
 }
 
 export const getSnapshot = (id: string, name: string, signal: AbortSignal) =>

@@ -67,7 +67,7 @@ describe('what is served for it', () => {
 
 describe.skipIf(!hasChromium)('in Chromium', () => {
   it('draws what Node draws, shows how it came about, and stops when it is told to', {
-    timeout: 120_000,
+    timeout: 900_000,
   }, async () => {
     const pages = await StudioPages.launch();
     try {

@@ -43,12 +43,14 @@ describe.skipIf(!hasChromium)('the studio in Chromium', () => {
     pages.open(at, hash, options);
 
   /** The share of a chart's canvas that is not transparent. */
-  const drawnShare = (page: Page, chart: string): Promise<number> =>
-    page.evaluate(`(() => {
+  const drawnShare = async (page: Page, chart: string): Promise<number> => {
+    await page.locator(`section[aria-label="${chart}"] canvas`).waitFor();
+    return page.evaluate(`(() => {
       const canvas = document.querySelector('section[aria-label="${chart}"] canvas');
       const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
       return data.filter((value, i) => i % 4 === 3 && value > 0).length / (data.length / 4);
     })()`);
+  };
 
   it('lists runs, filters and sorts them', async () => {
     const page = await open('');
