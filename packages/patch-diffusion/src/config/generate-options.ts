@@ -85,7 +85,7 @@ export const generateFields = {
       example: '0.28,2.9',
     }),
     guide: f.path(
-      'A smaller or less trained network that --cfg leads away from, as for --network, or a run folder; without it, away from no class',
+      'A smaller or less trained network that --cfg leads away from, as for --network, or a run folder; auto: an early snapshot of --run; without it, away from no class',
       { nullWord: 'none' },
     ),
   }),
@@ -214,10 +214,16 @@ function chooseSampler(options: GenerateOptions, given: GenerateOptionsInput): v
   }
 }
 
-function checkGuidance({ cfg, cfgInterval, guide }: GenerateOptions): void {
+function checkGuidance({ cfg, cfgInterval, guide, run }: GenerateOptions): void {
   const dependent = guide !== null ? '--guide' : cfgInterval !== null ? '--cfg-interval' : null;
   if (cfg === null && dependent !== null) {
     throw usageError('BAD_OPTION', `${dependent} needs a guidance scale; add --cfg, such as --cfg 2`);
+  }
+  if (guide === 'auto' && run === null) {
+    throw usageError(
+      'BAD_OPTION',
+      '--guide auto takes an early snapshot of a run; name the run with --run, or the snapshot with --guide',
+    );
   }
   if (cfgInterval !== null && cfgInterval[0] >= cfgInterval[1]) {
     throw usageError(

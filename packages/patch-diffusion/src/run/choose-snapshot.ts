@@ -1,11 +1,19 @@
 /** Which snapshot `--run` and `--network` mean. */
 import { stat } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { UserError, usageError } from '../common/errors.js';
 import type { SnapshotChoice } from '../config/snapshot-choice.js';
 import { isRemote } from '../formats/hub/locator.js';
 import { bestSnapshot } from './evaluations.js';
+import { nimgInName } from './file-names.js';
 import { READY_MADE, readyMadeNetwork } from './ready-made.js';
-import { newestSnapshot } from './runs.js';
+import { listSnapshots, newestSnapshot } from './runs.js';
+
+/**
+ * Autoguidance (Karras et al. 2024, section 4) guides by a network that has trained for a small part of the time, such as this
+ * part.
+ */
+export const GUIDE_SHARE = 1 / 8;
 
 /**
  * The newest or the best snapshot of a run, or the file, address or ready-made network that was named.
@@ -64,4 +72,24 @@ export async function snapshotAt(from: string): Promise<string> {
   if (readyMade !== null) return readyMade;
   const isFolder = (await stat(from).catch(() => null))?.isDirectory() ?? false;
   return isFolder ? chooseSnapshot({ run: from, network: null }) : from;
+}
+
+/**
+ * The snapshot of a run to guide another of its snapshots by: of the earlier ones that whose images are nearest, as a
+ * ratio, to an eighth of the other's.
+ * @param network the snapshot that is guided, or an average of its run
+ * @throws UserError when the run has no earlier one
+ */
+export async function earlySnapshot(run: string, network: string): Promise<string> {
+  const nimg = nimgInName(network);
+  const distance = (file: string) => Math.abs(Math.log(nimgInName(file) / (nimg * GUIDE_SHARE)));
+  const earlier = (await listSnapshots(run)).filter((file) => {
+    const images = nimgInName(file);
+    return images > 0 && images < nimg;
+  });
+  if (earlier.length) return earlier.reduce((best, file) => (distance(file) < distance(best) ? file : best));
+  throw new UserError(
+    'NO_EARLY_SNAPSHOT',
+    `--guide auto: ${run} has no snapshot from before ${basename(network)}; name another run's with --guide, or train with more snapshots (--snapshot-ticks)`,
+  );
 }

@@ -20,6 +20,7 @@ import { recordLabels } from './label-file.js';
 import {
   checkAgainstNetwork,
   guidanceWarning,
+  guideFor,
   openDecoder,
   openGuidance,
   samplerSettings,
@@ -36,6 +37,8 @@ export type GenerateEvent =
       readonly step: number;
       readonly numSteps: number;
     }
+  /** The early snapshot that guides, with `--guide auto`. */
+  | { readonly type: 'guide'; readonly network: string }
   /** A network is being fetched; `totalBytes` is null where the host does not say. */
   | { readonly type: 'fetch'; readonly doneBytes: number; readonly totalBytes: number | null }
   | { readonly type: 'warning'; readonly code: string; readonly message: string };
@@ -76,6 +79,7 @@ async function generateFrom(options: GenerateOptions, context: GenerateContext):
   const { ranks = null } = context;
   if (ranks) await compareOptions(ranks, options, OWN_OPTIONS);
   const network = await snapshotFor(options);
+  const guide = await guideFor(options, network);
   const device = ownDevice(resolveDevice(options.device), ranks);
   checkPrecision(options.precision, device);
   setThreads(options.threads, ranks);
@@ -97,7 +101,8 @@ async function generateFrom(options: GenerateOptions, context: GenerateContext):
     const ambiguous = classWarning(options.class, info.dataset);
     if (ambiguous) onEvent?.({ type: 'warning', code: 'NUMBER_IS_NAME', message: ambiguous });
     decoder = await openDecoder(options, info, denoiser, device);
-    guidance = await openGuidance(options, denoiser, loading);
+    if (options.guide === 'auto' && guide !== null) onEvent?.({ type: 'guide', network: guide });
+    guidance = await openGuidance(options, denoiser, guide, loading);
     const warning = guidanceWarning(guidance, denoiser);
     if (warning) onEvent?.({ type: 'warning', code: 'NO_LABEL_DROPOUT', message: warning });
     if (ranks?.isWriter ?? true) await checkOutput(options);

@@ -12,7 +12,7 @@ import { chooseSampling, type SamplerOptions } from '../diffusion/samplers/index
 import { type LoadOptions, loadAnySnapshot } from '../interchange/load-snapshot.js';
 import { LatentDecoder } from '../latents/latents.js';
 import { extentName } from '../patches/extent.js';
-import { snapshotAt } from '../run/choose-snapshot.js';
+import { earlySnapshot, snapshotAt } from '../run/choose-snapshot.js';
 import { recordedSampling, type SnapshotInfo } from '../run/snapshot-info.js';
 
 /** @throws UserError (exit code 2) for a window or a switch that the network does not have */
@@ -93,32 +93,43 @@ export async function openDecoder(
 }
 
 /**
+ * The network that guides: that of `--guide`, or an early snapshot of the run; null without one.
+ * @param network the snapshot that is guided
+ */
+export async function guideFor({ guide, run }: GenerateOptions, network: string): Promise<string | null> {
+  if (guide === null) return null;
+  return guide === 'auto' && run !== null ? earlySnapshot(run, network) : snapshotAt(guide);
+}
+
+/**
  * The guidance, with the guiding network loaded; the caller disposes it.
+ * @param from where the guiding network is, see {@link guideFor}
  * @param loading how networks are loaded
  * @throws UserError when the networks cannot be guided as asked
  */
 export async function openGuidance(
   options: GenerateOptions,
   denoiser: Denoiser,
+  from: string | null,
   loading: LoadOptions & { readonly device: torch.Device },
 ): Promise<Guidance | null> {
   const { cfg, cfgInterval: interval } = options;
   if (cfg === null) return null;
-  if (options.guide === null) {
+  if (from === null) {
     if (denoiser.labelDim) return { scale: cfg, interval };
     throw usageError(
       'NO_CLASSES',
       `--cfg ${cfg}: this network was trained without class labels; add --guide SNAPSHOT to guide by a worse network, or leave the option out`,
     );
   }
-  const { denoiser: guide } = await loadAnySnapshot(await snapshotAt(options.guide), loading);
+  const { denoiser: guide } = await loadAnySnapshot(from, loading);
   prepareDenoiser(guide, loading.device, options.precision);
   const reason = mismatch(denoiser, guide);
   if (!reason) return { scale: cfg, interval, guide };
   guide.dispose();
   throw usageError(
     'BAD_GUIDE',
-    `--guide ${withoutSecrets(options.guide)} ${reason}; use a snapshot that was trained on the same data`,
+    `--guide ${withoutSecrets(from)} ${reason}; use a snapshot that was trained on the same data`,
   );
 }
 

@@ -1,5 +1,5 @@
 /** `--guide` takes whatever `--network` takes, and run folders. */
-import { cpSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -7,7 +7,7 @@ import * as torch from '@patch-diffusion/torch';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { PrecondSpec } from '../../src/diffusion/precond-spec.js';
 import { createDenoiser } from '../../src/diffusion/preconditioning.js';
-import { generate } from '../../src/index.js';
+import { type GenerateEvent, generate } from '../../src/index.js';
 import { writeExport } from '../../src/interchange/export.js';
 import { writeSnapshot } from '../../src/interchange/snapshot.js';
 import { goldenDir } from '../helpers/golden.js';
@@ -87,6 +87,27 @@ describe('--guide', () => {
       );
     },
   );
+
+  it('auto: takes the snapshot of the run that has seen about an eighth of the images, and says which', async () => {
+    const run = join(dir, '00001-guided');
+    const snapshot = (kimg: number) =>
+      join(run, 'snapshots', `network-snapshot-${`${kimg}`.padStart(6, '0')}.safetensors`);
+    mkdirSync(join(run, 'snapshots'), { recursive: true });
+    cpSync(join(dir, 'network.safetensors'), snapshot(16));
+    const options = { run, guide: 'auto', cfg: 3, seeds: [1], steps: 2, device: 'cpu' };
+    const out = join(dir, 'auto');
+    await expect(generate({ ...options, out })).rejects.toThrow(
+      /^--guide auto: .*00001-guided has no snapshot from before network-snapshot-000016/,
+    );
+    cpSync(join(dir, 'guide.safetensors'), snapshot(3));
+    // Others are not even read.
+    for (const kimg of [0, 1, 12]) writeFileSync(snapshot(kimg), '');
+    const events: GenerateEvent[] = [];
+    const { files } = await generate({ ...options, out }, { onEvent: (event) => events.push(event) });
+    expect(events).toContainEqual({ type: 'guide', network: snapshot(3) });
+    expect(readFileSync(files[0]).equals(await draw(join(dir, 'guide.safetensors')))).toBe(true);
+    await expect(generate({ network: snapshot(16), guide: 'auto', cfg: 2, out })).rejects.toThrow('--run');
+  });
 
   it('says what a missing one is', async () => {
     await expect(draw(join(dir, 'none.safetensors'))).rejects.toThrow(/none\.safetensors: there is no such/);

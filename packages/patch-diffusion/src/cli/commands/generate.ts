@@ -21,6 +21,7 @@ Examples:
   $ patch-diffusion generate --run runs/00000-photos-64 --image-size 96 --x-start -16 --y-start -16
   $ patch-diffusion generate --run runs/00000-photos-64 --sampler dpmpp-2m --steps 16
   $ patch-diffusion generate --run runs/00000-photos-64 --class owl --cfg 2 --cfg-interval 0.28,2.9
+  $ patch-diffusion generate --run runs/00000-photos-64 --cfg 2 --guide auto
   $ patch-diffusion generate --run runs/00001-galaxies --label 0.3,103
 
 A seed gives the same image in every batch size. With --grid and no --out, only the sheet is written.
@@ -66,6 +67,9 @@ function show(event: GenerateEvent, line: LiveLine): void {
   switch (event.type) {
     case 'warning':
       line.warn(event.message);
+      break;
+    case 'guide':
+      line.note(`guided by ${event.network}`);
       break;
     case 'fetch':
       line.set(fetchLine(event.doneBytes, event.totalBytes));
