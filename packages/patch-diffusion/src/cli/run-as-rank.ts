@@ -27,6 +27,8 @@ interface Start {
   readonly nproc: number;
   /** How often, and with which command line, the ranks are started again after a failure; by default not. */
   readonly restart?: Launch['restart'];
+  /** What to do when a rank is lost. */
+  readonly remedy?: string;
 }
 
 /**
@@ -34,7 +36,7 @@ interface Start {
  * the first say nothing but why they fail.
  */
 export async function withRanks(
-  { nproc, restart }: Start,
+  { nproc, restart, remedy = 'start all ranks again' }: Start,
   work: (ranks: Ranks | null) => Promise<void>,
 ): Promise<void> {
   const place = checkPlace(nproc);
@@ -48,7 +50,7 @@ export async function withRanks(
   }
   followLauncher();
   const { Ranks } = await import('../distributed/ranks.js');
-  const ranks = await Ranks.join(place).catch((error: unknown) => {
+  const ranks = await Ranks.join(place, remedy).catch((error: unknown) => {
     endSoon();
     throw error;
   });

@@ -37,6 +37,7 @@ export class Ranks {
   #group!: torch.ProcessGroup;
   readonly #heartbeat: torch.Heartbeat;
   readonly #options: RanksOptions;
+  readonly #remedy: string;
   /** "process 7 on host", by rank. */
   readonly #names: readonly string[];
   readonly #waiting = new Set<(error: Error) => void>();
@@ -46,13 +47,14 @@ export class Ranks {
 
   private constructor(
     readonly place: Place,
-    parts: { store: torch.Store; names: readonly string[] },
+    parts: { store: torch.Store; names: readonly string[]; remedy: string },
     options: RanksOptions,
   ) {
     this.rank = place.rank;
     this.worldSize = place.worldSize;
     this.#store = parts.store;
     this.#names = parts.names;
+    this.#remedy = parts.remedy;
     this.#options = options;
     const { lostMs } = options;
     const times = { intervalMs: Math.min(1000, lostMs / BEATS), limitMs: lostMs };
@@ -62,15 +64,17 @@ export class Ranks {
 
   /**
    * Meets the other ranks.
+   * @param remedy what to do when a rank is lost
    * @throws UserError when they do not come in time, or do not fit together
    */
-  static async join(place: Place, options: RanksOptions = ranksOptions()): Promise<Ranks> {
+  static async join(place: Place, remedy: string): Promise<Ranks> {
+    const options = ranksOptions();
     const store = await openStore(place, options);
     const names = await meet(store, place, options);
     const { rank, worldSize, host, port } = place;
     const networkInterface = process.env.GLOO_SOCKET_IFNAME;
     // From now on a rank that is lost is noticed, also where the others still wait for its connection.
-    const ranks = new Ranks(place, { store, names }, options);
+    const ranks = new Ranks(place, { store, names, remedy }, options);
     const opening = torch.ProcessGroup.open(store, {
       ...{ rank, worldSize, timeoutMs: COLLECTIVE_MS },
       ...(networkInterface ? { networkInterface } : { address: (await ownAddress(host, port)) ?? '' }),
@@ -203,7 +207,7 @@ export class Ranks {
   }
 
   #explain(verdict: Verdict): RankError {
-    const again = 'start all ranks again with --resume to continue from the last state';
+    const again = this.#remedy;
     if (verdict.kind === 'failed')
       return new RankError(`rank ${verdict.rank} has failed: ${verdict.message}`, verdict.rank, true);
     const { lostMs } = this.#options;
@@ -250,10 +254,7 @@ export class Ranks {
     while (this.#loss === null && Date.now() < end) await sleep(20);
     return (
       this.#loss ??
-      new RankError(
-        `the connection to another rank broke (${error.message}); start all ranks again with --resume`,
-        null,
-      )
+      new RankError(`the connection to another rank broke (${error.message}); ${this.#remedy}`, null)
     );
   }
 }

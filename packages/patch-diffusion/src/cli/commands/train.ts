@@ -107,9 +107,11 @@ async function runTrain(given: Record<string, unknown>): Promise<void> {
     ...(studio ? ['--studio'] : []),
     ...(trace === null ? [] : ['--trace', trace]),
   ];
-  await withRanks({ nproc, restart: { times: maxRestarts, resume } }, (ranks) =>
-    runTraining(options, { traceFile: trace, studio }, ranks),
-  );
+  const start = {
+    ...{ nproc, restart: { times: maxRestarts, resume } },
+    remedy: 'start all ranks again with --resume to continue from the last state',
+  };
+  await withRanks(start, (ranks) => runTraining(options, { traceFile: trace, studio }, ranks));
 }
 
 /** What is done beside the training. */
