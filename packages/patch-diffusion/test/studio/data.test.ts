@@ -1,6 +1,9 @@
-/** What the studio tells of the images of a run: the same ones as the run trains on, with patches by its schedule. */
+/**
+ * What the studio tells of the images of a run: the same ones as the run trains on, with patches by its schedule.
+ * STUDIO_SCREENSHOT=1 writes docs/images/studio-data.png.
+ */
 import { mkdir, rename, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { hasChromium } from '../../../browser/test/helpers/chromium.js';
@@ -157,6 +160,16 @@ describe.skipIf(!hasChromium)('its page', () => {
         )
         .toBe(true);
       expect(pages.faults).toEqual([]);
+      if (process.env.STUDIO_SCREENSHOT) {
+        await page.goto(`${studio.url}#/data?runs=00000-icons`);
+        await page.getByRole('region', { name: 'Data of 00001-photos' }).waitFor({ state: 'detached' });
+        await page.setViewportSize({ width: 1240, height: 640 });
+        await page.getByLabel('coordinates as colours').uncheck();
+        // Not the temporary folder of the test.
+        await page.evaluate(`document.querySelector('.data code').textContent = 'icons.zip'`);
+        const png = sharp(await page.screenshot()).png({ palette: true, colours: 128 });
+        await png.toFile(resolve(import.meta.dirname, '../../../../docs/images/studio-data.png'));
+      }
     } finally {
       await pages.close();
     }

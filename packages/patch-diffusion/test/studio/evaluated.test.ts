@@ -88,6 +88,7 @@ describe.skipIf(!hasChromium)('its pages', () => {
       expect(await levels.locator('li').count()).toBe(2);
       expect(await levels.locator('output').allTextContents()).toEqual(['0.5', '0.4']);
       await levels.getByRole('img').focus();
+      await levels.locator('canvas').waitFor();
       await page.keyboard.press('ArrowRight');
       await levels.getByText('σ = 0.1', { exact: true }).waitFor();
       const sizes = page.getByRole('region', { name: 'Evaluation: loss by noise level and patch side (px)' });
