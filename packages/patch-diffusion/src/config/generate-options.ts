@@ -7,7 +7,7 @@
 import { join } from 'node:path';
 import { usageError } from '../common/errors.js';
 import { NOISE_SOURCES } from '../common/portable-random.js';
-import { PRECISIONS } from '../diffusion/precision.js';
+import { PRECISION_CHOICES } from '../diffusion/precision.js';
 import { EDM_DEFAULTS } from '../diffusion/samplers/edm.js';
 import { SAMPLERS, takesChurn } from '../diffusion/samplers/index.js';
 import * as f from './fields.js';
@@ -141,9 +141,11 @@ export const generateFields = {
   ...f.under('Machine', {
     batch: f.int('Images at a time', { unit: 'images', min: 1, max: 1_000_000, default: 64 }),
     device: f.device(),
-    precision: f.choice('Precision of the network body; bf16 is fast where the hardware has it', PRECISIONS, {
-      default: 'fp32',
-    }),
+    precision: f.choice(
+      'Precision of the network body; auto: bf16 where the hardware is faster in it, else fp32',
+      PRECISION_CHOICES,
+      { default: 'fp32' },
+    ),
     threads: f.threads(),
   }),
 };

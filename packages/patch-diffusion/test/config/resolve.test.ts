@@ -265,6 +265,12 @@ describe('resolveGenerateOptions', () => {
     expect(options.out).toBe(join('r', 'generated'));
   });
 
+  it('computes in float32, or as the hardware is faster', () => {
+    const precision = (call: object) => resolveGenerateOptions({ call: { run: 'r', ...call } }).precision;
+    expect(precision({})).toBe('fp32');
+    expect(precision({ precision: 'auto' })).toBe('auto');
+  });
+
   it('reads official names', () => {
     const flags = {
       network: 'n',
