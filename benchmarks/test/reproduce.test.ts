@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { compare, interval, timeTo } from '../src/reproduce/analysis.js';
+import { beds, HELD_OUT, presentBeds } from '../src/reproduce/beds.js';
 import { openRuns, runsOf } from '../src/reproduce/grid.js';
 import { addResult, type Result, readResults } from '../src/reproduce/results.js';
 
@@ -55,6 +56,30 @@ describe('the factor', () => {
   it('takes the time of an evaluation, not a guess between two', () => {
     expect(timeTo(result('annealed', 1, [3, 1]).points, 2)).toBe(100);
     expect(timeTo(result('annealed', 1, [3, 2.5]).points, 2)).toBeNull();
+  });
+});
+
+describe('samples', () => {
+  it('are compared figure by figure, over the runs that have them', () => {
+    const measured = (seed: number, samples?: Record<string, number>) => ({
+      ...result('whole-b8', seed, [1]),
+      ...(samples ? { samples } : {}),
+    });
+    const runs = [measured(1, { avatarValidity: 0.5 }), measured(2, { avatarValidity: 0.7, memorised: 0 })];
+    const { rows } = compare([...runs, measured(3)], 'cats-32', 100)!;
+    expect(rows[0].samples.avatarValidity).toMatchObject({ n: 2 });
+    expect(rows[0].samples.avatarValidity.mean).toBeCloseTo(0.6, 12);
+    expect(rows[0].samples.memorised).toMatchObject({ mean: 0, n: 1 });
+  });
+});
+
+describe('sets of images', () => {
+  it('of few images train on so many, and are trained on only when they are named', () => {
+    expect(beds['avatars-16-n500'].options).toMatchObject({ maxImages: 500 + HELD_OUT });
+    expect(beds['avatars-16-n500'].metrics).toEqual(beds['avatars-16'].metrics);
+    expect(beds['cats-32-n2000'].metrics).toContain('memorisation');
+    expect(presentBeds()).toContain('avatars-16');
+    expect(presentBeds().every((name) => beds[name].options.maxImages === undefined)).toBe(true);
   });
 });
 

@@ -20,6 +20,8 @@ export interface Row {
    * and where no seed is shared.
    */
   readonly factor: Interval | null;
+  /** Figures of samples at the end, by name; none where none were measured. */
+  readonly samples: Readonly<Record<string, Interval>>;
   /** Seeds that never came down to the baseline's final loss; they are not in `factor`. */
   readonly missed: number;
 }
@@ -47,14 +49,28 @@ export function compare(results: readonly Result[], bed: string, budgetSec: numb
   const goals = new Map(best.runs.map((run) => [run.seed, finalLoss(run)]));
   const rows = finalLosses.map(({ recipe, runs, finalLoss }): Row => {
     const seeds = runs.map(({ seed }) => seed).sort((a, b) => a - b);
-    if (recipe === best.recipe) return { recipe, seeds, finalLoss, factor: null, missed: 0 };
+    const samples = sampleFigures(runs);
+    if (recipe === best.recipe) return { recipe, seeds, finalLoss, samples, factor: null, missed: 0 };
     const shared = runs.filter(({ seed }) => goals.has(seed));
     const times = shared.map((run) => timeTo(run.points, goals.get(run.seed)!));
     const logs = times.filter((time) => time !== null).map((time) => Math.log(budgetSec / time));
     const factor = logs.length ? mapInterval(interval(logs), Math.exp) : null;
-    return { recipe, seeds, finalLoss, factor, missed: times.filter((time) => time === null).length };
+    return {
+      recipe,
+      seeds,
+      finalLoss,
+      samples,
+      factor,
+      missed: times.filter((time) => time === null).length,
+    };
   });
   return { bed, budgetSec, baseline: best.recipe, rows };
+}
+
+function sampleFigures(runs: readonly Result[]): Readonly<Record<string, Interval>> {
+  const names = [...new Set(runs.flatMap(({ samples = {} }) => Object.keys(samples)))];
+  const values = (name: string) => runs.flatMap(({ samples }) => samples?.[name] ?? []);
+  return Object.fromEntries(names.map((name) => [name, interval(values(name))]));
 }
 
 function finalLoss({ points }: Result): number {

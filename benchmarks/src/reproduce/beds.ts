@@ -1,48 +1,114 @@
 /** The sets of images that recipes are compared on. */
 import { existsSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TrainOptionsInput } from 'patch-diffusion';
+import { runProgram } from './program.js';
+
+/** A file of the user's, or faces that the command `avatars` draws. */
+type Source =
+  | {
+      /** Environment variable that says where the file is. */
+      readonly variable: string;
+      /** Where it is in the shared folder. */
+      readonly path: string;
+    }
+  | { readonly avatars: readonly string[] };
 
 export interface Bed {
   readonly summary: string;
-  /** Environment variable that says where the file is. */
-  readonly variable: string;
-  /** Where it is in the shared folder. */
-  readonly path: string;
+  readonly source: Source;
   readonly options: TrainOptionsInput;
+  /** What of 256 samples is measured at the end of a run, as for `evaluate --metrics`. */
+  readonly metrics: readonly string[];
 }
+
+/** Images that no run trains on; the seed chooses them, so that all recipes of a seed have the same. */
+export const HELD_OUT = 256;
 
 const SHARED = process.env.SHARED_DIR ?? '../shared';
 
-export const beds: Readonly<Record<string, Bed>> = {
+const full = {
+  'avatars-16': {
+    summary: '5,000 pixel-art faces, 16 × 16, drawn by `avatars`',
+    source: { avatars: ['--count=5000'] },
+    options: { cond: false, attnResolutions: [8] },
+    metrics: ['avatars', 'memorisation'],
+  },
   'fashion-32': {
     summary: 'Fashion-MNIST, 60,000 pieces of clothing, 32 × 32, grey',
-    variable: 'FASHION_MNIST',
-    path: 'data/fashion-mnist/train-images-idx3-ubyte.gz',
+    source: { variable: 'FASHION_MNIST', path: 'data/fashion-mnist/train-images-idx3-ubyte.gz' },
     options: { resolution: 32, cond: false },
+    metrics: ['swd'],
   },
   'cats-32': {
     summary: '4,303 faces of cats, 32 × 32',
-    variable: 'CATS',
-    path: 'data/cats-64x64.zip',
+    source: { variable: 'CATS', path: 'data/cats-64x64.zip' },
     options: { resolution: 32, cond: false },
+    metrics: ['swd'],
   },
   'cifar10-32': {
     summary: 'CIFAR-10, 32 × 32, without labels',
-    variable: 'CIFAR10',
-    path: 'data/cifar10-32x32.zip',
+    source: { variable: 'CIFAR10', path: 'data/cifar10-32x32.zip' },
     options: { cond: false },
+    metrics: ['swd'],
   },
-};
+} satisfies Record<string, Bed>;
 
-/** The sets whose file is there. */
-export const presentBeds = (): string[] => Object.keys(beds).filter((name) => existsSync(place(beds[name])));
-
-/** @throws Error saying which variable to set, when the file is not there */
-export function fileOf(name: string): string {
-  const file = place(beds[name]);
-  if (existsSync(file)) return file;
-  throw new Error(`--bed ${name}: ${file} is not there; set ${beds[name].variable} to the file`);
+/** So few images that networks can learn them by heart. */
+function part(name: keyof typeof full, images: number): Readonly<Record<string, Bed>> {
+  const bed: Bed = full[name];
+  return {
+    [`${name}-n${images}`]: {
+      ...bed,
+      summary: `${images} images to train on, of: ${bed.summary}`,
+      options: { ...bed.options, maxImages: images + HELD_OUT },
+      metrics: [...new Set([...bed.metrics, 'memorisation'])],
+    },
+  };
 }
 
-const place = ({ variable, path }: Bed): string => process.env[variable] ?? join(SHARED, path);
+export const beds: Readonly<Record<string, Bed>> = {
+  ...full,
+  ...part('avatars-16', 500),
+  ...part('avatars-16', 2000),
+  ...part('cats-32', 500),
+  ...part('cats-32', 2000),
+  ...part('fashion-32', 500),
+  ...part('fashion-32', 2000),
+};
+
+/** The whole sets whose file is there or can be made. */
+export const presentBeds = (): string[] =>
+  Object.keys(full).filter((name) => {
+    const { source } = beds[name];
+    return 'avatars' in source || existsSync(place(source));
+  });
+
+/** Variables that say where files are. */
+export const bedVariables: readonly string[] = Object.values<Bed>(full).flatMap(({ source }) =>
+  'avatars' in source ? [] : [source.variable],
+);
+
+/**
+ * The file of a set, which is drawn where it is not there yet.
+ * @param work folder for what is drawn
+ * @throws Error saying which variable to set, when a file is not there
+ */
+export async function fileOf(name: string, work: string, signal: AbortSignal): Promise<string> {
+  const { source } = beds[name];
+  if (!('avatars' in source)) {
+    const file = place(source);
+    if (existsSync(file)) return file;
+    throw new Error(`--bed ${name}: ${file} is not there; set ${source.variable} to the file`);
+  }
+  const file = join(work, 'avatars-16.zip');
+  if (existsSync(file)) return file;
+  await mkdir(work, { recursive: true });
+  const error = await runProgram(['avatars', `--out=${file}`, ...source.avatars], signal);
+  if (error !== null) throw new Error(`--bed ${name}: the faces were not drawn: ${error}`);
+  return file;
+}
+
+const place = ({ variable, path }: Exclude<Source, { readonly avatars: unknown }>): string =>
+  process.env[variable] ?? join(SHARED, path);

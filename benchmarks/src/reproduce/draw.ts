@@ -23,6 +23,8 @@ Whole images against patches, at equal processor time of training. Written by \`
 - **Factor** is the budget ÷ the time of a recipe's first evaluation at or below the baseline's final loss with the same seed:
   geometric mean, with a 95 % interval over seeds (Student's t). A recipe that ends above that loss has no time; these seeds
   are counted as "not reached" and are not in the mean.
+- **Samples**: the other columns are figures of 256 samples at the end of a run, seeds 0 to 255, under the names of
+  \`evaluate --json\` ([evaluation](evaluation.md)).
 `;
 
 /** Writes `results.md` and its charts into a folder of documents. */
@@ -53,12 +55,14 @@ export async function drawResults(results: readonly Result[], docs: string): Pro
 
 function section({ bed, budgetSec, baseline, rows }: Comparison, image: string): string {
   const minutes = `${Number((budgetSec / 60).toFixed(1))} processor minutes`;
-  const lines = rows.map(({ recipe, seeds, finalLoss, factor, missed }) => [
+  const figures = [...new Set(rows.flatMap(({ samples }) => Object.keys(samples)))];
+  const lines = rows.map(({ recipe, seeds, finalLoss, samples, factor, missed }) => [
     recipe === baseline ? `**${recipe}** (baseline)` : recipe,
     recipes[recipe].summary,
     seeds.join(', '),
     intervalText(finalLoss, 4),
     recipe === baseline ? '1' : factorText(factor, missed),
+    ...figures.map((name) => (samples[name] ? intervalText(samples[name], 4) : '–')),
   ]);
   return `
 ## ${bed}, ${minutes}
@@ -67,7 +71,7 @@ ${beds[bed].summary}.
 
 ![Held-out loss against processor time, ${bed}, ${minutes}](images/${image})
 
-${table(['recipe', '', 'seeds', 'final loss', 'factor'], lines)}
+${table(['recipe', '', 'seeds', 'final loss', 'factor', ...figures], lines)}
 `;
 }
 

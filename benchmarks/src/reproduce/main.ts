@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { UsageError } from '../command-line.js';
 import { log } from '../progress.js';
-import { beds, presentBeds } from './beds.js';
+import { beds, bedVariables, fileOf, presentBeds } from './beds.js';
 import { drawResults } from './draw.js';
 import { type Grid, openRuns, runsOf } from './grid.js';
 import { type RecipeName, recipeNames, recipes } from './recipes.js';
@@ -27,7 +27,7 @@ Each run has one thread and a budget of processor time, so that other work on th
 is one line of benchmarks/results/recipes.jsonl; what is there is not trained again. Ctrl-C saves; the same command continues.
 
 Options
-  --bed NAME       set of images; may be repeated; default: all that are there
+  --bed NAME       set of images; may be repeated; default: the whole ones that are there
   --recipe NAME    may be repeated; default: whole-b8, whole-b16, published, annealed
   --seed N         may be repeated; default: 1, 2 and 3
   --minutes N      processor minutes of training a run; default 10
@@ -37,18 +37,13 @@ Options
   --draw           only draws docs/results.md
   --help
 
-Sets of images, from a shared folder (SHARED_DIR), or each from a file that an environment variable names
+Sets of images: drawn, from a shared folder (SHARED_DIR), or from files that environment variables name (below)
 ${list(beds)}
-${Object.entries(beds)
-  .map(([name, { variable }]) => `  ${variable}: the file of ${name}`)
-  .join('\n')}
+  ${bedVariables.join(', ')}
 
 Recipes
 ${list(recipes)}
 `;
-
-const variables = Object.values(beds).map(({ variable }) => variable);
-const NO_BEDS = `no set of images is there; set one of ${variables.join(', ')} to its file (--help lists them)`;
 
 interface CommandLine extends Grid {
   readonly jobs: number;
@@ -103,7 +98,6 @@ async function main(): Promise<void> {
     process.stdout.write(HELP);
     return;
   }
-  if (line.beds.length === 0 && !line.draw) throw new UsageError(NO_BEDS);
   const open = openRuns(runsOf(line), await readResults(RESULTS));
   if (line.list) {
     process.stdout.write(open.map((run) => `${runName(run)}\n`).join(''));
@@ -118,6 +112,8 @@ async function main(): Promise<void> {
 async function trainAll(runs: readonly RunKey[], { jobs, work }: CommandLine): Promise<void> {
   const abort = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => abort.abort());
+  // Before runs side by side want it at the same time.
+  for (const bed of new Set(runs.map((run) => run.bed))) await fileOf(bed, work, abort.signal);
   const queue = [...runs];
   // One line at a time is appended.
   let writing: Promise<void> = Promise.resolve();

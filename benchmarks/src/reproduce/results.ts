@@ -28,6 +28,8 @@ export interface Result extends RunKey {
   readonly status: 'done' | 'failed';
   readonly error?: string;
   readonly points: readonly Point[];
+  /** Figures of samples at the end, under the names of `evaluate --json`; absent where none were measured. */
+  readonly samples?: Readonly<Record<string, number>>;
   /** The command that makes the same run, with places left out. */
   readonly command: string;
   readonly commit: string;

@@ -1,29 +1,25 @@
 /** One run: the command line trains in a process of its own, and its statistics become a result. */
-import { execFileSync, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type TrainOptionsInput, version } from 'patch-diffusion';
 import { readRunJson, readStats, type Stat } from 'patch-diffusion/run';
 import { describeMachine } from '../machine.js';
 import { log } from '../progress.js';
-import { beds, fileOf } from './beds.js';
+import { beds, fileOf, HELD_OUT } from './beds.js';
+import { runProgram } from './program.js';
 import { type Recipe, type RecipeName, recipes } from './recipes.js';
 import { type Point, type Result, type RunKey, runName } from './results.js';
 import { trainPeer } from './train-peer.js';
 
-const PROGRAM = fileURLToPath(
-  new URL('../../../packages/patch-diffusion/bin/patch-diffusion.js', import.meta.url),
-);
-
-/** Images that no run trains on; the seed chooses them, so that all recipes of a seed have the same. */
-const HELD_OUT = 256;
 /** A run is evaluated at least this often: each 4 % of its budget. */
 const EVALUATIONS = 25;
 /** Processor seconds of the short run that says how many images a recipe sees in a second. */
 const TRIAL_SEC = 8;
+/** Samples that are measured at the end. */
+const SAMPLES = 256;
 
 /** What a run needs beside its key. */
 export interface RunContext {
@@ -43,7 +39,7 @@ export async function runOnce(key: RunKey, context: RunContext): Promise<Result 
     ...{ preset: 'tiny', ...bed.options, ...recipe.options, seed: key.seed, holdout: HELD_OUT, threads: 1 },
     // No end by images.
     ...{ maxCpuSec: key.budgetSec, durationKimg: 100_000, sampleTicks: null },
-    data: fileOf(key.bed),
+    data: await fileOf(key.bed, context.work, context.signal),
   };
   const { points, error } = await (recipe.kind === 'pytorch' ? trainInPython : trainHere)(
     key,
@@ -51,11 +47,13 @@ export async function runOnce(key: RunKey, context: RunContext): Promise<Result 
     context,
   );
   if (context.signal.aborted) return null;
+  const samples = error === null && recipe.kind !== 'pytorch' ? await measureSamples(key, context) : null;
   return {
     ...key,
     status: error === null ? 'done' : 'failed',
     ...(error === null ? {} : { error }),
     points,
+    ...(samples === null ? {} : { samples }),
     command: commandText({ ...options, data: `<${key.bed}>` }, recipe),
     ...environment(),
   };
@@ -116,20 +114,28 @@ async function tickKimg(key: RunKey, options: Options, { work, signal }: RunCont
 
 /** Runs `train`. @returns its last line where it failed, or null */
 async function train(options: TrainOptionsInput, signal: AbortSignal): Promise<string | null> {
-  const args = ['train', ...flagsOf(options)];
-  const child = spawn(process.execPath, [PROGRAM, ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
-  const stop = () => child.kill('SIGINT');
-  signal.addEventListener('abort', stop);
-  let errors = '';
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    errors = (errors + text).slice(-4000);
-  });
-  const [code] = (await once(child, 'close')) as [number | null];
-  signal.removeEventListener('abort', stop);
-  if (code === 0) return null;
-  const line = errors.trim().split('\n').at(-1) ?? `exit code ${code}`;
-  if (!signal.aborted) log(`  failed: ${line}`);
+  const line = await runProgram(['train', ...flagsOf(options)], signal);
+  if (line !== null && !signal.aborted) log(`  failed: ${line}`);
   return line;
+}
+
+/** Measures samples of the trained network; what was measured before is kept with the run. */
+async function measureSamples(
+  key: RunKey,
+  { work, signal }: RunContext,
+): Promise<Readonly<Record<string, number>>> {
+  const dir = join(work, runName(key));
+  const json = join(dir, 'samples.json');
+  const flags = [`--run=${dir}`, `--metrics=${beds[key.bed].metrics}`, `--count=${SAMPLES}`];
+  const error = existsSync(json)
+    ? null
+    : await runProgram(['evaluate', ...flags, '--threads=1', `--json=${json}`], signal);
+  if (error !== null) throw new Error(`samples of ${runName(key)} were not measured: ${error}`);
+  const { results } = JSON.parse(await readFile(json, 'utf8')) as {
+    results: readonly { metrics: Readonly<Record<string, { value: number }>> }[];
+  };
+  const { metrics } = results[0];
+  return Object.fromEntries(Object.entries(metrics).map(([name, { value }]) => [name, value]));
 }
 
 /** The evaluations of a run so far. */

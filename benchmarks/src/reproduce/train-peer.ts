@@ -30,6 +30,7 @@ export async function trainPeer(run: PeerRun, signal: AbortSignal): Promise<Poin
   const images = await openImages(options.data, {
     ...{ labels: false, seed },
     ...(options.resolution === null ? {} : { resolution: options.resolution }),
+    ...(options.maxImages === null ? {} : { maxImages: options.maxImages }),
   });
   try {
     const { train, heldOut } = await holdOut(images, options.holdout, seed);
