@@ -5,6 +5,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
 #include <ATen/detail/CUDAHooksInterface.h>
+#include <ATen/ops/_nnpack_available.h>
 #include <dlfcn.h>
 #if defined(__linux__)
 #include <sys/resource.h>
@@ -13,7 +14,9 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <iostream>
 #include <mutex>
+#include <sstream>
 
 #include "addon.h"
 
@@ -246,10 +249,28 @@ napi_value set_flag(Call& call) {
   return nullptr;
 }
 
+// Where the processor does not suit NNPACK, libtorch would ask it in every convolution of a single image all the same, and
+// warn on stderr each time. Asked once without the warning, it is left out instead.
+void leave_out_nnpack() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    std::ostringstream unseen;
+    auto* const shown = std::cerr.rdbuf(unseen.rdbuf());
+    const bool available = at::_nnpack_available();
+    std::cerr.rdbuf(shown);
+#if PD_TORCH_AT_LEAST(2, 3)
+    if (!available) at::globalContext().setUserEnabledNNPACK(false);
+#else
+    (void)available;  // older ones warn once a process, which is done
+#endif
+  });
+}
+
 }  // namespace
 
 void define_runtime(State& state, napi_value exports) {
   tune_allocator();
+  leave_out_nnpack();
   load_acceleration();
   define(state, exports,
          {{"version", entry<version>},

@@ -8,7 +8,6 @@ import * as torch from '@patch-diffusion/torch';
 import { Adam, readSafetensors, type Tensor, writeSafetensors } from '@patch-diffusion/torch';
 import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { collectGarbage } from '../../../torch/test/collect-garbage.js';
 import { describePath } from '../../src/cli/info.js';
 import { infoText } from '../../src/cli/info-text.js';
 import { UserError } from '../../src/common/errors.js';
@@ -108,7 +107,6 @@ async function check(description: object, read: (altered: unknown) => Promise<vo
   let [good, bad] = [0, 0];
   await fc.assert(
     fc.asyncProperty(altered(description), async (value) => {
-      await collectGarbage();
       const before = torch.liveTensors();
       try {
         await read(value);

@@ -78,12 +78,14 @@ describe('generating', () => {
   });
 
   it('all samplers go', async () => {
-    const edm = await draw(run);
+    const edm = await draw(run, { sampler: 'edm' });
+    const recorded = await draw(run);
     for (const sampler of ['generalised', 'dpmpp-2m', 'dpmpp-2m-sde'] as const) {
       const { pixels } = await draw(run, { sampler });
       // With its defaults the generalised sampler is EDM's.
       if (sampler === 'generalised') expect(pixels.equals(edm.pixels)).toBe(true);
       else expect(pixels.equals(edm.pixels)).toBe(false);
+      expect(pixels.equals(recorded.pixels)).toBe(sampler === 'dpmpp-2m-sde');
     }
     await draw(run, { discretization: 'vp', schedule: 'vp', scaling: 'vp', solver: 'euler' });
   });
