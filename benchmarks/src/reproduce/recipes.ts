@@ -16,9 +16,10 @@ export interface Recipe {
 const common = { lrCooldown: 0.2 } satisfies TrainOptionsInput;
 
 /** Whole images: no coordinates are needed, but the network keeps them, so that both sides have the same one. */
-function whole(batch: number, lr: number): Recipe {
-  const options: TrainOptionsInput = { ...common, batch, lr, realP: 1, schedule: 'stochastic' };
-  return { kind: 'whole', summary: `whole images, batch ${batch}, learning rate ${lr}`, options };
+function whole(batch: number, lr: number, optimizer: 'adam' | 'muon' = 'adam'): Recipe {
+  const options: TrainOptionsInput = { ...common, batch, lr, optimizer, realP: 1, schedule: 'stochastic' };
+  const how = optimizer === 'adam' ? '' : `, ${optimizer}`;
+  return { kind: 'whole', summary: `whole images, batch ${batch}, learning rate ${lr}${how}`, options };
 }
 
 function patches(summary: string, options: TrainOptionsInput): Recipe {
@@ -38,6 +39,9 @@ export const recipes = {
   'whole-b16': whole(16, 1e-3),
   'whole-b8-lr5e-4': whole(8, 5e-4),
   'whole-b8-lr2e-3': whole(8, 2e-3),
+  'whole-b8-muon': whole(8, 1e-3, 'muon'),
+  'whole-b8-muon-lr2e-3': whole(8, 2e-3, 'muon'),
+  'whole-b16-muon': whole(16, 1e-3, 'muon'),
   published: patches('as published: sizes at random, p = 0.5, sum over pixels', published),
   mean: patches('as published, but the mean over pixels', { ...published, lossNorm: 'mean' }),
   'p-0.1': patches('mean over pixels, p = 0.1', { batch: 8, schedule: 'stochastic', realP: 0.1 }),
@@ -45,6 +49,12 @@ export const recipes = {
   stratified: patches('all sizes in every update, p = 0.5', { batch: 8, schedule: 'stratified' }),
   annealed: patches('whole images from 5 % to all of the updates', { batch: 8, ...annealed }),
   'annealed-b4': patches('the same, batch 4', { batch: 4, ...annealed }),
+  'annealed-b16': patches('the same, batch 16', { batch: 16, ...annealed }),
+  'annealed-muon': patches('annealed, Muon', { batch: 8, ...annealed, optimizer: 'muon' }),
+  'annealed-muon-lr2e-3': patches('annealed, Muon, learning rate 0.002', {
+    ...{ batch: 8, ...annealed, optimizer: 'muon', lr: 2e-3 },
+  }),
+  'annealed-b16-muon': patches('annealed, batch 16, Muon', { batch: 16, ...annealed, optimizer: 'muon' }),
   'published-pytorch': {
     kind: 'pytorch',
     summary: 'as published, eager float32 PyTorch',

@@ -19,6 +19,7 @@
 #include <sstream>
 
 #include "addon.h"
+#include "cpu_memory.h"
 
 #if PD_TORCH_AT_LEAST(2, 9)
 #include <c10/core/CachingDeviceAllocator.h>
@@ -106,6 +107,8 @@ void tune_allocator() {
     if (mallopt(M_MMAP_THRESHOLD, 1 << 30) == 0) mallopt(M_MMAP_THRESHOLD, 32 << 20);
     mallopt(M_TRIM_THRESHOLD, 512 << 20);
     mallopt(M_TOP_PAD, 64 << 20);
+    mallopt(M_ARENA_MAX, 1);
+    use_huge_pages();
   });
 #endif
 }

@@ -1,3 +1,4 @@
+import { existsSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import * as torch from '../src/index.js';
@@ -47,5 +48,28 @@ describe('tensors outside of any scope', () => {
       await sleep(5);
     }
     expect(torch.liveTensors()).toBeLessThan(before + 60);
+  });
+});
+
+const { glibcVersionRuntime } = (
+  process.report.getReport() as unknown as { header: { glibcVersionRuntime?: string } }
+).header;
+/** Settings of glibc's allocator by its user are left alone. */
+const isTuned = Object.keys(process.env).some(
+  (name) => name.startsWith('MALLOC_') || name === 'GLIBC_TUNABLES',
+);
+const hasHugePages =
+  glibcVersionRuntime !== undefined && !isTuned && existsSync('/sys/kernel/mm/transparent_hugepage');
+
+describe.skipIf(!hasHugePages)('the heap', () => {
+  it('asks for huge pages where it grows', () => {
+    torch.scope(() => {
+      torch.zeros([48 << 20]); // 192 MiB: the heap has to grow
+      const heap = readFileSync('/proc/self/smaps', 'utf8').split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m);
+      const flags = heap
+        .filter((mapping) => mapping.includes('[heap]'))
+        .map((mapping) => /^VmFlags:.*$/m.exec(mapping)?.[0]);
+      expect(flags.some((line) => line?.split(' ').includes('hg'))).toBe(true);
+    });
   });
 });

@@ -7,7 +7,7 @@ import { type DhariwalUNetOptions, dhariwalLevels, INIT, INIT_ZERO } from './dha
 import type { Init } from './init.js';
 import { Conv2d, GroupNorm, Linear, PositionalEmbedding } from './layers.js';
 import { buildLayers, type Conditioning, joinSkip, UNet } from './unet.js';
-import { UNetBlock } from './unet-block.js';
+import { blocksOf, modulations, UNetBlock } from './unet-block.js';
 
 export class DhariwalUNet extends UNet {
   readonly #mapNoise: PositionalEmbedding;
@@ -17,6 +17,7 @@ export class DhariwalUNet extends UNet {
   readonly #mapLabel: Linear | null;
   readonly #enc: ModuleDict;
   readonly #dec: ModuleDict;
+  readonly #blocks: readonly UNetBlock[];
   readonly #outNorm: GroupNorm;
   readonly #outConv: Conv2d;
 
@@ -40,6 +41,7 @@ export class DhariwalUNet extends UNet {
 
     this.#enc = this.addModule('enc', buildLayers(enc, embChannels));
     this.#dec = this.addModule('dec', buildLayers(dec, embChannels));
+    this.#blocks = blocksOf(this.#enc, this.#dec);
     this.#outNorm = this.addModule('out_norm', new GroupNorm(channels));
     this.#outConv = this.addModule(
       'out_conv',
@@ -50,14 +52,16 @@ export class DhariwalUNet extends UNet {
   forward(x: Tensor, noiseLabels: Tensor, conditioning: Conditioning = {}): Tensor {
     this.checkDivisible(x);
     const embedding = this.#embed(noiseLabels, conditioning); // [N | 1, E]
+    const modulation = modulations(this.#blocks, embedding);
     const skips: Tensor[] = [];
     for (const [, layer] of this.#enc) {
-      x = layer instanceof UNetBlock ? layer.forward(x, embedding) : (layer as Conv2d).forward(x);
+      x =
+        layer instanceof UNetBlock ? layer.forward(x, modulation.get(layer)!) : (layer as Conv2d).forward(x);
       skips.push(x); // [N, C, h, w] of this level
     }
     for (const [, layer] of this.#dec) {
       const block = layer as UNetBlock;
-      x = block.forward(joinSkip(x, block.inChannels, skips), embedding); // [N, C, h, w]
+      x = block.forward(joinSkip(x, block.inChannels, skips), modulation.get(block)!); // [N, C, h, w]
     }
     return this.#outConv.forward(this.#outNorm.forward(x, { silu: true })); // [N, out, H, W]
   }

@@ -36,6 +36,15 @@ export class Linear extends Module {
   }
 }
 
+/** Several layers with biases of the same input [N, in] in one matrix product: [N, out] of each. */
+export function linearTogether(layers: readonly Linear[], x: Tensor): Tensor[] {
+  const weight = torch.cat(layers.map((layer) => layer.weight)); // [all out, in]
+  const bias = torch.cat(layers.map((layer) => layer.bias!)); // [all out]
+  const y = torch.linear(x, castTo(weight, x), castTo(bias, x)); // [N, all out]
+  const widths = layers.map(({ outFeatures }) => outFeatures);
+  return y.split(widths, 1);
+}
+
 /** Convolution with optional resampling: [N, in, H, W] → [N, out, H·2 | H | H/2, …]. Kernel 0 resamples only. */
 export class Conv2d extends Module {
   readonly weight: Tensor | null;

@@ -16,7 +16,7 @@ import {
 } from './layers.js';
 import { INIT, type SongUNetOptions, songLevels } from './song-levels.js';
 import { buildLayers, type Conditioning, joinSkip, UNet } from './unet.js';
-import { UNetBlock } from './unet-block.js';
+import { blocksOf, type Modulations, modulations, UNetBlock } from './unet-block.js';
 
 export class SongUNet extends UNet {
   readonly #labelScale: number;
@@ -27,6 +27,7 @@ export class SongUNet extends UNet {
   readonly #mapLayer1: Linear;
   readonly #enc: ModuleDict;
   readonly #dec: ModuleDict;
+  readonly #blocks: readonly UNetBlock[];
 
   constructor(options: SongUNetOptions) {
     const levels = songLevels(options);
@@ -55,13 +56,15 @@ export class SongUNet extends UNet {
 
     this.#enc = this.addModule('enc', buildLayers(enc, embChannels));
     this.#dec = this.addModule('dec', buildLayers(dec, embChannels));
+    this.#blocks = blocksOf(this.#enc, this.#dec);
   }
 
   forward(x: Tensor, noiseLabels: Tensor, conditioning: Conditioning = {}): Tensor {
     this.checkDivisible(x);
     const embedding = this.#embed(noiseLabels, conditioning); // [N | 1, E]
-    const [coarsest, skips] = this.#encode(x, embedding); // [N, C, H / sizeFactor, W / sizeFactor]
-    return this.#decode(coarsest, skips, embedding); // [N, out, H, W]
+    const modulation = modulations(this.#blocks, embedding);
+    const [coarsest, skips] = this.#encode(x, modulation); // [N, C, H / sizeFactor, W / sizeFactor]
+    return this.#decode(coarsest, skips, modulation); // [N, out, H, W]
   }
 
   /** Noise level, labels and augmentation → [N | 1, E]. */
@@ -77,7 +80,7 @@ export class SongUNet extends UNet {
   }
 
   /** [N, in, H, W] → the coarsest features and, for the decoder, those of every layer. */
-  #encode(x: Tensor, embedding: Tensor): [Tensor, Tensor[]] {
+  #encode(x: Tensor, modulation: Modulations): [Tensor, Tensor[]] {
     const skips: Tensor[] = [];
     let aux = x;
     for (const [name, layer] of this.#enc) {
@@ -91,7 +94,7 @@ export class SongUNet extends UNet {
         skips[skips.length - 1] = x;
         aux = x;
       } else {
-        x = layer instanceof UNetBlock ? layer.forward(x, embedding) : run(layer, x); // [N, C, h, w]
+        x = layer instanceof UNetBlock ? layer.forward(x, modulation.get(layer)!) : run(layer, x); // [N, C, h, w]
         skips.push(x);
       }
     }
@@ -99,7 +102,7 @@ export class SongUNet extends UNet {
   }
 
   /** [N, C, h, w] → [N, out, H, W]. */
-  #decode(x: Tensor, skips: Tensor[], embedding: Tensor): Tensor {
+  #decode(x: Tensor, skips: Tensor[], modulation: Modulations): Tensor {
     let aux: Tensor | null = null;
     let normed = x;
     for (const [name, layer] of this.#dec) {
@@ -112,7 +115,7 @@ export class SongUNet extends UNet {
         aux = aux ? image.add(aux) : image;
       } else {
         const block = layer as UNetBlock;
-        x = block.forward(joinSkip(x, block.inChannels, skips), embedding); // [N, C, h, w]
+        x = block.forward(joinSkip(x, block.inChannels, skips), modulation.get(block)!); // [N, C, h, w]
       }
     }
     return aux!;

@@ -4,19 +4,20 @@
  */
 
 import * as torch from '@patch-diffusion/torch';
-import { Module, type Tensor } from '@patch-diffusion/torch';
-import { Conv2d, GroupNorm, Linear } from './layers.js';
+import { Module, type ModuleDict, type Tensor } from '@patch-diffusion/torch';
+import { Conv2d, GroupNorm, Linear, linearTogether } from './layers.js';
 import { headCount, type UNetBlockOptions } from './levels.js';
 
-/** [N, in, H, W] and an embedding [N | 1, E] → [N, out, H·2 | H | H/2, …]. */
+/** [N, in, H, W] and its own part of {@link modulations}, [N | 1, out or 2 · out], → [N, out, H·2 | H | H/2, …]. */
 export class UNetBlock extends Module {
   readonly numHeads: number;
+  /** The layer that makes the modulation of an embedding: called for all blocks together, by {@link modulations}. */
+  readonly affine: Linear;
   readonly #dropout: number;
   readonly #skipScale: number;
   readonly #adaptiveScale: boolean;
   readonly #norm0: GroupNorm;
   readonly #conv0: Conv2d;
-  readonly #affine: Linear;
   readonly #norm1: GroupNorm;
   readonly #conv1: Conv2d;
   readonly #skip: Conv2d | null;
@@ -41,7 +42,7 @@ export class UNetBlock extends Module {
     this.#norm0 = this.addModule('norm0', new GroupNorm(inChannels, eps));
     this.#conv0 = this.addModule('conv0', new Conv2d(inChannels, outChannels, 3, { ...resample, init }));
     const affineChannels = outChannels * (adaptiveScale ? 2 : 1);
-    this.#affine = this.addModule('affine', new Linear(embChannels, affineChannels, { init }));
+    this.affine = this.addModule('affine', new Linear(embChannels, affineChannels, { init }));
     this.#norm1 = this.addModule('norm1', new GroupNorm(outChannels, eps));
     this.#conv1 = this.addModule('conv1', new Conv2d(outChannels, outChannels, 3, { init: initZero }));
 
@@ -60,11 +61,11 @@ export class UNetBlock extends Module {
       : null;
   }
 
-  forward(x: Tensor, embedding: Tensor): Tensor {
+  forward(x: Tensor, modulation: Tensor): Tensor {
     // The scope drops activations that neither the result nor the autograd graph needs.
     return torch.scope(() => {
       let h = this.#conv0.forward(this.#norm0.forward(x, { silu: true })); // [N, out, h, w], resampled
-      h = this.#modulate(h, embedding); // [N, out, h, w]
+      h = this.#modulate(h, modulation); // [N, out, h, w]
       if (this.training && this.#dropout > 0) h = torch.sharedDrawDropout(h, this.#dropout);
       h = this.#conv1.forward(h);
       h = this.#residual(h, this.#skip ? this.#skip.forward(x) : x); // [N, out, h, w]
@@ -73,10 +74,9 @@ export class UNetBlock extends Module {
   }
 
   /** Brings in the noise level and class: norm1 with a shift, or with scale and shift. */
-  #modulate(h: Tensor, embedding: Tensor): Tensor {
-    const affine = this.#affine.forward(embedding); // [N | 1, out] or [N | 1, 2 · out]
-    if (!this.#adaptiveScale) return this.#norm1.forward(h, { add: affine, silu: true });
-    const [scale, shift] = affine.chunk(2, 1); // each [N | 1, out]
+  #modulate(h: Tensor, modulation: Tensor): Tensor {
+    if (!this.#adaptiveScale) return this.#norm1.forward(h, { add: modulation, silu: true });
+    const [scale, shift] = modulation.chunk(2, 1); // each [N | 1, out]
     return this.#norm1.forward(h, { scale, shift, silu: true });
   }
 
@@ -95,6 +95,25 @@ export class UNetBlock extends Module {
     const a = attention(q, k, v).reshape([N, C, H, W]);
     return this.#residual(proj.forward(a), h);
   }
+}
+
+export type Modulations = ReadonlyMap<UNetBlock, Tensor>;
+
+/** The blocks among the layers of a network's parts. */
+export function blocksOf(...parts: readonly ModuleDict[]): UNetBlock[] {
+  return parts.flatMap((part) =>
+    [...part].flatMap(([, layer]) => (layer instanceof UNetBlock ? [layer] : [])),
+  );
+}
+
+/**
+ * What each block makes of the embedding [N | 1, E]: [N | 1, out or 2 · out]. One matrix product for all blocks: each alone is
+ * so small that calling it costs more than computing it.
+ */
+export function modulations(blocks: readonly UNetBlock[], embedding: Tensor): Modulations {
+  const layers = blocks.map(({ affine }) => affine);
+  const all = linearTogether(layers, embedding);
+  return new Map(blocks.map((block, i) => [block, all[i]]));
 }
 
 /**

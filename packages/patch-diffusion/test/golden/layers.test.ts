@@ -11,7 +11,7 @@ import {
   PositionalEmbedding,
 } from '../../src/networks/layers.js';
 import type { UNetBlockOptions } from '../../src/networks/levels.js';
-import { UNetBlock } from '../../src/networks/unet-block.js';
+import { modulations, UNetBlock } from '../../src/networks/unet-block.js';
 import { describeGolden, expectClose, type Golden } from '../helpers/golden.js';
 
 interface LayerConfig {
@@ -73,7 +73,7 @@ describeGolden<LayerConfig>('layers', ['layer'], ({ config, tensor, has, group }
   layer.loadStateDict(group('param.'));
   const x = tensor('in.x').setRequiresGrad();
   const emb = has('in.emb') ? tensor('in.emb').setRequiresGrad() : undefined;
-  const y = layer.forward(x, emb);
+  const y = layer.forward(x, layer instanceof UNetBlock ? modulations([layer], emb!).get(layer) : emb);
   expectClose(y, tensor('out.y'), 2e-5, 0, 'out.y');
   if (!has('in.probe')) {
     expect(group('grad.').size).toBe(0);

@@ -9,10 +9,10 @@ it.skipIf(!torch.hasOp('scaled_dot_product_attention'))('attention does not hold
   const [heads, side] = [4, 64];
   const block = new UNetBlock(64, 64, 8, { attention: true, numHeads: heads });
   torch.scope(() => {
-    const embedding = torch.zeros([1, 8]);
+    const modulation = torch.zeros([1, 128]); // scale and shift
     const run = (size: number) =>
       block
-        .forward(torch.randn([1, 64, size, size]), embedding)
+        .forward(torch.randn([1, 64, size, size]), modulation)
         .sum()
         .backward();
     run(8);

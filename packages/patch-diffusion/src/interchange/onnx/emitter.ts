@@ -85,7 +85,8 @@ export class Emitter {
   weight(tensor: TracedTensor, outputAxis: number): Value {
     const { graph, weights } = this;
     const constant = this.constants.get(tensor.key);
-    const isStored = constant?.dtype === 'float32' && tensor.key.endsWith('.weight');
+    // Filters of resampling, with one input channel, stay exact.
+    const isStored = constant?.dtype === 'float32' && constant.shape[1] > 1;
     if (weights === 'float32' || !isStored) return this.value(tensor);
     if (weights === 'float16') {
       const half = this.cast(tensor, 'float16');

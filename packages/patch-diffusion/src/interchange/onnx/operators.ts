@@ -124,6 +124,14 @@ function swapLast(e: Emitter, value: Value, rank: number): Value {
   return e.graph.transpose(value, [...axes.slice(0, -2), rank - 1, rank - 2]);
 }
 
+/** Into several along one dimension. */
+const split: Mapping = (e, call) => {
+  const self = tensor(call, 'self');
+  const axis = axisOf(call, 'dim', self, 0);
+  const sizes = e.graph.ints(call.results.map(({ shape }) => known(shape[axis])));
+  return e.graph.nodes('Split', [e.value(self), sizes], { axis }, call.results.length);
+};
+
 /**
  * act((norm(x + add) · weight + bias) · (1 + scale) + shift), with ONNX's instance normalisation, which all runtimes have,
  * over [N, groups, rest].
@@ -222,12 +230,8 @@ const OPERATORS: Readonly<Record<string, Mapping>> = {
     const parts = (call.args.tensors as TracedTensor[]).map((part) => e.cast(part, call.results[0].dtype));
     return e.graph.node('Concat', parts, { axis: axisOf(call, 'dim', call.results[0], 0) });
   },
-  chunk: (e, call) => {
-    const self = tensor(call, 'self');
-    const axis = axisOf(call, 'dim', self, 0);
-    const sizes = e.graph.ints(call.results.map(({ shape }) => known(shape[axis])));
-    return e.graph.nodes('Split', [e.value(self), sizes], { axis }, call.results.length);
-  },
+  chunk: split,
+  split,
   narrow: (e, call) => {
     const self = tensor(call, 'self');
     const start = number(call, 'start');
