@@ -13,7 +13,12 @@ type Source =
       /** Where it is in the shared folder. */
       readonly path: string;
     }
-  | { readonly avatars: readonly string[] };
+  | {
+      /** Options of the command. */
+      readonly avatars: readonly string[];
+      /** What the file is called. */
+      readonly file: string;
+    };
 
 export interface Bed {
   readonly summary: string;
@@ -31,7 +36,7 @@ const SHARED = process.env.SHARED_DIR ?? '../shared';
 const full = {
   'avatars-16': {
     summary: '5,000 pixel-art faces, 16 × 16, drawn by `avatars`',
-    source: { avatars: ['--count=5000'] },
+    source: { avatars: ['--count=5000'], file: 'avatars-16.zip' },
     options: { cond: false, attnResolutions: [8] },
     metrics: ['avatars', 'memorisation'],
   },
@@ -45,6 +50,18 @@ const full = {
     summary: '4,303 faces of cats, 32 × 32',
     source: { variable: 'CATS', path: 'data/cats-64x64.zip' },
     options: { resolution: 32, cond: false },
+    metrics: ['swd'],
+  },
+  'peeps-64': {
+    summary: '5,000 drawn faces in colour (Open Peeps), 64 × 64, drawn by `avatars`',
+    source: { avatars: ['--style=open-peeps', '--resolution=64', '--count=5000'], file: 'peeps-64.zip' },
+    options: { resolution: 64, cond: false, attnResolutions: [16] },
+    metrics: ['swd'],
+  },
+  'cats-64': {
+    summary: '5,000 faces of cats, 64 × 64',
+    source: { variable: 'CATS', path: 'data/cats-64x64.zip' },
+    options: { resolution: 64, cond: false, attnResolutions: [16] },
     metrics: ['swd'],
   },
   'cifar10-32': {
@@ -102,7 +119,7 @@ export async function fileOf(name: string, work: string, signal: AbortSignal): P
     if (existsSync(file)) return file;
     throw new Error(`--bed ${name}: ${file} is not there; set ${source.variable} to the file`);
   }
-  const file = join(work, 'avatars-16.zip');
+  const file = join(work, source.file);
   if (existsSync(file)) return file;
   await mkdir(work, { recursive: true });
   const error = await runProgram(['avatars', `--out=${file}`, ...source.avatars], signal);

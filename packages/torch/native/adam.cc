@@ -8,6 +8,7 @@
 #include <cmath>
 #include <vector>
 
+#include "layout.h"
 #include "parallel.h"
 #include "simd.h"
 
@@ -99,13 +100,6 @@ void update_any(const Run& run, const Rates& rates) {
   }
 }
 
-// Gives a moment or an average the strides of its parameter, once.
-void lay_out_like(const Tensor& tensor, const Tensor& param) {
-  if (tensor.strides() == param.strides()) return;
-  Tensor laid_out = at::empty_strided(param.sizes(), param.strides(), param.options().requires_grad(false));
-  tensor.set_data(laid_out.copy_(tensor.detach()));
-}
-
 void adam_update(at::TensorList params, at::TensorList means, at::TensorList squares, at::TensorList averages,
                  at::ArrayRef<double> follow, int64_t step, double lr, double beta1, double beta2, double eps, double weight_decay,
                  bool decoupled) {
@@ -119,8 +113,7 @@ void adam_update(at::TensorList params, at::TensorList means, at::TensorList squ
     const Tensor& param = params[k];
     TORCH_CHECK(param.device().is_cpu() && param.scalar_type() == at::kFloat && param.is_non_overlapping_and_dense(),
                 "adam_update: parameters must be float32 on the CPU, without gaps");
-    Tensor grad = param.grad();
-    if (grad.defined() && grad.strides() != param.strides()) grad = at::empty_like(param).copy_(grad);
+    Tensor grad = gradient_like(param);
     lay_out_like(means[k], param);
     lay_out_like(squares[k], param);
     std::array<float*, kMaxAverages> own{};

@@ -106,3 +106,26 @@ export function adamUpdate_(
   const lists = [hs(params), hs(means), hs(squares), hs(averages)];
   $adam_update.f(...lists, [...follow], step, lr, betas[0], betas[1], eps, weightDecay, decoupled);
 }
+
+const $muon_update = op('patch_diffusion::muon_update', '', 'params momenta lr beta a b c iterations');
+/** Constants of one step of Muon, for {@link muonUpdate_}. */
+export interface MuonRates {
+  /** A matrix [m, n] is moved by lr · √max(m, n) times an orthogonal one. */
+  readonly lr: number;
+  readonly momentum: number;
+  /** a·X + b·(X·Xᵀ)·X + c·(X·Xᵀ)²·X is one iteration. */
+  readonly polynomial: readonly [number, number, number];
+  readonly iterations: number;
+}
+/**
+ * One step of Muon for matrices [out, …] (float32, on the CPU, without gaps), each with a gradient.
+ *
+ * @param momenta one tensor for each parameter
+ */
+export function muonUpdate_(
+  params: readonly Tensor[],
+  momenta: readonly Tensor[],
+  { lr, momentum, polynomial, iterations }: MuonRates,
+): void {
+  $muon_update.f(hs(params), hs(momenta), lr, momentum, ...polynomial, iterations);
+}

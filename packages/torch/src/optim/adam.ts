@@ -294,7 +294,7 @@ export function moveAverages({ averages, beta }: FollowingAverage, params: reado
 }
 
 /** Does our kernel take it? */
-function isPlain({ device, dtype }: Tensor): boolean {
+export function isPlain({ device, dtype }: Tensor): boolean {
   return device === 'cpu' && dtype === 'float32';
 }
 

@@ -9,7 +9,7 @@ import { checkStateDict } from '../nn/state-dict.js';
 import * as ops from '../ops/index.js';
 import { keep, scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
-import { Adam, type AdamOptions, moveAverages } from './adam.js';
+import { Adam, type AdamOptions, isPlain, moveAverages } from './adam.js';
 import type { FollowingAverage, Optimizer } from './optimizer.js';
 
 const MOMENTUM = 0.95;
@@ -78,7 +78,8 @@ export class Muon implements Optimizer {
   step(lr: number = this.#lr, following: readonly FollowingAverage[] = []): void {
     this.#adam.step(lr);
     noGrad(() => {
-      for (const slots of this.#groups) scope(() => moveMatrices(slots, lr));
+      if (this.#slots.every(({ param }) => isPlain(param) && isDense(param))) moveOnCpu(this.#slots, lr);
+      else for (const slots of this.#groups) scope(() => moveMatrices(slots, lr));
     });
     for (const average of following) moveAverages(average, this.#params);
   }
@@ -110,11 +111,22 @@ export class Muon implements Optimizer {
   }
 }
 
+/** Moves matrices that have a gradient, in one call. */
+function moveOnCpu(slots: readonly Slot[], lr: number): void {
+  const present = slots.filter(({ param }) => param.grad !== null);
+  ops.muonUpdate_(
+    present.map(({ param }) => param),
+    present.map(({ momentum }) => momentum),
+    { lr: lr * ADAM_RMS, momentum: MOMENTUM, polynomial: [A, B, C], iterations: ITERATIONS },
+  );
+}
+
 /** Moves matrices of one shape that have a gradient. */
 function moveMatrices(slots: readonly Slot[], lr: number): void {
   const present = slots.filter(({ param }) => param.grad !== null);
   if (present.length === 0) return;
   const shape = matrixShape(present[0].param);
+  const factor = lr * ADAM_RMS * Math.sqrt(Math.max(...shape));
   const directions = present.map(({ param, momentum }) => {
     const grad = param.grad!;
     momentum.mul_(MOMENTUM).add_(grad);
@@ -122,11 +134,13 @@ function moveMatrices(slots: readonly Slot[], lr: number): void {
     return grad.add(momentum, { alpha: MOMENTUM }).reshape(shape);
   });
   const updates = orthogonalised(ops.stack(directions));
-  const factor = ADAM_RMS * Math.sqrt(Math.max(...shape));
   present.forEach(({ param }, i) => {
-    param.add_(updates.select(0, i).reshape(param.shape), { alpha: -lr * factor });
+    param.add_(updates.select(0, i).reshape(param.shape), { alpha: -factor });
   });
 }
+
+const isDense = (tensor: Tensor): boolean =>
+  tensor.isContiguous() || (tensor.ndim === 4 && tensor.isContiguous('channelsLast'));
 
 /** A weight as a matrix: [out, all the rest]. */
 function matrixShape({ shape: [rows, ...rest] }: Tensor): [number, number] {
