@@ -3,9 +3,11 @@ import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { hasChromium } from '../../../browser/test/helpers/chromium.js';
 import { train } from '../../src/index.js';
 import type { Drawing } from '../../src/studio/api.js';
 import { type Studio, startStudio } from '../../src/studio/studio.js';
+import { StudioPages, violations } from '../helpers/studio-pages.js';
 import { iconSet, runCli, temporaryFolder } from '../helpers/tiny-run.js';
 import { tinyOptions } from '../helpers/tiny-train.js';
 
@@ -18,7 +20,13 @@ let cookie: string;
 beforeAll(async () => {
   folder = await temporaryFolder();
   const options = { ...tinyOptions, nosubdir: false, data: await iconSet(folder), out: join(folder, 'runs') };
-  const { runDir } = await train({ ...options, cond: true, durationKimg: 0.1, tickKimg: 0.1 });
+  const { runDir } = await train({
+    ...options,
+    cond: true,
+    powerEma: true,
+    durationKimg: 0.1,
+    tickKimg: 0.1,
+  });
   [run] = await readdir(join(folder, 'runs'));
   [snapshot] = await readdir(join(runDir, 'snapshots'));
   studio = await startStudio({
@@ -166,5 +174,29 @@ describe('drawing', () => {
     expect(answer.status).toBe(403);
     expect((await answer.json()).error).toMatch(/start the studio with --allow-generate/);
     await other.close();
+  });
+});
+
+describe.skipIf(!hasChromium)('the slider for the length of the average', () => {
+  it('draws with an average that is made afterwards', { timeout: 900_000 }, async () => {
+    const pages = await StudioPages.launch();
+    try {
+      const page = await pages.open(studio, `#/generate?runs=${run}`);
+      const slider = page.getByLabel('EMA length');
+      await slider.focus();
+      for (let press = 0; press < 4; press++) await page.keyboard.press('ArrowRight');
+      expect(await slider.inputValue()).toBe('0.02');
+      await page.getByText('0.02, at the newest snapshot').waitFor();
+      await page.getByLabel('Seeds').fill('0-1');
+      await page.getByRole('button', { name: 'Draw' }).click();
+      const sheet = page.getByRole('img', { name: /0\.02/ });
+      await sheet.waitFor();
+      const drawn = await sheet.evaluate((image) => (image as HTMLImageElement).naturalWidth);
+      expect(drawn).toBeGreaterThan(16);
+      expect(await violations(page)).toEqual([]);
+      expect(pages.faults).toEqual([]);
+    } finally {
+      await pages.close();
+    }
   });
 });
