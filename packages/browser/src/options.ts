@@ -72,8 +72,8 @@ export interface ModelInfo {
 /** The sampler, as the options of `patch-diffusion generate` with these names. */
 export interface SamplerSettings {
   /** Default: as recorded with the network, or `edm` where `sChurn` is given and the recorded one has none. */
-  readonly sampler?: 'edm' | 'dpmpp-2m' | 'dpmpp-2m-sde' | 'generalised';
-  /** Solver steps. Default: as recorded with the network for this sampler, for another one 18. */
+  readonly sampler?: 'edm' | 'dpmpp-2m' | 'dpmpp-2m-sde' | 'ect' | 'generalised';
+  /** Solver steps. Default: as recorded with the network for this sampler, for another one 18 (`ect`: 2). */
   readonly steps?: number;
   readonly sigmaMin?: number;
   readonly sigmaMax?: number;

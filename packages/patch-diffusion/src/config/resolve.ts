@@ -52,6 +52,7 @@ export function resolveTrainOptions({ base, ...sources }: TrainSources): TrainOp
       'no images given; add --data FOLDER (or a zip), or "data" in the config',
     );
   }
+  if (merged.objective === 'ect') Object.assign(merged, consistencyDefaults(given, before));
   if (merged.precond !== 'pedm') Object.assign(merged, wholeImages(merged.precond, given));
   // Without it gradients underflow in float16 (the official trainer leaves it to --ls).
   if (merged.precision === 'fp16' && given.lossScaling === undefined && merged.lossScaling === 1)
@@ -86,6 +87,30 @@ function wholeImages(precond: unknown, given: TrainOptionsInput): TrainOptionsIn
   return { realP: 1, patchSizes: null, schedule: 'stochastic', sizesByNoise: false };
 }
 
+/** What tuning by ECT has in place of a preset's values: a small learning rate, and samples in two steps. */
+function consistencyDefaults(
+  given: TrainOptionsInput,
+  before: TrainOptionsInput | undefined,
+): TrainOptionsInput {
+  if (before) return {};
+  const own = { lr: 1e-4, sampler: 'ect', sampleSteps: 2, sampleChurn: 0 } as const;
+  const isOpen = ([key]: [string, unknown]) => given[key as keyof TrainOptionsInput] === undefined;
+  return Object.fromEntries(Object.entries(own).filter(isOpen));
+}
+
+function checkConsistency(
+  { precond, transfer, resume }: TrainOptions,
+  byLosses: string | false | undefined,
+): void {
+  const what = '--objective ect';
+  if (precond !== 'pedm' && precond !== 'edm')
+    throw usageError('BAD_OPTION', `${what} is made for --precond pedm and edm, not ${precond}`);
+  if (byLosses)
+    throw usageError('BAD_OPTION', `${byLosses}: ${what} has noise levels of its own; leave it out`);
+  if (transfer === null && resume === null)
+    throw usageError('BAD_OPTION', `${what} tunes a trained network; add --transfer RUN`);
+}
+
 function crossCheck(o: TrainOptions): void {
   if (o.batchGpu !== null && o.batch % o.batchGpu !== 0) {
     const fits = largestDivisor(o.batch, o.batchGpu);
@@ -103,7 +128,9 @@ function crossCheck(o: TrainOptions): void {
   const byLosses = [
     o.sigmaSampling === 'info' && '--sigma-sampling info',
     o.lossWeights === 'even' && '--loss-weights even',
+    o.sizesByNoise && '--sizes-by-noise',
   ].find(Boolean);
+  if (o.objective === 'ect') checkConsistency(o, byLosses);
   if (byLosses && o.precond !== 'pedm' && o.precond !== 'edm')
     throw usageError(
       'BAD_OPTION',
@@ -321,6 +348,7 @@ const FIXED_ON_RESUME = [
   'sizesByNoise',
   'lossWeights',
   'stratify',
+  'objective',
   'optimizer',
   'seed',
   'transfer',

@@ -129,6 +129,11 @@ export const trainFields = {
   }),
 
   ...f.under('Training', {
+    objective: f.choice(
+      'What is learnt: denoising; or ect, which tunes a trained network (--transfer) to samples in two steps (Easy Consistency Tuning; edm and pedm)',
+      ['denoising', 'ect'],
+      { default: 'denoising' },
+    ),
     pMean: f.number('Mean of ln σ over the noise levels trained on (edm and pedm)', {
       min: -20,
       max: 20,

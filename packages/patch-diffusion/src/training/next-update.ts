@@ -84,6 +84,7 @@ export async function nextUpdate(
       weight,
       random,
       positionRandom,
+      progress,
       quantiles: quantiles?.(patch),
       factors: factors?.(patch),
       ...(part ? { part } : {}),

@@ -176,7 +176,7 @@ function stepOptions(options: TrainOptions, source: DataSet, device: torch.Devic
     lossScaling: options.lossScaling === 'dynamic' ? 1 : options.lossScaling,
     emaRampupRatio: options.transfer === null ? options.emaRampupRatio : null,
     augment: pipeline && createAugment(pipeline),
-    countLevels: countsLevels(options) || options.tensorboard,
+    countLevels: countsLevels(options) || (options.tensorboard && options.objective === 'denoising'),
   };
 }
 

@@ -32,9 +32,9 @@ describe('samplers on a Gaussian', () => {
   it('Euler is of the first order only', () =>
     expect(order({ sampler: 'generalised', solver: 'euler' })).toBeLessThan(1.2));
 
-  it('all samplers agree in the limit', () => {
+  it('all samplers of the trajectory agree in the limit', () => {
     const exact = exactFlow(1.3, 80, 0.002);
-    for (const sampler of SAMPLERS.filter((name) => name !== 'dpmpp-2m-sde')) {
+    for (const sampler of SAMPLERS.filter((name) => name !== 'dpmpp-2m-sde' && name !== 'ect')) {
       const [x] = sampleGaussian(planSampler({ sampler, numSteps: 1000 }, anyNoise), Float64Array.of(1.3));
       expect(Math.abs(x - exact)).toBeLessThan(2e-5);
     }
@@ -86,7 +86,7 @@ describe('samplers on a Gaussian', () => {
     for (const sampler of SAMPLERS) {
       const plan = planSampler({ sampler, numSteps: 40 }, rounded);
       expect(plan.times[0]).toBeCloseTo(10);
-      expect(plan.times[39]).toBeCloseTo(0.1);
+      expect(plan.times[39]).toBeCloseTo(sampler === 'ect' ? 0.8 : 0.1);
       // Rounding makes some levels equal; a step of length 0 must not divide by 0.
       const noise = plan.needsNoise ? Float64Array.of(0.1) : null;
       expect(Number.isFinite(sampleGaussian(plan, Float64Array.of(1), () => noise)[0])).toBe(true);

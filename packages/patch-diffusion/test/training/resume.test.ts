@@ -79,6 +79,7 @@ describe('a run that was interrupted', () => {
   it('goes on exactly after a transfer, which is not repeated', async () => {
     const { snapshot } = await start('source', { durationKimg: 0.05, seed: 3 });
     await expectExact('transfer', { transfer: snapshot });
+    await expectExact('tuning', { transfer: snapshot, objective: 'ect', dropout: 0.1 });
   });
 
   it('may have begun from the newest snapshot of another run', async () => {

@@ -69,6 +69,25 @@ describe('training', () => {
   });
 });
 
+describe('consistency tuning', () => {
+  it('starts from a trained network and samples in two steps', async () => {
+    const { runDir: trained } = await trainVariant('to-tune', {});
+    const tuning = { objective: 'ect', transfer: trained, dropout: 0.1, durationKimg: 0.08 } as const;
+    const whole = await trainVariant('tuned', tuning);
+    const info = await readSnapshotInfo(whole.snapshot!);
+    expect(info.train).toMatchObject({ objective: 'ect', lr: 1e-4, sampler: 'ect', sampleSteps: 2 });
+    await draw(whole.runDir);
+  });
+
+  it.each([
+    [{}, /tunes a trained network; add --transfer RUN/],
+    [{ transfer: 'x', sigmaSampling: 'info' as const }, /--sigma-sampling info/],
+    [{ transfer: 'x', precond: 'vp' as const }, /pedm and edm/],
+  ])('refuses %o', async (options, message) => {
+    await expect(trainVariant('refused', { objective: 'ect', ...options })).rejects.toThrow(message);
+  });
+});
+
 describe('generating', () => {
   let run: string;
   beforeAll(async () => {
@@ -80,7 +99,7 @@ describe('generating', () => {
   it('all samplers go', async () => {
     const edm = await draw(run, { sampler: 'edm' });
     const recorded = await draw(run);
-    for (const sampler of ['generalised', 'dpmpp-2m', 'dpmpp-2m-sde'] as const) {
+    for (const sampler of ['generalised', 'dpmpp-2m', 'dpmpp-2m-sde', 'ect'] as const) {
       const { pixels } = await draw(run, { sampler });
       // With its defaults the generalised sampler is EDM's.
       if (sampler === 'generalised') expect(pixels.equals(edm.pixels)).toBe(true);

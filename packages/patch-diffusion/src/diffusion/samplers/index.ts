@@ -1,16 +1,17 @@
 /** The samplers by name. Without Node or native imports. */
 import type { Sampler, SigmaRange } from './array-math.js';
+import { CONSISTENCY_DEFAULTS, planConsistency } from './consistency.js';
 import { planDpmSolver } from './dpm-solver.js';
 import { EDM_DEFAULTS, planEdm } from './edm.js';
 import { type GeneralisedSamplerOptions, planGeneralised } from './generalised.js';
 
 /** The samplers that need no options of their own; a training records one of them. */
-export const PLAIN_SAMPLERS = ['edm', 'dpmpp-2m', 'dpmpp-2m-sde'] as const;
+export const PLAIN_SAMPLERS = ['edm', 'dpmpp-2m', 'dpmpp-2m-sde', 'ect'] as const;
 export const SAMPLERS = [...PLAIN_SAMPLERS, 'generalised'] as const;
 
 /**
  * `edm`: Heun with optional churn; `generalised`: any combination of EDM's ablations; `dpmpp-2m`, `dpmpp-2m-sde`:
- * DPM-Solver++, deterministic or stochastic.
+ * DPM-Solver++, deterministic or stochastic; `ect`: the few steps of networks that were trained for them (`train --objective ect`).
  */
 export type SamplerName = (typeof SAMPLERS)[number];
 
@@ -30,7 +31,7 @@ export interface SamplingChoice {
 
 /**
  * Fills in what a user left open: the recorded sampler, or `edm` where churn is asked for that it does not have; steps
- * and churn as recorded for that sampler, for another one 18 steps without churn.
+ * and churn as recorded for that sampler, for another one 18 steps (`ect`: 2) without churn.
  * @example
  * ```ts
  * const recorded = { sampler: 'dpmpp-2m', numSteps: 15, sChurn: 0 } as const;
@@ -44,7 +45,8 @@ export function chooseSampling(
 ): { readonly sampler: SamplerName; readonly numSteps: number; readonly sChurn: number } {
   const needsChurn = (sChurn ?? 0) > 0 && !takesChurn(recorded.sampler);
   const sampler = wanted ?? (needsChurn ? 'edm' : recorded.sampler);
-  const given = sampler === recorded.sampler ? recorded : EDM_DEFAULTS;
+  const ownDefaults = sampler === 'ect' ? { ...EDM_DEFAULTS, ...CONSISTENCY_DEFAULTS } : EDM_DEFAULTS;
+  const given = sampler === recorded.sampler ? recorded : ownDefaults;
   return { sampler, numSteps: numSteps ?? given.numSteps, sChurn: sChurn ?? given.sChurn };
 }
 
@@ -82,5 +84,7 @@ export function planSampler(options: SamplerOptions, range: SigmaRange): Sampler
       return planDpmSolver({ ...options, eta: 0 }, range);
     case 'dpmpp-2m-sde':
       return planDpmSolver({ ...options, eta: 1 }, range);
+    case 'ect':
+      return planConsistency(options, range);
   }
 }
