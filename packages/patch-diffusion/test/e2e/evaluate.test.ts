@@ -1,12 +1,15 @@
 /** `evaluate` on a run of seconds: figures, held-out images by content, going on after an interruption, mistakes. */
 import { cp, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import * as torch from '@patch-diffusion/torch';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { openImages } from '../../src/data/open-images.js';
 import { gridPng } from '../../src/data/sheet.js';
 import { evaluationTable } from '../../src/evaluation/table.js';
 import { generate, train } from '../../src/index.js';
+import { loadSnapshot, writeSnapshot } from '../../src/interchange/snapshot.js';
 import { fileStamp } from '../../src/run/file-names.js';
+import { newestSnapshot } from '../../src/run/runs.js';
 import { evaluating } from '../helpers/evaluating.js';
 import { whole } from '../helpers/images.js';
 import { iconSet, runCli, temporaryFolder } from '../helpers/tiny-run.js';
@@ -175,6 +178,19 @@ describe('mistakes are told in one line', () => {
   ])('%s', async (_, given, code) => {
     const isSubject = 'run' in given || 'compare' in given;
     expect((await refusal({ ...(isSubject ? {} : { run }), ...given })).code).toBe(code);
+  });
+
+  it('a network that has diverged', async () => {
+    const { denoiser, info } = await loadSnapshot((await newestSnapshot(run))!);
+    torch.noGrad(() => denoiser.parameters()[0].fill_(Number.NaN));
+    const network = join(dir, 'diverged.safetensors');
+    await writeSnapshot(network, denoiser, info);
+    denoiser.dispose();
+    const error = await refusal({ network, data: icons, metrics: ['swd'] });
+    expect([error.code, error.exitCode]).toEqual(['NAN_SAMPLES', 1]);
+    expect(error.message).toMatch(
+      /^the network draws NaN or infinite values \(seeds 0 to 5\); .* use an earlier snapshot$/,
+    );
   });
 
   it('a single image, the loss of images, and images of another size', async () => {
