@@ -30,8 +30,9 @@ describe('the factor', () => {
     );
     expect(comparison?.baseline).toBe('whole-b8');
     const annealed = comparison?.rows.find(({ recipe }) => recipe === 'annealed');
-    expect(annealed?.factor?.mean).toBeCloseTo(2, 12); // 100 s / 50 s
-    expect(annealed?.missed).toBe(0);
+    expect(annealed?.factor?.value?.mean).toBeCloseTo(2, 12); // 100 s / 50 s
+    expect(annealed?.factor?.missed).toBe(0);
+    expect(annealed?.equal).toEqual(annealed?.factor);
   });
 
   it('counts seeds that never get there apart, and compares each seed with its own', () => {
@@ -44,9 +45,27 @@ describe('the factor', () => {
       100,
     );
     const annealed = comparison?.rows.find(({ recipe }) => recipe === 'annealed');
-    expect(annealed?.factor).toMatchObject({ n: 1 });
-    expect(annealed?.factor?.mean).toBeCloseTo(4, 12);
-    expect(annealed?.missed).toBe(1);
+    expect(annealed?.factor?.value).toMatchObject({ n: 1 });
+    expect(annealed?.factor?.value?.mean).toBeCloseTo(4, 12);
+    expect(annealed?.factor?.missed).toBe(1);
+  });
+
+  it('of recipes with extras is told twice: whole images with them are no baseline of the others', () => {
+    const comparison = compare(
+      [
+        ...[result('whole-b8', 1, [4, 3, 2.5, 2]), result('whole-b8-muon', 1, [4, 2, 1.5, 1])],
+        ...[result('annealed-muon', 1, [2, 1.5, 1, 0.9]), result('annealed', 1, [3, 2, 1.9, 1.8])],
+      ],
+      'cats-32',
+      100,
+    );
+    expect(comparison?.baseline).toBe('whole-b8');
+    const row = (name: string) => comparison?.rows.find(({ recipe }) => recipe === name);
+    expect(row('annealed-muon')?.factor?.value?.mean).toBeCloseTo(4, 12);
+    expect(row('annealed-muon')?.equal?.value?.mean).toBeCloseTo(4 / 3, 12);
+    expect(row('whole-b8-muon')?.factor?.value?.mean).toBeCloseTo(2, 12);
+    expect(row('whole-b8-muon')?.equal).toBeNull();
+    expect(row('annealed')?.equal?.value?.mean).toBeCloseTo(2, 12);
   });
 
   it('is not there without whole images', () => {
@@ -105,7 +124,8 @@ describe('the grid', () => {
       seeds: [1, 2],
       budgetSec: 100,
     } as const;
-    const open = openRuns(runsOf(grid), [result('annealed', 1, [1])]);
+    const elsewhere = { ...result('whole-b8', 2, [1]), cpu: 'another' };
+    const open = openRuns(runsOf(grid), [result('annealed', 1, [1]), elsewhere], 'cpu');
     expect(open.map(({ recipe, seed }) => `${recipe} ${seed}`)).toEqual([
       'whole-b8 1',
       'whole-b8 2',

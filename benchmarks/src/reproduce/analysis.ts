@@ -1,5 +1,5 @@
 /** How much sooner a recipe reaches the final quality of whole images: means and 95 % intervals over seeds. */
-import { type RecipeName, recipes } from './recipes.js';
+import { type Recipe, type RecipeName, recipes } from './recipes.js';
 import type { Point, Result } from './results.js';
 
 /** A mean over seeds with its 95 % interval (Student's t); the interval is infinite for one seed. */
@@ -15,14 +15,21 @@ export interface Row {
   readonly recipe: RecipeName;
   readonly seeds: readonly number[];
   readonly finalLoss: Interval;
-  /**
-   * Budget ÷ time to the baseline's final loss, geometric mean over the seeds that both have; null for the baseline itself
-   * and where no seed is shared.
-   */
-  readonly factor: Interval | null;
+  /** Against the baseline; null for the baseline itself, and where no seed is shared. */
+  readonly factor: Factor | null;
   /** Figures of samples at the end, by name; none where none were measured. */
   readonly samples: Readonly<Record<string, Interval>>;
-  /** Seeds that never came down to the baseline's final loss; they are not in `factor`. */
+  /** The same, against whole images with the same extras; null where there are none. */
+  readonly equal: Factor | null;
+  /** The same, against the published recipe in PyTorch; null where there is none. */
+  readonly pytorch: Factor | null;
+}
+
+/** How much sooner a recipe is than another. */
+export interface Factor {
+  /** Budget ÷ time to the other's final loss, geometric mean over the seeds that both have; null where no seed gets there. */
+  readonly value: Interval | null;
+  /** Seeds that never came down to that loss; they are not in `value`. */
   readonly missed: number;
 }
 
@@ -33,7 +40,10 @@ export interface Comparison {
   readonly rows: readonly Row[];
 }
 
-/** Compares all recipes of a bed and budget with the best of whole images; null without whole images. */
+/**
+ * Compares all recipes of a bed and budget with the best of whole images, and those with extras also with the best of whole
+ * images that have them; null without plain whole images. The results must be of one machine.
+ */
 export function compare(results: readonly Result[], bed: string, budgetSec: number): Comparison | null {
   const here = results.filter(
     (result) => result.bed === bed && result.budgetSec === budgetSec && result.status === 'done',
@@ -44,27 +54,37 @@ export function compare(results: readonly Result[], bed: string, budgetSec: numb
     return { recipe, runs, finalLoss: interval(runs.map(finalLoss)) };
   });
   finalLosses.sort((a, b) => a.finalLoss.mean - b.finalLoss.mean);
-  const best = finalLosses.find(({ recipe }) => recipes[recipe]?.kind === 'whole');
+  const bestWhole = (extras: string | undefined) =>
+    finalLosses.find(({ recipe }) => recipes[recipe]?.kind === 'whole' && extrasOf(recipe) === extras);
+  const best = bestWhole(undefined);
+  const pytorch = finalLosses.find(({ recipe }) => recipes[recipe]?.kind === 'pytorch');
   if (!best) return null;
-  const goals = new Map(best.runs.map((run) => [run.seed, finalLoss(run)]));
   const rows = finalLosses.map(({ recipe, runs, finalLoss }): Row => {
-    const seeds = runs.map(({ seed }) => seed).sort((a, b) => a - b);
-    const samples = sampleFigures(runs);
-    if (recipe === best.recipe) return { recipe, seeds, finalLoss, samples, factor: null, missed: 0 };
-    const shared = runs.filter(({ seed }) => goals.has(seed));
-    const times = shared.map((run) => timeTo(run.points, goals.get(run.seed)!));
-    const logs = times.filter((time) => time !== null).map((time) => Math.log(budgetSec / time));
-    const factor = logs.length ? mapInterval(interval(logs), Math.exp) : null;
+    const against = (other: typeof best | undefined) =>
+      other && other.recipe !== recipe ? factor(runs, other.runs, budgetSec) : null;
     return {
       recipe,
-      seeds,
+      seeds: runs.map(({ seed }) => seed).sort((a, b) => a - b),
       finalLoss,
-      samples,
-      factor,
-      missed: times.filter((time) => time === null).length,
+      samples: sampleFigures(runs),
+      factor: against(best),
+      equal: against(bestWhole(extrasOf(recipe))),
+      pytorch: against(pytorch),
     };
   });
   return { bed, budgetSec, baseline: best.recipe, rows };
+}
+
+const extrasOf = (name: RecipeName): string | undefined => (recipes[name] as Recipe).extras;
+
+function factor(runs: readonly Result[], others: readonly Result[], budgetSec: number): Factor | null {
+  const goals = new Map(others.map((run) => [run.seed, finalLoss(run)]));
+  const shared = runs.filter(({ seed }) => goals.has(seed));
+  if (shared.length === 0) return null;
+  const times = shared.map((run) => timeTo(run.points, goals.get(run.seed)!));
+  const logs = times.filter((time) => time !== null).map((time) => Math.log(budgetSec / time));
+  const value = logs.length ? mapInterval(interval(logs), Math.exp) : null;
+  return { value, missed: times.length - logs.length };
 }
 
 function sampleFigures(runs: readonly Result[]): Readonly<Record<string, Interval>> {

@@ -3,7 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as torch from '@patch-diffusion/torch';
 import { table } from '../markdown.js';
-import { type Comparison, compare, type Interval } from './analysis.js';
+import { type Comparison, compare, type Factor, type Interval } from './analysis.js';
 import { beds } from './beds.js';
 import { curvesSvg } from './curves.js';
 import { recipes } from './recipes.js';
@@ -19,10 +19,13 @@ Whole images against patches, at equal processor time of training. Written by \`
 - **Time** is processor time of updates. Evaluations, files and sheets are not in it.
 - **Loss** is the denoising loss of 256 whole images that the run never trains on, averaged weights. All recipes of a seed
   have the same ones.
-- **The baseline** is the best of the recipes with whole images, by its mean final loss on that set and budget.
+- **The baseline** is the best of the recipes with whole images, by its mean final loss on that set and budget: Adam, one of
+  several batch sizes and learning rates.
 - **Factor** is the budget ÷ the time of a recipe's first evaluation at or below the baseline's final loss with the same seed:
   geometric mean, with a 95 % interval over seeds (Student's t). A recipe that ends above that loss has no time; these seeds
-  are counted as "not reached" and are not in the mean.
+  are counted as "not reached" and are not in the mean. **Equal** is the same against the best of the whole images that have
+  what the recipe has beyond the paper (Muon), and against the baseline for the others. **PyTorch** is the same against the
+  published recipe as eager float32 PyTorch runs it (our own script, benchmarks/peer/train.py).
 - **Samples**: the other columns are figures of 256 samples at the end of a run, seeds 0 to 255, under the names of
   \`evaluate --json\` ([evaluation](evaluation.md)).
 `;
@@ -32,19 +35,23 @@ export async function drawResults(results: readonly Result[], docs: string): Pro
   await mkdir(join(docs, 'images'), { recursive: true });
   const parts: string[] = [HEAD];
   for (const bed of Object.keys(beds)) {
-    const budgets = [
-      ...new Set(results.filter((result) => result.bed === bed).map(({ budgetSec }) => budgetSec)),
-    ];
-    for (const budgetSec of budgets.sort((a, b) => a - b)) {
-      const comparison = compare(results, bed, budgetSec);
-      if (!comparison) continue;
-      const image = `results-${bed}-${budgetSec}s.svg`;
-      const shown = comparison.rows.map(({ recipe }) => recipe);
-      await torch.writeFileAtomic(
-        join(docs, 'images', image),
-        await curvesSvg(results, bed, budgetSec, shown),
-      );
-      parts.push(section(comparison, image));
+    const ofBed = results.filter((result) => result.bed === bed);
+    const budgets = [...new Set(ofBed.map(({ budgetSec }) => budgetSec))].sort((a, b) => a - b);
+    for (const budgetSec of budgets) {
+      // Processor time means the same on one machine only.
+      const machines = [
+        ...new Set(ofBed.map((result) => (result.budgetSec === budgetSec ? result.cpu : null))),
+      ];
+      for (const [k, cpu] of machines.filter((cpu) => cpu !== null).entries()) {
+        const here = ofBed.filter((result) => result.cpu === cpu);
+        const comparison = compare(here, bed, budgetSec);
+        if (!comparison) continue;
+        const image = `results-${bed}-${budgetSec}s${k ? `-${k + 1}` : ''}.svg`;
+        const shown = comparison.rows.map(({ recipe }) => recipe);
+        const svg = await curvesSvg(here, bed, budgetSec, shown);
+        await torch.writeFileAtomic(join(docs, 'images', image), svg);
+        parts.push(section(comparison, cpu, image));
+      }
     }
   }
   const failures = results.filter(({ status }) => status === 'failed');
@@ -53,32 +60,37 @@ export async function drawResults(results: readonly Result[], docs: string): Pro
   await torch.writeFileAtomic(join(docs, 'results.md'), `${parts.join('\n')}`);
 }
 
-function section({ bed, budgetSec, baseline, rows }: Comparison, image: string): string {
+function section({ bed, budgetSec, baseline, rows }: Comparison, cpu: string, image: string): string {
   const minutes = `${Number((budgetSec / 60).toFixed(1))} processor minutes`;
   const figures = [...new Set(rows.flatMap(({ samples }) => Object.keys(samples)))];
-  const lines = rows.map(({ recipe, seeds, finalLoss, samples, factor, missed }) => [
+  const hasPytorch = rows.some(({ pytorch }) => pytorch !== null);
+  const lines = rows.map(({ recipe, seeds, finalLoss, samples, factor, equal, pytorch }) => [
     recipe === baseline ? `**${recipe}** (baseline)` : recipe,
     recipes[recipe].summary,
     seeds.join(', '),
     intervalText(finalLoss, 4),
-    recipe === baseline ? '1' : factorText(factor, missed),
+    recipe === baseline ? '1' : factorText(factor),
+    equal ? factorText(equal) : '',
+    ...(hasPytorch ? [pytorch ? factorText(pytorch) : ''] : []),
     ...figures.map((name) => (samples[name] ? intervalText(samples[name], 4) : '–')),
   ]);
   return `
 ## ${bed}, ${minutes}
 
-${beds[bed].summary}.
+${beds[bed].summary}. One core of: ${cpu}.
 
 ![Held-out loss against processor time, ${bed}, ${minutes}](images/${image})
 
-${table(['recipe', '', 'seeds', 'final loss', 'factor', ...figures], lines)}
+${table(['recipe', '', 'seeds', 'final loss', 'factor', 'equal', ...(hasPytorch ? ['PyTorch'] : []), ...figures], lines)}
 `;
 }
 
-function factorText(factor: Interval | null, missed: number): string {
-  const missedText = missed ? `not reached: ${missed} of ${missed + (factor?.n ?? 0)} seeds` : '';
-  if (!factor) return missedText || '–';
-  return [`${intervalText(factor, 2)} ×`, ...(missedText ? [missedText] : [])].join('; ');
+function factorText(factor: Factor | null): string {
+  if (!factor) return '–';
+  const { value, missed } = factor;
+  const reached = value ? [`${intervalText(value, 2)} ×`] : [];
+  const notReached = missed ? [`not reached: ${missed} of ${missed + (value?.n ?? 0)} seeds`] : [];
+  return [...reached, ...notReached].join('; ');
 }
 
 function intervalText({ mean, low, high, n }: Interval, decimals: number): string {

@@ -16,8 +16,8 @@ export function runsOf({ beds, recipes, seeds, budgetSec }: Grid): RunKey[] {
   );
 }
 
-/** Those that no result is there for. */
-export function openRuns(runs: readonly RunKey[], results: readonly Result[]): RunKey[] {
-  const done = new Set(results.map(runName));
+/** Those that no result of this machine is there for. */
+export function openRuns(runs: readonly RunKey[], results: readonly Result[], cpu: string): RunKey[] {
+  const done = new Set(results.filter((result) => result.cpu === cpu).map(runName));
   return runs.filter((run) => !done.has(runName(run)));
 }

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { UsageError } from '../command-line.js';
+import { describeMachine } from '../machine.js';
 import { log } from '../progress.js';
 import { beds, bedVariables, fileOf, presentBeds } from './beds.js';
 import { drawResults } from './draw.js';
@@ -24,7 +25,8 @@ const HELP = `Trains recipes on sets of images and shows how fast each becomes g
 Usage: npm run reproduce -- [options]
 
 Each run has one thread and a budget of processor time, so that other work on the machine matters little. A run that is done
-is one line of benchmarks/results/recipes.jsonl; what is there is not trained again. Ctrl-C saves; the same command continues.
+is one line of benchmarks/results/recipes.jsonl; what is there of this kind of
+machine is not trained again. Ctrl-C saves; the same command continues.
 
 Options
   --bed NAME       set of images; may be repeated; default: the whole ones that are there
@@ -98,7 +100,7 @@ async function main(): Promise<void> {
     process.stdout.write(HELP);
     return;
   }
-  const open = openRuns(runsOf(line), await readResults(RESULTS));
+  const open = openRuns(runsOf(line), await readResults(RESULTS), describeMachine('cpu').cpu);
   if (line.list) {
     process.stdout.write(open.map((run) => `${runName(run)}\n`).join(''));
     return;

@@ -9,6 +9,8 @@ export interface Recipe {
    * patches. `pytorch`: the published recipe, run by eager float32 PyTorch (benchmarks/peer/train.py).
    */
   readonly kind: 'whole' | 'patches' | 'pytorch';
+  /** What it has beyond the paper that whole images can have as well; such whole images are no baseline of the others. */
+  readonly extras?: string;
   readonly options: TrainOptionsInput;
 }
 
@@ -18,12 +20,14 @@ const common = { lrCooldown: 0.2 } satisfies TrainOptionsInput;
 /** Whole images: no coordinates are needed, but the network keeps them, so that both sides have the same one. */
 function whole(batch: number, lr: number, optimizer: 'adam' | 'muon' = 'adam'): Recipe {
   const options: TrainOptionsInput = { ...common, batch, lr, optimizer, realP: 1, schedule: 'stochastic' };
-  const how = optimizer === 'adam' ? '' : `, ${optimizer}`;
-  return { kind: 'whole', summary: `whole images, batch ${batch}, learning rate ${lr}${how}`, options };
+  const summary = `whole images, batch ${batch}, learning rate ${lr}`;
+  if (optimizer === 'adam') return { kind: 'whole', summary, options };
+  return { kind: 'whole', summary: `${summary}, Muon`, extras: 'Muon', options };
 }
 
 function patches(summary: string, options: TrainOptionsInput): Recipe {
-  return { kind: 'patches', summary, options: { ...common, ...options } };
+  const extras = options.optimizer === 'muon' ? { extras: 'Muon' } : {};
+  return { kind: 'patches', summary, ...extras, options: { ...common, ...options } };
 }
 
 const published = {
