@@ -5,6 +5,7 @@ import { programName } from '../common/program-name.js';
 import type { DatasetInfo } from '../data/dataset-info.js';
 import type { LatentFileInfo } from '../data/latents.js';
 import { describeLabels } from '../data/sample-labels.js';
+import type { PatchSuggestion } from '../evaluation/suggest-patches.js';
 import type { Extent } from '../patches/extent.js';
 import type { SnapshotInfo } from '../run/snapshot-info.js';
 import {
@@ -40,6 +41,27 @@ export function infoText(info: Description): string {
     default:
       return tensorText(info);
   }
+}
+
+/** The table behind proposed patch sizes, and the option that takes them. */
+export function suggestionText({ windowsPx, levels, sizes }: PatchSuggestion): string {
+  const heads = windowsPx.map((px, i) => (i === windowsPx.length - 1 ? 'whole' : `${px} px`));
+  const head = ['σ', ...heads, 'enough', 'patch'].map((text) => text.padStart(7)).join(' ');
+  const lines = levels.map(({ sigma, losses, windowPx, patchPx }) =>
+    [
+      String(sigma),
+      ...losses.map((loss) => Math.sqrt(loss).toFixed(3)),
+      heads[windowsPx.indexOf(windowPx)],
+      `${patchPx} px`,
+    ]
+      .map((text) => text.padStart(7))
+      .join(' '),
+  );
+  return [
+    'Error of the best denoiser that sees a window around each pixel (root mean square, pixels −1 to 1)',
+    [head, ...lines].join('\n'),
+    `Proposed: --patch-sizes ${sizes.map(({ sidePx, probability }) => `${sidePx}:${probability}`).join(',')}`,
+  ].join('\n\n');
 }
 
 const kimg = (r: RunDescription): string =>
