@@ -19,15 +19,21 @@ export interface Row {
   readonly factor: Factor | null;
   /** Figures of samples at the end, by name; none where none were measured. */
   readonly samples: Readonly<Record<string, Interval>>;
-  /** The same, against whole images with the same extras; null where there are none. */
-  readonly equal: Factor | null;
+  /**
+   * Against whole images with the same extras, at shares of the budget ({@link SHARES}): against what they had reached then.
+   * Null where there are none.
+   */
+  readonly equal: readonly Factor[] | null;
   /** The same, against the published recipe in PyTorch; null where there is none. */
   readonly pytorch: Factor | null;
 }
 
+/** Shares of the budget at which recipes are compared: a head start shows early, and what is left of it at the end. */
+export const SHARES = [0.1, 0.25, 0.5, 1] as const;
+
 /** How much sooner a recipe is than another. */
 export interface Factor {
-  /** Budget ÷ time to the other's final loss, geometric mean over the seeds that both have; null where no seed gets there. */
+  /** The other's time ÷ time to its loss then, geometric mean over the seeds that both have; null where no seed gets there. */
   readonly value: Interval | null;
   /** Seeds that never came down to that loss; they are not in `value`. */
   readonly missed: number;
@@ -60,15 +66,17 @@ export function compare(results: readonly Result[], bed: string, budgetSec: numb
   const pytorch = finalLosses.find(({ recipe }) => recipes[recipe]?.kind === 'pytorch');
   if (!best) return null;
   const rows = finalLosses.map(({ recipe, runs, finalLoss }): Row => {
-    const against = (other: typeof best | undefined) =>
-      other && other.recipe !== recipe ? factor(runs, other.runs, budgetSec) : null;
+    const against = (other: typeof best | undefined, share = 1) =>
+      other && other.recipe !== recipe ? factor(runs, other.runs, share * budgetSec) : null;
+    const counterpart = bestWhole(extrasOf(recipe));
+    const equal = SHARES.map((share) => against(counterpart, share));
     return {
       recipe,
       seeds: runs.map(({ seed }) => seed).sort((a, b) => a - b),
       finalLoss,
       samples: sampleFigures(runs),
       factor: against(best),
-      equal: against(bestWhole(extrasOf(recipe))),
+      equal: equal.every((at) => at !== null) ? equal : null,
       pytorch: against(pytorch),
     };
   });
@@ -77,15 +85,23 @@ export function compare(results: readonly Result[], bed: string, budgetSec: numb
 
 const extrasOf = (name: RecipeName): string | undefined => (recipes[name] as Recipe).extras;
 
-function factor(runs: readonly Result[], others: readonly Result[], budgetSec: number): Factor | null {
-  const goals = new Map(others.map((run) => [run.seed, finalLoss(run)]));
+/** @param until processor seconds after which the others' loss is the goal */
+function factor(runs: readonly Result[], others: readonly Result[], until: number): Factor | null {
+  const goals = new Map(others.map((run) => [run.seed, pointAt(run, until)]));
   const shared = runs.filter(({ seed }) => goals.has(seed));
   if (shared.length === 0) return null;
-  const times = shared.map((run) => timeTo(run.points, goals.get(run.seed)!));
-  const logs = times.filter((time) => time !== null).map((time) => Math.log(budgetSec / time));
+  const logs = shared.flatMap((run) => {
+    const goal = goals.get(run.seed)!;
+    const time = timeTo(run.points, goal.heldOutLoss);
+    return time === null ? [] : [Math.log(goal.cpuSec / time)];
+  });
   const value = logs.length ? mapInterval(interval(logs), Math.exp) : null;
-  return { value, missed: times.length - logs.length };
+  return { value, missed: shared.length - logs.length };
 }
+
+/** The first evaluation at or after a time, or the last one. */
+const pointAt = ({ points }: Result, sec: number): Point =>
+  points.find(({ cpuSec }) => cpuSec >= sec * 0.999) ?? points.at(-1)!;
 
 function sampleFigures(runs: readonly Result[]): Readonly<Record<string, Interval>> {
   const names = [...new Set(runs.flatMap(({ samples = {} }) => Object.keys(samples)))];

@@ -3,7 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as torch from '@patch-diffusion/torch';
 import { table } from '../markdown.js';
-import { type Comparison, compare, type Factor, type Interval } from './analysis.js';
+import { type Comparison, compare, type Factor, type Interval, SHARES } from './analysis.js';
 import { beds } from './beds.js';
 import { curvesSvg } from './curves.js';
 import { recipes } from './recipes.js';
@@ -24,7 +24,8 @@ Whole images against patches, at equal processor time of training. Written by \`
 - **Factor** is the budget ÷ the time of a recipe's first evaluation at or below the baseline's final loss with the same seed:
   geometric mean, with a 95 % interval over seeds (Student's t). A recipe that ends above that loss has no time; these seeds
   are counted as "not reached" and are not in the mean. **Equal** is the same against the best of the whole images that have
-  what the recipe has beyond the paper (Muon), and against the baseline for the others. **PyTorch** is the same against the
+  what the recipe has beyond the paper (Muon), and against the baseline for the others: at 10, 25, 50 and 100 % of the budget, against
+  what those had reached by then. **PyTorch** is the same against the
   published recipe as eager float32 PyTorch runs it (our own script, benchmarks/peer/train.py).
 - **Samples**: the other columns are figures of 256 samples at the end of a run, seeds 0 to 255, under the names of
   \`evaluate --json\` ([evaluation](evaluation.md)).
@@ -70,7 +71,7 @@ function section({ bed, budgetSec, baseline, rows }: Comparison, cpu: string, im
     seeds.join(', '),
     intervalText(finalLoss, 4),
     recipe === baseline ? '1' : factorText(factor),
-    equal ? factorText(equal) : '',
+    ...SHARES.map((_, i) => (equal ? shortText(equal[i]) : '')),
     ...(hasPytorch ? [pytorch ? factorText(pytorch) : ''] : []),
     ...figures.map((name) => (samples[name] ? intervalText(samples[name], 4) : '–')),
   ]);
@@ -81,7 +82,7 @@ ${beds[bed].summary}. One core of: ${cpu}.
 
 ![Held-out loss against processor time, ${bed}, ${minutes}](images/${image})
 
-${table(['recipe', '', 'seeds', 'final loss', 'factor', 'equal', ...(hasPytorch ? ['PyTorch'] : []), ...figures], lines)}
+${table(['recipe', '', 'seeds', 'final loss', 'factor', ...SHARES.map((share) => `equal at ${100 * share} %`), ...(hasPytorch ? ['PyTorch'] : []), ...figures], lines)}
 `;
 }
 
@@ -91,6 +92,12 @@ function factorText(factor: Factor | null): string {
   const reached = value ? [`${intervalText(value, 2)} ×`] : [];
   const notReached = missed ? [`not reached: ${missed} of ${missed + (value?.n ?? 0)} seeds`] : [];
   return [...reached, ...notReached].join('; ');
+}
+
+/** The mean alone; the intervals of all would fill the page. */
+function shortText({ value, missed }: Factor): string {
+  if (value && missed) return `${value.mean.toFixed(2)} × (${missed} not)`;
+  return value ? `${value.mean.toFixed(2)} ×` : 'not reached';
 }
 
 function intervalText({ mean, low, high, n }: Interval, decimals: number): string {
