@@ -58,6 +58,9 @@ export const recipes = {
   'annealed-muon-lr2e-3': patches('annealed, Muon, learning rate 0.002', {
     ...{ batch: 8, ...annealed, optimizer: 'muon', lr: 2e-3 },
   }),
+  'annealed-early-muon': patches('annealed over the first 40 %, then whole images; Muon', {
+    ...{ batch: 8, ...annealed, annealingShare: 0.4, optimizer: 'muon' },
+  }),
   'annealed-b16-muon': patches('annealed, batch 16, Muon', { batch: 16, ...annealed, optimizer: 'muon' }),
   'published-pytorch': {
     kind: 'pytorch',

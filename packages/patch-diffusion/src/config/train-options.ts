@@ -112,6 +112,11 @@ export const trainFields = {
     annealing: f.choice('How the probability changes from start to end', ['linear', 'cosine'], {
       default: 'linear',
     }),
+    annealingShare: f.number('Share of the run over which it changes; afterwards it stays at --real-p-to', {
+      above: 0,
+      max: 1,
+      default: 1,
+    }),
     patchSizes: f.patches(
       'Square patch sides, with or without probabilities; without, the largest has --real-p; auto: a quarter, half and whole of the image (half and whole of latents)',
       { unit: 'px', nullWord: 'auto' },

@@ -27,6 +27,8 @@ export interface Annealing {
   readonly from: number;
   readonly to: number;
   readonly shape: 'linear' | 'cosine';
+  /** Share of the run, from its start, over which it moves; then it stays. 1 by default. */
+  readonly over?: number;
 }
 
 /** A schedule with what it needs. */
@@ -214,8 +216,8 @@ export function progressivePatchSize(sizes: readonly PatchSize[], progress: numb
 }
 
 /** The share of whole images at a point of an annealed run. */
-export function annealedShare({ from, to, shape }: Annealing, progress: number): number {
-  const done = Math.min(Math.max(progress, 0), 1);
+export function annealedShare({ from, to, shape, over = 1 }: Annealing, progress: number): number {
+  const done = Math.min(Math.max(progress / over, 0), 1);
   return from + (to - from) * (shape === 'linear' ? done : (1 - Math.cos(Math.PI * done)) / 2);
 }
 

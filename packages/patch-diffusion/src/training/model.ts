@@ -138,6 +138,6 @@ function withProbabilities(patchSizes: readonly PatchSide[], realP: number): Map
  * ```
  */
 export function patchSchedule(options: TrainOptions, sizes: readonly PatchSize[]): PatchSchedule {
-  const { schedule: name, realPFrom: from, realPTo: to, annealing: shape } = options;
-  return name === 'annealed' ? { name, sizes, annealing: { from, to, shape } } : { name, sizes };
+  const { schedule: name, realPFrom: from, realPTo: to, annealing: shape, annealingShare: over } = options;
+  return name === 'annealed' ? { name, sizes, annealing: { from, to, shape, over } } : { name, sizes };
 }

@@ -81,6 +81,10 @@ describe('schedules', () => {
   it('anneal the share of whole images', () => {
     for (const shape of ['linear', 'cosine'] as const) {
       const annealing = { from: 0.1, to: 0.9, shape };
+      const early = { ...annealing, over: 0.5 };
+      for (const f of [0, 0.3, 0.5, 1])
+        expect(annealedShare(early, f / 2)).toBeCloseTo(annealedShare(annealing, f), 12);
+      expect(annealedShare(early, 0.8)).toBeCloseTo(0.9, 12);
       expect([0, 0.5, 1].map((f) => annealedShare(annealing, f))).toEqual(
         [0.1, 0.5, 0.9].map((x) => expect.closeTo(x, 12)),
       );
