@@ -71,6 +71,15 @@ describe('the factor', () => {
     expect(row('annealed')?.equal?.at(-1)?.value?.mean).toBeCloseTo(2, 12);
   });
 
+  it('has the baseline of most seeds, since seeds differ by more than recipes', () => {
+    const runs = [
+      result('whole-b8', 1, [2]),
+      result('whole-b8', 2, [3]),
+      result('whole-b8-lr2e-3', 1, [2.1]),
+    ];
+    expect(compare(runs, 'cats-32', 100)?.baseline).toBe('whole-b8');
+  });
+
   it('is not there without whole images', () => {
     expect(compare([result('annealed', 1, [1])], 'cats-32', 100)).toBeNull();
   });

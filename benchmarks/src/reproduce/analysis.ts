@@ -60,8 +60,14 @@ export function compare(results: readonly Result[], bed: string, budgetSec: numb
     return { recipe, runs, finalLoss: interval(runs.map(finalLoss)) };
   });
   finalLosses.sort((a, b) => a.finalLoss.mean - b.finalLoss.mean);
-  const bestWhole = (extras: string | undefined) =>
-    finalLosses.find(({ recipe }) => recipes[recipe]?.kind === 'whole' && extrasOf(recipe) === extras);
+  // Seeds differ by more than recipes: only those with equally many are compared.
+  const bestWhole = (extras: string | undefined) => {
+    const whole = finalLosses.filter(
+      ({ recipe }) => recipes[recipe]?.kind === 'whole' && extrasOf(recipe) === extras,
+    );
+    const most = Math.max(...whole.map(({ runs }) => runs.length));
+    return whole.find(({ runs }) => runs.length === most);
+  };
   const best = bestWhole(undefined);
   const pytorch = finalLosses.find(({ recipe }) => recipes[recipe]?.kind === 'pytorch');
   if (!best) return null;

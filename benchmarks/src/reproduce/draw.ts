@@ -19,8 +19,8 @@ Whole images against patches, at equal processor time of training. Written by \`
 - **Time** is processor time of updates. Evaluations, files and sheets are not in it.
 - **Loss** is the denoising loss of 256 whole images that the run never trains on, averaged weights. All recipes of a seed
   have the same ones.
-- **The baseline** is the best of the recipes with whole images, by its mean final loss on that set and budget: Adam, one of
-  several batch sizes and learning rates.
+- **The baseline** is the best of the recipes with whole images, by its mean final loss on that set and budget, of those with
+  the most seeds: Adam, one of several batch sizes and learning rates.
 - **Factor** is the budget ÷ the time of a recipe's first evaluation at or below the baseline's final loss with the same seed:
   geometric mean, with a 95 % interval over seeds (Student's t). A recipe that ends above that loss has no time; these seeds
   are counted as "not reached" and are not in the mean. **Equal** is the same against the best of the whole images that have
