@@ -40,11 +40,10 @@ export async function drawResults(results: readonly Result[], docs: string): Pro
     const budgets = [...new Set(ofBed.map(({ budgetSec }) => budgetSec))].sort((a, b) => a - b);
     for (const budgetSec of budgets) {
       // Processor time means the same on one machine only.
-      const machines = [
-        ...new Set(ofBed.map((result) => (result.budgetSec === budgetSec ? result.cpu : null))),
-      ];
-      for (const [k, cpu] of machines.filter((cpu) => cpu !== null).entries()) {
-        const here = ofBed.filter((result) => result.cpu === cpu);
+      const ofBudget = ofBed.filter((result) => result.budgetSec === budgetSec);
+      const machines = new Set(ofBudget.map(({ cpu }) => cpu));
+      for (const [k, cpu] of [...machines].entries()) {
+        const here = ofBudget.filter((result) => result.cpu === cpu);
         const comparison = compare(here, bed, budgetSec);
         if (!comparison) continue;
         const image = `results-${bed}-${budgetSec}s${k ? `-${k + 1}` : ''}.svg`;

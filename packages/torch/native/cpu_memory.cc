@@ -1,6 +1,6 @@
 // Memory of tensors on a CPU. A training step touches the whole of its memory again and again, and a small network many
-// small parts of it: with pages of 4 kB, the processor then spends a tenth of its time on looking up addresses. Linux has
-// pages of 2 MB, by default only for memory that asks for them, which glibc does not.
+// small parts of it: with pages of 4 kB, looking up addresses takes some of the processor's time. Linux has pages of
+// 2 MB, by default only for memory that asks for them, which glibc does not.
 #include "cpu_memory.h"
 
 #include <cstdint>  // says whether the C library is glibc

@@ -22,7 +22,7 @@ const fields = {
     default: false,
   }),
   suggest: f.int(
-    'Also propose --patch-sizes for training on this data set with images of this side: the smallest patches in which a pixel finds the context that helps, at each noise level; a minute at 32 px, some at 64',
+    'Also propose --patch-sizes for training on this data set with images of this side: the smallest patches in which a pixel finds the context that helps, at each noise level; takes some seconds to minutes',
     { unit: 'px', min: 16, max: 64, nullWord: 'none' },
   ),
   json: f.boolean('Print JSON', { default: false }),
@@ -42,7 +42,7 @@ export function register(program: Command): void {
     const { describePath } = await import('../info.js');
     const { infoText, suggestionText } = await import('../info-text.js');
     const info = await describePath(path, { verify });
-    const patches = suggest === null || suggest === undefined ? null : await suggestionFor(info, suggest);
+    const patches = suggest ? await suggestionFor(info, suggest) : null;
     if (json) print(JSON.stringify({ ...info, ...(patches ? { patches } : {}) }, null, 2));
     else print([infoText(info), ...(patches ? [suggestionText(patches)] : [])].join('\n\n'));
   });
