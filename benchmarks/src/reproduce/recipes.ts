@@ -62,6 +62,12 @@ export const recipes = {
     ...{ batch: 8, ...annealed, annealingShare: 0.4, optimizer: 'muon' },
   }),
   'annealed-b16-muon': patches('annealed, batch 16, Muon', { batch: 16, ...annealed, optimizer: 'muon' }),
+  'annealed-by-noise-muon': patches('annealed, sizes by noise level, Muon', {
+    ...{ batch: 8, ...annealed, sizesByNoise: true, optimizer: 'muon' },
+  }),
+  'by-noise-muon': patches('p = 0.5, sizes by noise level, Muon', {
+    ...{ batch: 8, schedule: 'stochastic', realP: 0.5, sizesByNoise: true, optimizer: 'muon' },
+  }),
   'published-pytorch': {
     kind: 'pytorch',
     summary: 'as published, eager float32 PyTorch',

@@ -1,8 +1,8 @@
 /** How long processes of this machine take to sum tensors, as latency and bandwidth of a ring. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createServer } from 'node:net';
 import { fileURLToPath } from 'node:url';
+import { freePort } from '@patch-diffusion/torch/free-port';
 import type { Network } from './simulate.js';
 
 const PROGRAM = fileURLToPath(new URL('./all-reduce-rank.js', import.meta.url));
@@ -28,14 +28,4 @@ export async function measureAllReduce(ranks: number): Promise<Network> {
     latency: small.seconds / messages,
     bytesPerSec: (large.bytes - small.bytes) / ranks / ((large.seconds - small.seconds) / messages),
   };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
 }

@@ -4,9 +4,9 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { freePort } from '@patch-diffusion/torch/free-port';
 import { LAUNCHED } from '../common/launched.js';
 import { newestState } from '../run/runs.js';
-import { freePort } from './free-port.js';
 import { INTERRUPTED } from './interrupt.js';
 import { note } from './terminal.js';
 

@@ -56,6 +56,8 @@ export interface RunFolderInit {
   readonly version: string;
   /** Length of the run in images. */
   readonly totalNimg: number;
+  /** How many processes this machine's `train` has started; absent for one. */
+  readonly processes?: number | undefined;
 }
 
 export class RunFolder {
@@ -148,6 +150,7 @@ export class RunFolder {
         step: before?.step ?? 0,
         nimg: before?.nimg ?? 0,
         totalNimg: init.totalNimg,
+        ...(init.processes === undefined ? {} : { processes: init.processes }),
       },
       lock,
     );

@@ -30,6 +30,8 @@ export interface RunJson {
   step: number;
   nimg: number;
   readonly totalNimg: number;
+  /** How many processes `train` started on this machine; a resumed run has as many. Absent: one, or another program started them. */
+  readonly processes?: number;
   /**
    * Why the last process ended: `duration`, `time`, `memorising` or `interrupted`, or the code of the error, such as `DIVERGED`,
    * `DATA_STALLED` or `FILE_ENOSPC`. Absent while it runs, when it was killed, and in runs of version 0.1.0.
@@ -67,6 +69,7 @@ const schema = z.looseObject({
   step: z.number(),
   nimg: z.number(),
   totalNimg: z.number(),
+  processes: z.int().min(1).optional(),
   reason: z.string().optional(),
   error: z.string().optional(),
 });

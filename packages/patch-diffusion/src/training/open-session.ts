@@ -3,6 +3,7 @@ import * as torch from '@patch-diffusion/torch';
 import { Adam, Muon } from '@patch-diffusion/torch';
 import { UserError, usageError } from '../common/errors.js';
 import { guarded } from '../common/file-error.js';
+import { isLaunched } from '../common/launched.js';
 import { Mt19937 } from '../common/mt19937.js';
 import { withoutSecrets } from '../common/secrets.js';
 import type { Trace } from '../common/trace.js';
@@ -100,7 +101,7 @@ export async function openSession(
       // Of a stream that nothing else draws from.
       stratifyShift: options.stratify ? new Mt19937(options.seed + 1).randomDouble() : null,
     };
-    const folder = isWriter ? await openFolder(options, state, { earlier, emit }) : null;
+    const folder = isWriter ? await openFolder(options, state, { earlier, emit, ranks }) : null;
     const runDir = ranks ? await sharedFolder(ranks, folder) : folder!.dir;
     return new Session({
       ...{ options, dataset, heldOut, decoder, folder, runDir, ranks, evaluator, resumable, updates, step },
@@ -184,9 +185,10 @@ function stepOptions(options: TrainOptions, source: DataSet, device: torch.Devic
 async function openFolder(
   config: TrainOptions,
   { step, nimg }: TrainingState,
-  { earlier, emit }: Pick<SessionContext, 'earlier' | 'emit'>,
+  { earlier, emit, ranks }: Pick<SessionContext, 'earlier' | 'emit' | 'ranks'>,
 ): Promise<RunFolder> {
-  const init = { config, version, totalNimg: totalNimg(config) };
+  const processes = ranks && isLaunched() ? ranks.worldSize : undefined;
+  const init = { config, version, totalNimg: totalNimg(config), processes };
   if (!earlier) return RunFolder.create(init);
   const aside = await guarded(`resume in ${earlier.runDir}`, () => setAside(earlier.runDir, { step, nimg }));
   if (aside !== null) {

@@ -14,7 +14,7 @@ import { checkContents } from '../formats/file-description.js';
 import { importedNetwork, networkOptions } from '../interchange/imported-state.js';
 import { located } from '../run/located.js';
 import { RunLock } from '../run/run-lock.js';
-import { findResume } from '../run/runs.js';
+import { findResume, type RunJson } from '../run/runs.js';
 import { readStateInfo, type StateInfo } from './checkpoint.js';
 import { newestWholeState, setDamagedSnapshotAside } from './damaged-files.js';
 import type { TrainEventListener } from './events.js';
@@ -57,6 +57,12 @@ export async function claimEarlierRun(
     await lock.release();
     throw error;
   }
+}
+
+/** `run.json` of the run that `resume` names, or null for a new run (also one from an imported state). */
+export async function earlierRunJson({ resume, out }: TrainOptions): Promise<RunJson | null> {
+  if (resume === null || (await importedNetwork(resume)) !== null) return null;
+  return (await findResume(resume, out)).json;
 }
 
 /** @throws {UserError} when the file is damaged, or no state */

@@ -1,11 +1,11 @@
 /** Several processes train one small network: the built command line, started by `--nproc` or by the environment. */
 import { existsSync, renameSync, writeFileSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { distributedIsAvailable, Store } from '@patch-diffusion/torch';
+import { freePort } from '@patch-diffusion/torch/free-port';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { freePort } from '../../src/cli/free-port.js';
 import { renderDemoSet } from '../../src/prepare/demo-images.js';
 import { readRunJson } from '../../src/run/runs.js';
 import { readStats, type Stat } from '../../src/run/stats.js';
@@ -24,7 +24,7 @@ beforeAll(async () => {
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
 const at = (name: string) => join(dir, name);
-const train = (flags: string, env?: Record<string, string>): Running =>
+const train = (flags: string, env?: Record<string, string | undefined>): Running =>
   startCli(['train', ...`${RANK_FLAGS} ${flags}`.split(' ')], { cwd: dir, env });
 
 /** Ranks as torchrun starts them. */
@@ -99,6 +99,36 @@ suite('ranks give the result of one process', () => {
 });
 
 suite('a run of several ranks', () => {
+  it.skipIf(availableParallelism() % 2 === 1)(
+    'is the default on a CPU, and a resumed run keeps its number',
+    async () => {
+      // The other tests run with one thread each.
+      const free = { OMP_NUM_THREADS: undefined };
+      const flags = RANK_FLAGS.replace('--threads 1 ', '');
+      const start = (more: string, env = {}) =>
+        startCli(['train', ...more.split(' ')], { cwd: dir, env }).end;
+      const begun = await start(`${flags} --duration-kimg 0.04 --out usual`, free);
+      expect(begun.code, begun.stderr).toBe(0);
+      expect(begun.stderr).toContain('Processes:   2 (--nproc)');
+      expect(await readRunJson(at('usual'))).toMatchObject({ processes: 2 });
+      // Also where a new run would be one process.
+      const resumed = await start('--resume usual --duration-kimg 0.08');
+      expect(resumed.code, resumed.stderr).toBe(0);
+      expect(resumed.stderr).toContain('Processes:   2');
+      const alone = await start('--resume usual --duration-kimg 0.12 --nproc 1');
+      expect(alone.code, alone.stderr).toBe(0);
+      expect(alone.stderr).not.toContain('Processes:');
+      expect(await readRunJson(at('usual'))).not.toHaveProperty('processes');
+      // An odd batch, threads that are given: one process.
+      for (const other of [`${flags} --batch 7`, RANK_FLAGS]) {
+        const { code, stderr } = await start(`${other} --duration-kimg 0.02 --out alone`, free);
+        expect(code, stderr).toBe(0);
+        expect(stderr).not.toContain('Processes:');
+        await rm(at('alone'), { recursive: true });
+      }
+    },
+  );
+
   it('goes on exactly: with dropout, and in other numbers of ranks without', async () => {
     const [short, long] = ['--duration-kimg 0.04', '--duration-kimg 0.1'];
     const dropout = '--dropout 0.2 --nproc 2';
@@ -248,6 +278,15 @@ suite('--max-restarts', () => {
     });
     const { code, stderr } = await again.end;
     expect(code, stderr).toBe(0);
+  });
+
+  it('leaves training that diverges alone: it would do so again', async () => {
+    const { code, stderr } = await train(
+      '--duration-kimg 1000 --loss-scaling 1e39 --nproc 2 --max-restarts 5 --out diverged',
+    ).end;
+    expect(code, stderr).toBe(1);
+    expect(await readRunJson(at('diverged'))).toMatchObject({ status: 'failed', reason: 'DIVERGED' });
+    expect(stderr).not.toContain('starting all ranks again');
   });
 
   it('leaves wrong use, signals and single processes alone', async () => {

@@ -21,7 +21,8 @@ export interface Running {
 
 export interface CliOptions {
   readonly cwd?: string | undefined;
-  readonly env?: Readonly<Record<string, string>>;
+  /** Variables; undefined: not set. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
   /** Words before the command line, such as those that run it elsewhere. */
   readonly before?: readonly string[];
   /** Called with all output so far; may send a signal. */

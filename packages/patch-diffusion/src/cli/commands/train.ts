@@ -16,12 +16,13 @@ import type { Ranks } from '../../distributed/ranks.js';
 import { extentName } from '../../patches/extent.js';
 import type { Evaluator } from '../../training/evaluator.js';
 import type { TrainEvent } from '../../training/events.js';
+import { chooseProcesses } from '../choose-processes.js';
 import { addFields, addOfficial, readFlags } from '../flags.js';
 import { Exit, INTERRUPTED, interruptible } from '../interrupt.js';
 import type { RankNews } from '../launch.js';
 import { TrainProgressView } from '../progress.js';
 import { RankLog } from '../rank-log.js';
-import { checkPlace, nprocField, withRanks } from '../run-as-rank.js';
+import { checkPlace, withRanks } from '../run-as-rank.js';
 import { startStudioChild } from '../studio-child.js';
 import { formatSec, note, print } from '../terminal.js';
 
@@ -45,7 +46,10 @@ const ownFields = {
     default: false,
   }),
   ...f.under('Machine', {
-    nproc: nprocField,
+    nproc: f.int(
+      'Processes that share the work on this machine; the result is the same. auto: for a new run, one for each GPU, or on a CPU two, unless --threads or OMP_NUM_THREADS is given; for a resumed one, as many as before',
+      { unit: 'processes', min: 1, max: 1024, nullWord: 'auto' },
+    ),
     maxRestarts: f.int(
       'With --nproc: after a failure, start all ranks again from the newest state, so often',
       {
@@ -83,17 +87,12 @@ async function runTrain(given: Record<string, unknown>): Promise<void> {
   const part = (isOwn: boolean) =>
     Object.fromEntries(Object.entries(values).filter(([key]) => key in ownFields === isOwn));
   const { dryRun, studio, nproc, maxRestarts, trace } = readFlags(ownFields, part(true));
-  const place = checkPlace(nproc);
-  if (maxRestarts > 0 && nproc === 1)
-    throw usageError(
-      'BAD_OPTION',
-      `--max-restarts ${maxRestarts} needs --nproc of 2 or more; torchrun and others that start ranks restart them themselves`,
-    );
+  const place = checkPlace(nproc ?? 1);
   const { flags, notes } = takeOfficialOptions(part(false), officialTrainOptions);
   for (const text of notes) note(`note: ${text}`);
   const { resolveRunOptions } = await import('../../training/resume.js');
   const options = await resolveRunOptions({ flags, file: await configSource(config) });
-  checkBatch(options, place?.worldSize ?? nproc);
+  checkBatch(options, place?.worldSize ?? nproc ?? 1);
   if (dryRun) {
     const { describePlan } = await import('../plan.js');
     print(JSON.stringify(options, null, 2));
@@ -102,13 +101,19 @@ async function runTrain(given: Record<string, unknown>): Promise<void> {
     print('dry run: nothing was written');
     return;
   }
+  const processes = nproc ?? (place ? 1 : await chooseProcesses(options));
+  if (maxRestarts > 0 && processes === 1)
+    throw usageError(
+      'BAD_OPTION',
+      `--max-restarts ${maxRestarts} needs --nproc of 2 or more; torchrun and others that start ranks restart them themselves`,
+    );
   const resume = (runDir: string) => [
     ...['train', '--resume', runDir],
     ...(studio ? ['--studio'] : []),
     ...(trace === null ? [] : ['--trace', trace]),
   ];
   const start = {
-    ...{ nproc, restart: { times: maxRestarts, resume } },
+    ...{ nproc: processes, restart: { times: maxRestarts, resume } },
     remedy: 'start all ranks again with --resume to continue from the last state',
   };
   await withRanks(start, (ranks) => runTraining(options, { traceFile: trace, studio }, ranks));
@@ -142,7 +147,7 @@ async function runTraining(options: TrainOptions, beside: Beside, ranks: Ranks |
       async (signal) => {
         note(summary(options));
         if (ranks?.isWriter)
-          note(`Processes:   ${ranks.worldSize}, with logs of their own in the run folder`);
+          note(`Processes:   ${ranks.worldSize} (--nproc), with logs of their own in the run folder`);
         const onEvent = (event: TrainEvent) => {
           if (event.type === 'start') {
             log?.open(event.runDir);
