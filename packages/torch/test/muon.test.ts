@@ -145,3 +145,13 @@ it('moves parameters with gaps in memory as it moves dense ones', () => {
   dense.dispose();
   strided.dispose();
 });
+
+it('leaves no tensors behind', () => {
+  const params = parameters();
+  const optimizer = new Muon(params, { isMatrix });
+  giveGradients(params, 5);
+  const before = torch.liveTensors();
+  optimizer.step();
+  expect(torch.liveTensors()).toBe(before);
+  optimizer.dispose();
+});

@@ -34,7 +34,7 @@ export interface TrainSources extends OptionSources {
  */
 export function resolveTrainOptions({ base, ...sources }: TrainSources): TrainOptions {
   const given = readSources(trainFields, sources);
-  const before = base && readValues(trainFields, base.values, { file: base.name });
+  const before = base && { ...EARLIER, ...readValues(trainFields, base.values, { file: base.name }) };
   const preset = given.preset ?? before?.preset ?? DEFAULT_PRESET;
   const { values } = getPreset(preset);
   // The run's own --transfer stays on record; together with --resume, another one would be ignored.
@@ -43,6 +43,7 @@ export function resolveTrainOptions({ base, ...sources }: TrainSources): TrainOp
   }
   // The preset first: an earlier version may have recorded fewer options.
   const merged: TrainOptionsInput = { ...values, ...before, ...given, preset };
+  if (merged.schedule === 'annealed' && asksForShares(given)) merged.schedule = 'stratified';
   // A preset's own limit gives way to a batch that it does not divide.
   if (given.batchGpu === undefined && typeof merged.batchGpu === 'number')
     merged.batchGpu = largestDivisor(merged.batch ?? 1, merged.batchGpu);
@@ -57,9 +58,8 @@ export function resolveTrainOptions({ base, ...sources }: TrainSources): TrainOp
   // Without it gradients underflow in float16 (the official trainer leaves it to --ls).
   if (merged.precision === 'fp16' && given.lossScaling === undefined && merged.lossScaling === 1)
     merged.lossScaling = 'dynamic';
-  // Earlier versions recorded no sampler; and only edm has churn.
-  const isOlder = before !== undefined && before.sampler === undefined;
-  if (given.sampler === undefined && (isOlder || (merged.sampleChurn ?? 0) > 0)) merged.sampler = 'edm';
+  // Only edm has churn.
+  if (given.sampler === undefined && (merged.sampleChurn ?? 0) > 0) merged.sampler = 'edm';
   merged.seed ??= randomInt(2 ** 31 - 1);
   merged.resolution = normalSize(merged.resolution ?? null);
   const options = withDefaults(trainFields, merged);
@@ -67,6 +67,14 @@ export function resolveTrainOptions({ base, ...sources }: TrainSources): TrainOp
   if (before !== undefined) checkResumeOptions({ ...values, ...before }, options);
   return options;
 }
+
+/** Shares of patch sizes that are given, without a schedule, are shares that stay. */
+const asksForShares = ({ schedule, realP, patchSizes }: TrainOptionsInput): boolean =>
+  schedule === undefined &&
+  (realP !== undefined || (patchSizes ?? []).some(({ probability }) => probability !== null));
+
+/** What runs of earlier versions did, which recorded no such options. */
+const EARLIER = { sampler: 'edm', optimizer: 'adam', lrCooldown: 0 } as const;
 
 const isGiven = (value: unknown): boolean => value !== undefined && value !== null;
 
@@ -87,13 +95,13 @@ function wholeImages(precond: unknown, given: TrainOptionsInput): TrainOptionsIn
   return { realP: 1, patchSizes: null, schedule: 'stochastic', sizesByNoise: false };
 }
 
-/** What tuning by ECT has in place of a preset's values: a small learning rate, and samples in two steps. */
+/** What tuning by ECT has in place of a preset's values: Adam with a small learning rate, and samples in two steps. */
 function consistencyDefaults(
   given: TrainOptionsInput,
   before: TrainOptionsInput | undefined,
 ): TrainOptionsInput {
   if (before) return {};
-  const own = { lr: 1e-4, sampler: 'ect', sampleSteps: 2, sampleChurn: 0 } as const;
+  const own = { optimizer: 'adam', lr: 1e-4, sampler: 'ect', sampleSteps: 2, sampleChurn: 0 } as const;
   const isOpen = ([key]: [string, unknown]) => given[key as keyof TrainOptionsInput] === undefined;
   return Object.fromEntries(Object.entries(own).filter(isOpen));
 }

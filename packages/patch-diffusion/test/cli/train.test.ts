@@ -62,7 +62,9 @@ it('saves when it is interrupted, goes on, and draws images', async () => {
   expect(resumed.stderr).toMatch(
     /^Resumed from runs\/00000-photos\/state\/training-state-\d+[\d-]*\.safetensors \(0\.\d kimg, \d+ updates\)$/m,
   );
-  expect(resumed.stderr).toMatch(/^Patches: +4×4 \(20 %, 4× the batch\), .*16×16 \(50 %\), stratified$/m);
+  expect(resumed.stderr).toMatch(
+    /^Patches: +4×4 \(38 → 0 %, 4× the batch\), .*16×16 \(5 → 100 %\), annealed$/m,
+  );
   const nimg = (await readRunJson(run))!.nimg;
   expect(nimg).toBeGreaterThan(interrupted!.nimg);
   expect(await start(...resume, `${(nimg + 60) / 1000}`).end).toMatchObject({
@@ -97,6 +99,6 @@ it('describes a run without doing it', async () => {
   ).end;
   expect(code).toBe(0);
   expect(stdout).toMatch(/Parameters +[\d,]+\n/);
-  expect(stdout).toMatch(/Patches +8×8 \(20 %.*32×32 \(50 %\), stratified\n/);
+  expect(stdout).toMatch(/Patches +8×8 \(38 → 0 %.*32×32 \(5 → 100 %\), annealed\n/);
   expect(await readdir(dir)).not.toContain('dry');
 });

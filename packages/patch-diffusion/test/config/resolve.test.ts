@@ -249,6 +249,31 @@ describe('the sampler of sample sheets', () => {
   });
 });
 
+describe('what the preset tiny has from docs/results.md', () => {
+  const choices = (call: TrainOptionsInput, values?: Record<string, unknown>) => {
+    const { schedule, optimizer, lrCooldown } = resolveTrainOptions({
+      call: { data: 'd', preset: 'tiny', ...call },
+      ...(values && { base: { name: 'run.json', values } }),
+    });
+    return [schedule, optimizer, lrCooldown];
+  };
+
+  it('is not in small, nor in runs of versions that knew none of it', () => {
+    expect(choices({})).toEqual(['annealed', 'muon', 0.2]);
+    expect(choices({ preset: 'small' })).toEqual(['stratified', 'adam', 0]);
+    const older = { data: 'd', preset: 'tiny', seed: 1, schedule: 'stratified' };
+    expect(choices({}, older)).toEqual(['stratified', 'adam', 0]);
+  });
+
+  it('gives way to shares of patch sizes that are given', () => {
+    const patches = (probability: number | null) => [16, 32].map((sidePx) => ({ sidePx, probability }));
+    expect(choices({ realP: 0.3 })[0]).toBe('stratified');
+    expect(choices({ patchSizes: patches(0.5) })[0]).toBe('stratified');
+    expect(choices({ patchSizes: patches(null) })[0]).toBe('annealed');
+    expect(choices({ realP: 0.3, schedule: 'annealed' })[0]).toBe('annealed');
+  });
+});
+
 describe('resolveGenerateOptions', () => {
   it('has the defaults of EDM', () => {
     const options = resolveGenerateOptions({ call: { run: 'r' } });

@@ -51,7 +51,7 @@ describe('wide images', () => {
       'train',
       '--data',
       zip,
-      ...flags('wide', '--duration-kimg', '0.2', '--tick-kimg', '0.1', '--holdout', '2'),
+      ...flags('wide', '--duration-kimg', '0.2', '--tick-kimg', '0.1', '--holdout', '2', '--real-p', '0.5'),
     );
     expect(trained.stderr).toContain('8×4 (20 %');
     expect(trained.stderr).toMatch(/p32x16 \d/);
@@ -92,11 +92,11 @@ describe('wide images', () => {
     const data = ['train', '--data', photos, '--duration-kimg', '0.05'];
     const { stderr } = await run(
       ...data,
-      ...flags('sized', '--resolution', '16x32', '--patch-sizes', '8,16,32', '--precision', 'bf16'),
+      ...flags('sized', '--resolution', '16x32', '--patch-sizes', '8,16,32', '--real-p', '0.5'),
     );
     expect(stderr).toContain('16×32 px');
     expect(stderr).toContain(
-      'Patches:     8×8 (20 %, 4× the batch), 16×16 (30 %, 2× the batch), 16×32 (50 %)',
+      'Patches:     8×8 (20 %, 4× the batch), 16×16 (30 %, 2× the batch), 16×32 (50 %), stratified',
     );
     const wrong = await runCli([...data, ...flags('never', '--resolution', '30x17')]);
     expect(wrong).toMatchObject({ code: 2 });

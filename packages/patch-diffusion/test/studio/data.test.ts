@@ -25,7 +25,9 @@ const get = (path: string) => fetch(`http://127.0.0.1:${studio.port}${path}`);
 const viewOf = async (id: string, seed = 0): Promise<RunDataView> =>
   (await get(`/api/runs/${id}/data?seed=${seed}`)).json();
 
-const icons: TrainOptionsInput = { resolution: 16, cond: true, xflip: true, holdout: 20, maxImages: 200 };
+const icons: TrainOptionsInput = {
+  ...{ resolution: 16, cond: true, xflip: true, holdout: 20, maxImages: 200, schedule: 'stratified' },
+};
 
 beforeAll(async () => {
   folder = await temporaryFolder();

@@ -78,7 +78,9 @@ export class Muon implements Optimizer {
   step(lr: number = this.#lr, following: readonly FollowingAverage[] = []): void {
     this.#adam.step(lr);
     noGrad(() => {
-      if (this.#slots.every(({ param }) => isPlain(param) && isDense(param))) moveOnCpu(this.#slots, lr);
+      const areDense = this.#slots.every(({ param }) => isPlain(param) && isDense(param));
+      // A gradient that is looked at is a handle, which the scope closes.
+      if (areDense) scope(() => moveOnCpu(this.#slots, lr));
       else for (const slots of this.#groups) scope(() => moveMatrices(slots, lr));
     });
     for (const average of following) moveAverages(average, this.#params);
