@@ -14,8 +14,8 @@ export interface Recipe {
   readonly options: TrainOptionsInput;
 }
 
-/** What all recipes have: the same averaging, and a linear cooldown at the end. */
-const common = { lrCooldown: 0.2 } satisfies TrainOptionsInput;
+/** What all recipes have unless they say otherwise: Adam, the same averaging, and a linear cooldown at the end. */
+const common = { optimizer: 'adam', lrCooldown: 0.2 } satisfies TrainOptionsInput;
 
 /** Whole images: no coordinates are needed, but the network keeps them, so that both sides have the same one. */
 function whole(batch: number, lr: number, optimizer: 'adam' | 'muon' = 'adam'): Recipe {

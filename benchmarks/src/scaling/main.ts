@@ -25,7 +25,12 @@ const COMPARED_RANKS = 8;
 const IMAGES_PER_RANK = 32;
 
 /** Of the trainings that check the simulation: in float32, whose speed depends least on the number of patches. */
-const CHECK = { preset: 'tiny', batch: 32, sidePx: 32, flags: '--preset tiny --precision fp32' } as const;
+const CHECK = {
+  preset: 'tiny',
+  batch: 32,
+  sidePx: 32,
+  flags: '--preset tiny --precision fp32 --optimizer adam --lr-cooldown 0',
+} as const;
 
 /** A training, and what the simulation says of it. */
 interface Check extends RealRun {

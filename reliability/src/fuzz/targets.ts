@@ -205,7 +205,7 @@ export const targets: Record<TargetName, (folder: string) => Promise<Case | stri
       const bytes = isPng
         ? seeds.withChunk(file, chunk, (data) => mutateBytes(data, files, below))
         : mutateBytes(file, files, below);
-      await anyOf([() => decodeImage(bytes, below(2) === 0), () => readImageHeader(bytes)]);
+      await anyOf([() => decodeImage(bytes, { alpha: below(2) === 0 }), () => readImageHeader(bytes)]);
     };
   },
 };

@@ -72,7 +72,7 @@ function makerFor(source: ImageSource, spec: ImageSpec, count: number): Maker {
 /** In this thread. */
 function hereMaker(source: ImageSource, spec: ImageSpec): Maker {
   const makeOne = (entry: number) =>
-    makeImage((alpha) => source.decode(entry, alpha), spec).catch((error: Error) => error);
+    makeImage((options) => source.decode(entry, options), spec).catch((error: Error) => error);
   return {
     batch: 1,
     ahead: DECODE_CONCURRENCY,

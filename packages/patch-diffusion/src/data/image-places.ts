@@ -1,4 +1,5 @@
 /** Reading single images of a source in another thread than the one that has listed them. */
+import type { DecodeOptions } from './decode.js';
 import type { FilePlace, ImagePlace, ZipPlace } from './image-source.js';
 import type { RawImage } from './resize.js';
 import { decodeFileNow } from './source-folder.js';
@@ -11,8 +12,8 @@ import { openZipPlaces } from './source-zip.js';
 export function openPlaces(
   kind: 'folder' | 'zip',
   path: string,
-): (place: ImagePlace, alpha: boolean) => Promise<RawImage> {
-  if (kind === 'folder') return (place, alpha) => decodeFileNow(place as FilePlace, alpha);
+): (place: ImagePlace, options: DecodeOptions) => Promise<RawImage> {
+  if (kind === 'folder') return (place, options) => decodeFileNow(place as FilePlace, options);
   const decode = openZipPlaces(path);
-  return (place, alpha) => decode(place as ZipPlace, alpha);
+  return (place, options) => decode(place as ZipPlace, options);
 }

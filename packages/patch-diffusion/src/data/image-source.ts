@@ -1,5 +1,5 @@
 /** What a folder, a zip and an idx file of images have in common. */
-import type { ImageHeader } from './decode.js';
+import type { DecodeOptions, ImageHeader } from './decode.js';
 import type { RawImage } from './resize.js';
 import type { SkippedFile } from './types.js';
 
@@ -40,12 +40,11 @@ export interface ImageSource {
   /** Size of an image without decoding it. @throws UnusableImage */
   header(index: number): Promise<ImageHeader>;
   /**
-   * Pixels [H, W, C] of an image, C = 1 for grey ones, else 3, with transparency laid over white.
+   * Pixels [H, W, C] of an image, C = 1 for grey ones, else 3, with transparency laid over white, or 4 where it is kept.
    *
-   * @param alpha keeps transparency as a fourth channel (images without it may have fewer)
    * @throws UnusableImage
    */
-  decode(index: number, alpha?: boolean): Promise<RawImage>;
+  decode(index: number, options?: DecodeOptions): Promise<RawImage>;
   /** Where an image lies; absent where all are in memory. */
   place?(index: number): ImagePlace;
   /** Differs when any of its files has changed, by name, size and times; absent where all are in memory. */

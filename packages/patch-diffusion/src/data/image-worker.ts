@@ -34,7 +34,7 @@ const decode = openPlaces(kind, path);
 async function makeBatch(places: readonly ImagePlace[]): Promise<Batch> {
   const made: (MadeImage | Error)[] = [];
   await forEachConcurrently(places, SIDE_BY_SIDE, async (place, i) => {
-    made[i] = await makeImage((alpha) => decode(place, alpha), spec).catch((error: Error) => error);
+    made[i] = await makeImage((options) => decode(place, options), spec).catch((error: Error) => error);
   });
   const images = made.filter((image): image is MadeImage => !(image instanceof Error));
   const data = new Uint8Array(images.reduce((sum, image) => sum + image.data.length, 0));

@@ -1,4 +1,5 @@
 /** One image of a source as a data set has it: decoded, cropped, resized, with the channels that are wanted. */
+import type { DecodeOptions } from './decode.js';
 import { encodePng } from './png.js';
 import type { RawImage } from './resize.js';
 import { hasSize, toChannels, transformImage } from './transform.js';
@@ -24,10 +25,14 @@ export interface MadeImage {
 
 /** @param decode see `ImageSource.decode` @throws UnusableImage */
 export async function makeImage(
-  decode: (alpha: boolean) => Promise<RawImage>,
+  decode: (options: DecodeOptions) => Promise<RawImage>,
   { size, channels, transform, png }: ImageSpec,
 ): Promise<MadeImage> {
-  const image = await decode(channels === 4);
+  // Of a wide crop, it is the proportions that tell whether it is large enough.
+  const image = await decode({
+    alpha: channels === 4,
+    ...(transform === 'center-crop-wide' ? {} : { size }),
+  });
   const resized = hasSize(image, size) ? image : transformImage(image, transform, size);
   const made = toChannels(resized, channels);
   return {

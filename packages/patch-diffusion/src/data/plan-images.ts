@@ -122,7 +122,7 @@ export async function loadImage(
   { size, channels, alike }: ImagePlan,
   entry: number,
 ): Promise<RawImage> {
-  const image = await source.decode(entry, channels === 4);
+  const image = await source.decode(entry, { alpha: channels === 4, ...(alike ? {} : { size }) });
   if (alike && !hasSize(image, alike.size)) throw new UnusableImage(otherSize(image, alike.size));
   if (alike && image.channels > alike.channels)
     throw new UnusableImage('in colour, where the first image is grey');

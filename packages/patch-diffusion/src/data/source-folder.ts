@@ -7,7 +7,14 @@ import { type Dirent, readFileSync } from 'node:fs';
 import { open, readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { UserError } from '../common/errors.js';
-import { decodeImage, type ImageHeader, MAX_FILE_BYTES, readImageHeader, UnusableImage } from './decode.js';
+import {
+  type DecodeOptions,
+  decodeImage,
+  type ImageHeader,
+  MAX_FILE_BYTES,
+  readImageHeader,
+  UnusableImage,
+} from './decode.js';
 import type { FilePlace, ImageSource } from './image-source.js';
 import { MAX_JSON_BYTES } from './labels.js';
 import { classifyContent, classifyName, compareNames, HEAD_BYTES, sortSkipped } from './names.js';
@@ -121,12 +128,12 @@ async function readDatasetJson(path: string): Promise<string | null> {
 }
 
 /** Reads and decodes a file, in a thread that may wait for the disk. @throws UnusableImage */
-export const decodeFileNow = (place: FilePlace, alpha: boolean): Promise<RawImage> =>
-  decodeFile(place, alpha, readFileSync);
+export const decodeFileNow = (place: FilePlace, options: DecodeOptions): Promise<RawImage> =>
+  decodeFile(place, options, readFileSync);
 
 async function decodeFile(
   { file, bytes: size }: FilePlace,
-  alpha: boolean,
+  options: DecodeOptions | undefined,
   read: (file: string) => Buffer | Promise<Buffer>,
 ): Promise<RawImage> {
   if (size > MAX_FILE_BYTES) throw new UnusableImage(`larger than ${MAX_FILE_BYTES / 2 ** 20} MiB`);
@@ -136,7 +143,7 @@ async function decodeFile(
   } catch (error) {
     throw new UnusableImage(why(error));
   }
-  return decodeImage(bytes, alpha);
+  return decodeImage(bytes, options);
 }
 
 interface FoundFile {
@@ -172,8 +179,8 @@ class FolderSource implements ImageSource {
     return readImageHeader(file);
   }
 
-  decode(index: number, alpha = false): Promise<RawImage> {
-    return decodeFile(this.place(index), alpha, readFile);
+  decode(index: number, options?: DecodeOptions): Promise<RawImage> {
+    return decodeFile(this.place(index), options, readFile);
   }
 
   place(index: number): FilePlace {

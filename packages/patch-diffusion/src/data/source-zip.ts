@@ -9,7 +9,14 @@ import { constants, crc32, inflateRaw } from 'node:zlib';
 import yauzl, { type Entry } from 'yauzl';
 import { UserError } from '../common/errors.js';
 import { Budget } from './concurrency.js';
-import { decodeImage, type ImageHeader, MAX_FILE_BYTES, readImageHeader, UnusableImage } from './decode.js';
+import {
+  type DecodeOptions,
+  decodeImage,
+  type ImageHeader,
+  MAX_FILE_BYTES,
+  readImageHeader,
+  UnusableImage,
+} from './decode.js';
 import type { ImageSource, ZipPlace } from './image-source.js';
 import { MAX_JSON_BYTES } from './labels.js';
 import { classifyContent, classifyName, compareNames, HEAD_BYTES } from './names.js';
@@ -40,13 +47,13 @@ function placeOf(entry: Entry): ZipPlace {
  * Opens a zip whose places are known, for a thread that may wait for the disk.
  * @returns reads and decodes an entry
  */
-export function openZipPlaces(path: string): (place: ZipPlace, alpha: boolean) => Promise<RawImage> {
+export function openZipPlaces(path: string): (place: ZipPlace, options: DecodeOptions) => Promise<RawImage> {
   const file = openSync(path, 'r');
   const readNow: ReadAt = (offset, length) => {
     const buffer = Buffer.allocUnsafe(length);
     return buffer.subarray(0, readSync(file, buffer, 0, length, offset));
   };
-  return async (place, alpha) => decodeImage(await readEntry(readNow, place), alpha);
+  return async (place, options) => decodeImage(await readEntry(readNow, place), options);
 }
 
 /** @throws UserError if the file cannot be read or is not a zip file */
@@ -192,8 +199,8 @@ class ZipSource implements ImageSource {
     return readImageHeader(bytes);
   }
 
-  async decode(index: number, alpha = false): Promise<RawImage> {
-    return decodeImage(await readEntry(this.#read, this.place(index)), alpha);
+  async decode(index: number, options?: DecodeOptions): Promise<RawImage> {
+    return decodeImage(await readEntry(this.#read, this.place(index)), options);
   }
 
   place(index: number): ZipPlace {
