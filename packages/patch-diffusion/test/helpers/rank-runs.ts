@@ -7,6 +7,7 @@ import type { Outcome, Running } from './cli.js';
 export const RANK_FLAGS =
   '--data icons.zip --max-images 64 --preset tiny --model-channels 8 --channel-mult 1,1 --num-blocks 1 ' +
   '--attn-resolutions none --batch 8 --sample-ticks none --seed 7 --nosubdir --dropout 0 --precision fp32 ' +
+  '--schedule stratified --optimizer adam --lr-cooldown 0 ' +
   // A large epsilon: Adam would turn the rounding of gradients near zero into whole steps.
   '--adam-eps 0.001 --lr 0.001 --lr-rampup-kimg 0 --threads 1 --tick-kimg 0.04 --state-ticks 1';
 
