@@ -53,7 +53,7 @@ const published = {
   sampleSteps: 50,
 } as const;
 
-/** From patches to whole images, Muon, and a learning rate that falls at the end: ahead of all else in docs/results.md. */
+/** From patches to whole images, Muon, and a learning rate that falls at the end: the best way with patches in docs/results.md. */
 const tiny: OwnValues = {
   ...shortRun,
   schedule: 'annealed',

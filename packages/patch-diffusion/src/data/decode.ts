@@ -140,8 +140,8 @@ const LEAST_RATIO = 16;
 
 /**
  * By how much a large JPEG is reduced while it is decoded: libjpeg makes an eighth of the size in half of the time. Resized
- * from there, pixels differ by a level or two here and there (by 0.1 to 0.4 in the mean; a test compares), and by some more where grain is
- * cut off at black, white or full colours.
+ * from there, pixels differ by a level or two here and there (by 0.1 to 0.4 in the mean; a test compares), and by some more
+ * where grain is cut off at black, white or full colours.
  */
 function reduction(image: Size, { width, height }: Size): number {
   const ratio = Math.min(image.width / width, image.height / height);
