@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { compare, interval, timeTo } from '../src/reproduce/analysis.js';
+import { compare, interval, timeTo, timeToFd } from '../src/reproduce/analysis.js';
 import { beds, HELD_OUT, presentBeds } from '../src/reproduce/beds.js';
 import { openRuns, runsOf } from '../src/reproduce/grid.js';
 import { addResult, type Result, readResults } from '../src/reproduce/results.js';
@@ -101,6 +101,32 @@ describe('samples', () => {
     expect(rows[0].samples.avatarValidity).toMatchObject({ n: 2 });
     expect(rows[0].samples.avatarValidity.mean).toBeCloseTo(0.6, 12);
     expect(rows[0].samples.memorised).toMatchObject({ mean: 0, n: 1 });
+  });
+});
+
+describe('the factor by the Fréchet distance of samples', () => {
+  /** Distances at the thirds of 90 s. */
+  const withFd = (recipe: string, seed: number, distances: readonly number[]): Result => {
+    const run = result(recipe, seed, [3, 2, 1], 90);
+    const points = run.points.map((point, k) => ({ ...point, samples: { fd: distances[k] } }));
+    return { ...run, points, samples: { fd: distances[2] } };
+  };
+
+  it('takes the time of the distance that whole images end at between two measurements', () => {
+    const runs = [withFd('whole-b8', 1, [64, 16, 8]), withFd('annealed', 1, [32, 2, 1])];
+    const row = compare(runs, 'cats-32', 90)?.rows.find(({ recipe }) => recipe === 'annealed');
+    // From 32 to 8 is half the way to 2 in logarithms: 45 of 90 s.
+    expect(row?.factorByFd?.value?.mean).toBeCloseTo(2, 12);
+    expect(row?.factorByFd?.missed).toBe(0);
+  });
+
+  it('is no better than the first measurement, counts what is missed, and is not there without figures', () => {
+    expect(timeToFd(withFd('annealed', 1, [1, 1, 1]).points, 8)).toBe(30);
+    const runs = [withFd('whole-b8', 1, [64, 16, 8]), withFd('annealed', 1, [64, 32, 16])];
+    const row = (some: readonly Result[]) =>
+      compare(some, 'cats-32', 90)?.rows.find(({ recipe }) => recipe === 'annealed');
+    expect(row(runs)?.factorByFd).toEqual({ value: null, missed: 1 });
+    expect(row([runs[0], result('annealed', 1, [3, 2, 1], 90)])?.factorByFd).toBeNull();
   });
 });
 

@@ -17,6 +17,8 @@ export interface Row {
   readonly finalLoss: Interval;
   /** Against the baseline; null for the baseline itself, and where no seed is shared. */
   readonly factor: Factor | null;
+  /** {@link factor} by the Fréchet distance of samples instead of the loss; null where it was not measured on both sides. */
+  readonly factorByFd: Factor | null;
   /** Figures of samples at the end, by name; none where none were measured. */
   readonly samples: Readonly<Record<string, Interval>>;
   /**
@@ -82,6 +84,7 @@ export function compare(results: readonly Result[], bed: string, budgetSec: numb
       finalLoss,
       samples: sampleFigures(runs),
       factor: against(best),
+      factorByFd: best.recipe === recipe ? null : factorByFd(runs, best.runs),
       equal: equal.every((at) => at !== null) ? equal : null,
       pytorch: against(pytorch),
     };
@@ -101,8 +104,31 @@ function factor(runs: readonly Result[], others: readonly Result[], until: numbe
     const time = timeTo(run.points, goal.heldOutLoss);
     return time === null ? [] : [Math.log(goal.cpuSec / time)];
   });
+  return factorOf(logs, shared.length);
+}
+
+/** Against the others' Fréchet distance at the end. */
+function factorByFd(runs: readonly Result[], others: readonly Result[]): Factor | null {
+  const goals = new Map(
+    others.flatMap(({ seed, points }) => {
+      const last = points.at(-1);
+      return last?.samples?.fd === undefined ? [] : [[seed, { fd: last.samples.fd, cpuSec: last.cpuSec }]];
+    }),
+  );
+  const shared = runs.filter(({ seed, samples }) => goals.has(seed) && samples?.fd !== undefined);
+  if (shared.length === 0) return null;
+  const logs = shared.flatMap(({ seed, points }) => {
+    const goal = goals.get(seed)!;
+    const time = timeToFd(points, goal.fd);
+    return time === null ? [] : [Math.log(goal.cpuSec / time)];
+  });
+  return factorOf(logs, shared.length);
+}
+
+/** @param logs logarithms of the factors of the seeds that have one */
+function factorOf(logs: readonly number[], seeds: number): Factor {
   const value = logs.length ? mapInterval(interval(logs), Math.exp) : null;
-  return { value, missed: shared.length - logs.length };
+  return { value, missed: seeds - logs.length };
 }
 
 /** The first evaluation at or after a time, or the last one. */
@@ -122,6 +148,22 @@ function finalLoss({ points }: Result): number {
 /** Processor seconds of the first evaluation at or below a loss, or null. */
 export function timeTo(points: readonly Point[], loss: number): number | null {
   return points.find(({ heldOutLoss }) => heldOutLoss <= loss)?.cpuSec ?? null;
+}
+
+/**
+ * Processor seconds until the Fréchet distance of samples is down to a value, or null. It is measured at few points, so the
+ * time is taken between two, where the logarithm of the distance, linear in time, is that of the value; not before the first.
+ */
+export function timeToFd(points: readonly Point[], goal: number): number | null {
+  const measured = points.flatMap(({ cpuSec, samples }) =>
+    samples?.fd === undefined ? [] : [{ cpuSec, fd: samples.fd }],
+  );
+  const k = measured.findIndex(({ fd }) => fd <= goal);
+  if (k < 0) return null;
+  const [before, after] = [measured[k - 1], measured[k]];
+  if (!before || after.fd <= 0) return after.cpuSec;
+  const share = Math.log(before.fd / goal) / Math.log(before.fd / after.fd);
+  return before.cpuSec + share * (after.cpuSec - before.cpuSec);
 }
 
 /** Quantiles 0.975 of Student's t with 1, 2, … degrees of freedom. */

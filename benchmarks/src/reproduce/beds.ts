@@ -24,8 +24,8 @@ export interface Bed {
   readonly summary: string;
   readonly source: Source;
   readonly options: TrainOptionsInput;
-  /** What of 256 samples is measured at the end of a run, as for `evaluate --metrics`. */
-  readonly metrics: readonly string[];
+  /** What of 256 samples is measured, as for `evaluate --metrics`; `fd` by a classifier of the set's classes. */
+  readonly metrics: NonNullable<TrainOptionsInput['evalMetrics']>;
 }
 
 /** Images that no run trains on; the seed chooses them, so that all recipes of a seed have the same. */
@@ -36,15 +36,15 @@ const SHARED = process.env.SHARED_DIR ?? '../shared';
 const full = {
   'avatars-16': {
     summary: '5,000 pixel-art faces, 16 × 16, drawn by `avatars`',
-    source: { avatars: ['--count=5000'], file: 'avatars-16.zip' },
+    source: { avatars: ['--count=5000', '--labels'], file: 'avatars-16-labels.zip' },
     options: { cond: false, attnResolutions: [8] },
-    metrics: ['avatars', 'memorisation'],
+    metrics: ['fd', 'avatars', 'memorisation'],
   },
   'fashion-32': {
     summary: 'Fashion-MNIST, 60,000 pieces of clothing, 32 × 32, grey',
     source: { variable: 'FASHION_MNIST', path: 'data/fashion-mnist/train-images-idx3-ubyte.gz' },
     options: { resolution: 32, cond: false },
-    metrics: ['swd'],
+    metrics: ['fd', 'swd'],
   },
   'cats-32': {
     summary: '4,303 faces of cats, 32 × 32',
@@ -54,9 +54,12 @@ const full = {
   },
   'peeps-64': {
     summary: '5,000 drawn faces in colour (Open Peeps), 64 × 64, drawn by `avatars`',
-    source: { avatars: ['--style=open-peeps', '--resolution=64', '--count=5000'], file: 'peeps-64.zip' },
+    source: {
+      avatars: ['--style=open-peeps', '--resolution=64', '--count=5000', '--labels'],
+      file: 'peeps-64-labels.zip',
+    },
     options: { resolution: 64, cond: false, attnResolutions: [16] },
-    metrics: ['swd'],
+    metrics: ['fd', 'swd'],
   },
   'cats-64': {
     summary: '5,000 faces of cats, 64 × 64',
@@ -68,7 +71,7 @@ const full = {
     summary: 'CIFAR-10, 32 × 32, without labels',
     source: { variable: 'CIFAR10', path: 'data/cifar10-32x32.zip' },
     options: { cond: false },
-    metrics: ['swd'],
+    metrics: ['fd', 'swd'],
   },
 } satisfies Record<string, Bed>;
 
@@ -80,7 +83,7 @@ function part(name: keyof typeof full, images: number): Readonly<Record<string, 
       ...bed,
       summary: `${images} images to train on, of: ${bed.summary}`,
       options: { ...bed.options, maxImages: images + HELD_OUT },
-      metrics: [...new Set([...bed.metrics, 'memorisation'])],
+      metrics: [...new Set([...bed.metrics, 'memorisation' as const])],
     },
   };
 }

@@ -28,7 +28,10 @@ Whole images against patches, at equal processor time of training. Written by \`
   what those had reached by then. **PyTorch** is the same against the
   published recipe as eager float32 PyTorch runs it (our own script, benchmarks/peer/train.py).
 - **Samples**: the other columns are figures of 256 samples at the end of a run, seeds 0 to 255, under the names of
-  \`evaluate --json\` ([evaluation](evaluation.md)).
+  \`evaluate --json\` ([evaluation](evaluation.md)). \`fd\` is the Fréchet distance of features of a small classifier, which
+  \`evaluate\` trains on the classes of the set, to 256 held-out images; the networks see no classes. It is measured at each
+  fifth of the budget, and **factor by FD** is as the factor above, with the time of an equal distance taken between two
+  measurements.
 `;
 
 /** Writes `results.md` and its charts into a folder of documents. */
@@ -64,12 +67,14 @@ function section({ bed, budgetSec, baseline, rows }: Comparison, cpu: string, im
   const minutes = `${Number((budgetSec / 60).toFixed(1))} processor minutes`;
   const figures = [...new Set(rows.flatMap(({ samples }) => Object.keys(samples)))];
   const hasPytorch = rows.some(({ pytorch }) => pytorch !== null);
-  const lines = rows.map(({ recipe, seeds, finalLoss, samples, factor, equal, pytorch }) => [
+  const hasFd = rows.some(({ factorByFd }) => factorByFd !== null);
+  const lines = rows.map(({ recipe, seeds, finalLoss, samples, factor, factorByFd, equal, pytorch }) => [
     recipe === baseline ? `**${recipe}** (baseline)` : recipe,
     recipes[recipe].summary,
     seeds.join(', '),
     intervalText(finalLoss, 4),
     recipe === baseline ? '1' : factorText(factor),
+    ...(hasFd ? [recipe === baseline ? '1' : factorText(factorByFd)] : []),
     ...SHARES.map((_, i) => (equal ? shortText(equal[i]) : '')),
     ...(hasPytorch ? [pytorch ? factorText(pytorch) : ''] : []),
     ...figures.map((name) => (samples[name] ? intervalText(samples[name], 4) : '–')),
@@ -81,7 +86,7 @@ ${beds[bed].summary}. One core of: ${cpu}.
 
 ![Held-out loss against processor time, ${bed}, ${minutes}](images/${image})
 
-${table(['recipe', '', 'seeds', 'final loss', 'factor', ...SHARES.map((share) => `equal at ${100 * share} %`), ...(hasPytorch ? ['PyTorch'] : []), ...figures], lines)}
+${table(['recipe', '', 'seeds', 'final loss', 'factor', ...(hasFd ? ['factor by FD'] : []), ...SHARES.map((share) => `equal at ${100 * share} %`), ...(hasPytorch ? ['PyTorch'] : []), ...figures], lines)}
 `;
 }
 

@@ -12,6 +12,8 @@ export interface Point {
   readonly kimg: number;
   /** Denoising loss of whole held-out images, averaged weights. */
   readonly heldOutLoss: number;
+  /** Figures of samples, under the names of `evaluate --json`; absent where none were measured then. */
+  readonly samples?: Readonly<Record<string, number>>;
 }
 
 /** What one run is, and nothing that it measured. */
@@ -28,7 +30,7 @@ export interface Result extends RunKey {
   readonly status: 'done' | 'failed';
   readonly error?: string;
   readonly points: readonly Point[];
-  /** Figures of samples at the end, under the names of `evaluate --json`; absent where none were measured. */
+  /** Figures of samples at the end; absent where none were measured. */
   readonly samples?: Readonly<Record<string, number>>;
   /** The command that makes the same run, with places left out. */
   readonly command: string;

@@ -1,14 +1,14 @@
 /** One run: the command line trains in a process of its own, and its statistics become a result. */
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { readFile, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type TrainOptionsInput, version } from 'patch-diffusion';
-import { readRunJson, readStats, type Stat } from 'patch-diffusion/run';
+import { readEvaluations, readRunJson, readStats, type Stat } from 'patch-diffusion/run';
 import { describeMachine } from '../machine.js';
 import { log } from '../progress.js';
-import { beds, fileOf, HELD_OUT } from './beds.js';
+import { type Bed, beds, fileOf, HELD_OUT } from './beds.js';
 import { runProgram } from './program.js';
 import { type Recipe, type RecipeName, recipes } from './recipes.js';
 import { type Point, type Result, type RunKey, runName } from './results.js';
@@ -18,7 +18,9 @@ import { trainPeer } from './train-peer.js';
 const EVALUATIONS = 25;
 /** Processor seconds of the short run that says how many images a recipe sees in a second. */
 const TRIAL_SEC = 8;
-/** Samples that are measured at the end. */
+/** Samples are measured after so many of these evaluations, and at the end: each fifth of the budget. */
+const SAMPLE_TICKS = 5;
+/** Samples that are measured each time, seeds 0 to 255. */
 const SAMPLES = 256;
 
 /** What a run needs beside its key. */
@@ -47,19 +49,28 @@ export async function runOnce(key: RunKey, context: RunContext): Promise<Result 
     context,
   );
   if (context.signal.aborted) return null;
-  const samples = error === null && recipe.kind !== 'pytorch' ? await measureSamples(key, context) : null;
+  const samples = points.at(-1)?.samples;
   return {
     ...key,
     status: error === null ? 'done' : 'failed',
     ...(error === null ? {} : { error }),
     points,
-    ...(samples === null ? {} : { samples }),
+    ...(samples ? { samples } : {}),
     command: commandText({ ...options, data: `<${key.bed}>` }, recipe),
     ...environment(),
   };
 }
 
 type Options = TrainOptionsInput & { readonly data: string };
+
+/** What of samples is measured while training; that is no training time. */
+function sampleOptions({ metrics }: Bed): TrainOptionsInput {
+  const usesFeatures = metrics.some((metric) => metric === 'fd' || metric === 'kid');
+  return {
+    ...{ evalTicks: SAMPLE_TICKS, evalMetrics: metrics, evalCount: SAMPLES },
+    ...(usesFeatures ? { evalFeatures: 'classifier' } : {}),
+  };
+}
 
 interface Outcome {
   readonly points: readonly Point[];
@@ -73,7 +84,10 @@ async function trainHere(key: RunKey, options: Options, context: RunContext): Pr
   if (before?.status === 'done') return { points: await readPoints(dir), error: null };
   const flags = before
     ? { resume: dir }
-    : { ...options, out: dir, nosubdir: true, tickKimg: await tickKimg(key, options, context) };
+    : {
+        ...{ ...options, ...sampleOptions(beds[key.bed]), out: dir, nosubdir: true },
+        tickKimg: await tickKimg(key, options, context),
+      };
   const error = await train(flags, context.signal);
   const points = await readPoints(dir);
   return { points, error: error ?? (points.length ? null : 'no evaluation was written') };
@@ -119,35 +133,36 @@ async function train(options: TrainOptionsInput, signal: AbortSignal): Promise<s
   return line;
 }
 
-/** Measures samples of the trained network; what was measured before is kept with the run. */
-async function measureSamples(
-  key: RunKey,
-  { work, signal }: RunContext,
-): Promise<Readonly<Record<string, number>>> {
-  const dir = join(work, runName(key));
-  const json = join(dir, 'samples.json');
-  const flags = [`--run=${dir}`, `--metrics=${beds[key.bed].metrics}`, `--count=${SAMPLES}`];
-  const error = existsSync(json)
-    ? null
-    : await runProgram(['evaluate', ...flags, '--threads=1', `--json=${json}`], signal);
-  if (error !== null) throw new Error(`samples of ${runName(key)} were not measured: ${error}`);
-  const { results } = JSON.parse(await readFile(json, 'utf8')) as {
-    results: readonly { metrics: Readonly<Record<string, { value: number }>> }[];
-  };
-  const { metrics } = results[0];
-  return Object.fromEntries(Object.entries(metrics).map(([name, { value }]) => [name, value]));
-}
-
 /** The evaluations of a run so far. */
 async function readPoints(dir: string): Promise<Point[]> {
   const value = (stat: Stat | number | undefined) => (typeof stat === 'object' ? stat.mean : Number.NaN);
+  const measured = await readSamples(dir);
   const points = (await readStats(dir)).map((line) => ({
     cpuSec: value(line['Timing/train_cpu_sec']),
     wallSec: value(line['Timing/total_sec']),
     kimg: value(line['Progress/kimg']),
     heldOutLoss: value(line['Loss/held_out']),
   }));
-  return points.filter(({ heldOutLoss }) => Number.isFinite(heldOutLoss));
+  return points
+    .filter(({ heldOutLoss }) => Number.isFinite(heldOutLoss))
+    .map((point) => {
+      // Both tell the images of the same tick, one of them rounded.
+      const samples = measured.find(({ nimg }) => Math.abs(nimg / 1000 - point.kimg) < 0.001)?.figures;
+      return samples ? { ...point, samples } : point;
+    });
+}
+
+/** Figures of samples after so many images. */
+async function readSamples(
+  dir: string,
+): Promise<{ readonly nimg: number; readonly figures: Readonly<Record<string, number>> }[]> {
+  const evaluations = await readEvaluations(dir);
+  return evaluations.map(({ nimg, metrics }) => ({
+    nimg: nimg ?? 0,
+    figures: Object.fromEntries(
+      Object.entries(metrics).flatMap(([name, figure]) => (figure ? [[name, figure.value]] : [])),
+    ),
+  }));
 }
 
 function commandText(options: Options, { kind }: Recipe): string {

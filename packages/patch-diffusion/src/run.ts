@@ -1,6 +1,7 @@
 /** Reading what training has written: runs, statistics, snapshots' descriptions. Needs no libtorch. */
 
 export { UserError } from './common/errors.js';
+export { type EvaluationLine, type MeasuredFigure, readEvaluations } from './run/evaluations.js';
 export {
   listRuns,
   listSheets,

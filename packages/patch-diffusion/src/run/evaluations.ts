@@ -9,7 +9,7 @@ import { readStats, type Stat } from './stats.js';
 export const EVALUATIONS = 'evaluations.jsonl';
 
 /** A figure with the ends of its 95 % interval. */
-interface MeasuredFigure {
+export interface MeasuredFigure {
   readonly value: number;
   readonly low: number;
   readonly high: number;
