@@ -14,7 +14,7 @@ const HEAD = `# Results
 Whole images against patches, at equal processor time of training. Written by \`npm run reproduce\` from the lines in
 \`benchmarks/results/\`; \`npm run reproduce -- --help\` lists the recipes and how to run them again.
 
-- **Network and averaging are the same** on both sides: preset \`tiny\` (1.3 million weights), one thread, bfloat16 where the
+- **Network and averaging are the same** on both sides: preset \`tiny\` (1.3 million weights; else the set says so), one thread, bfloat16 where the
   processor is faster in it, a linear cooldown of the learning rate over the last fifth.
 - **Time** is processor time of updates. Evaluations, files and sheets are not in it.
 - **Loss** is the denoising loss of 256 whole images that the run never trains on, averaged weights. All recipes of a seed

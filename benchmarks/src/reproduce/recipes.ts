@@ -68,6 +68,12 @@ export const recipes = {
   'by-noise-muon': patches('p = 0.5, sizes by noise level, Muon', {
     ...{ batch: 8, schedule: 'stochastic', realP: 0.5, sizesByNoise: true, optimizer: 'muon' },
   }),
+  'transfer-muon': {
+    ...patches('annealed, Muon, from the weights of the ready-made network avatars-32', {
+      ...{ batch: 8, ...annealed, optimizer: 'muon', transfer: 'avatars-32' },
+    }),
+    extras: 'Muon and weights',
+  },
   'published-pytorch': {
     kind: 'pytorch',
     summary: 'as published, eager float32 PyTorch',

@@ -65,6 +65,7 @@ type Options = TrainOptionsInput & { readonly data: string };
 
 /** What of samples is measured while training; that is no training time. */
 function sampleOptions({ metrics }: Bed): TrainOptionsInput {
+  if (metrics.length === 0) return {};
   const usesFeatures = metrics.some((metric) => metric === 'fd' || metric === 'kid');
   return {
     ...{ evalTicks: SAMPLE_TICKS, evalMetrics: metrics, evalCount: SAMPLES },

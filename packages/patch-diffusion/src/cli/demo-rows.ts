@@ -8,6 +8,7 @@ import { sampleImages } from '../diffusion/sample.js';
 import { loadAnySnapshot } from '../interchange/load-snapshot.js';
 import { toPixels } from '../latents/latents.js';
 import { chooseSnapshot } from '../run/choose-snapshot.js';
+import { READY_MADE } from '../run/ready-made.js';
 import { samplerSettings } from '../sampling/settings.js';
 
 /** Some of the images that the demo trains on. */
@@ -29,18 +30,26 @@ export async function realRow(options: TrainOptions, count: number): Promise<She
   }
 }
 
-/** What a network draws that comes with the package and was trained for longer. */
-export async function readyMadeRow(network: string, count: number, deviceName: string): Promise<SheetRow> {
+/** What the networks draw that come with the package and were trained for longer, a row each. */
+export async function readyMadeRows(count: number, deviceName: string): Promise<SheetRow[]> {
+  const rows: SheetRow[] = [];
+  for (const network of READY_MADE) rows.push(await readyMadeRow(network, count, deviceName));
+  return rows;
+}
+
+async function readyMadeRow(network: string, count: number, deviceName: string): Promise<SheetRow> {
   const device = resolveDevice(deviceName);
   const { denoiser, info } = await loadAnySnapshot(await chooseSnapshot({ run: null, network }), { device });
   try {
     prepareDenoiser(denoiser, device, 'fp32');
     const seeds = Array.from({ length: count }, (_, seed) => seed);
     const sampler = samplerSettings(resolveGenerateOptions({ call: { network } }), info);
-    const samples = await sampleImages(denoiser, { ...sampler, seeds, device });
+    const { labelDim } = denoiser;
+    const labels = labelDim > 0 ? seeds.map((seed) => seed % labelDim) : null;
+    const samples = await sampleImages(denoiser, { ...sampler, seeds, labels, device });
     const { pixels, shape } = await toPixels(samples, null);
     const [, channels, height, width] = shape;
-    const label = `drawn by the network ${network}, which comes along and knows more parts`;
+    const label = `drawn by the network ${network}, which comes along`;
     return { label, pixels, shape: [count, channels, height, width] };
   } finally {
     denoiser.dispose();

@@ -42,11 +42,13 @@ export interface SheetRow {
   readonly label: string;
   readonly pixels: Uint8Array;
   readonly shape: SheetShape;
+  /** Whole-number enlargement of the row's images; that of the sheet where it is not given. */
+  readonly scale?: number;
 }
 
 /**
  * Labelled rows of images under each other.
- * @param scale whole-number enlargement of each image
+ * @param sheetScale whole-number enlargement of each image
  * @returns PNG bytes
  * @example
  * ```ts
@@ -55,9 +57,9 @@ export interface SheetRow {
  * await writeFile('sheet.png', png);
  * ```
  */
-export async function labelledSheetPng(rows: readonly SheetRow[], scale = 2): Promise<Buffer> {
+export async function labelledSheetPng(rows: readonly SheetRow[], sheetScale = 2): Promise<Buffer> {
   const blocks = await Promise.all(
-    rows.map(async ({ label, pixels, shape }) => {
+    rows.map(async ({ label, pixels, shape, scale = sheetScale }) => {
       const [count, , height, width] = shape;
       const strip = await gridPng(pixels, shape, count);
       const image = await sharp(strip)

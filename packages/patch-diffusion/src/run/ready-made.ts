@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 /** Their names, the smallest first. */
-export const READY_MADE = ['avatars-16'] as const;
+export const READY_MADE = ['avatars-16', 'avatars-32', 'fashion-32'] as const;
 
 /**
  * The snapshot of a network that comes with the package; a file of that name in the present folder goes first.

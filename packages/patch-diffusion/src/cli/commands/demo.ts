@@ -1,6 +1,6 @@
 /**
  * `patch-diffusion demo`: trains a tiny model for a few minutes and puts what it learnt on one sheet: real images,
- * what a ready-made network draws, then samples as it learns.
+ * what the ready-made networks draw, then samples as it learns.
  */
 
 import type { Command } from 'commander';
@@ -28,8 +28,6 @@ const MOST_ROWS = 6;
 /** What pays in a run of minutes: the learning rate falls for half of it, and the average is short. */
 const FOR_MINUTES = { lrCooldown: 0.5, emaHalflifeKimg: 10 } as const;
 
-/** The network that draws the second row. */
-const READY_MADE = 'avatars-16';
 /** The demo's own images. */
 const FACES = { style: 'pixel-art-simple', count: 3000 } as const;
 
@@ -77,9 +75,9 @@ async function runDemo(given: Record<string, unknown>): Promise<void> {
 
   const { train } = await import('../../training/loop.js');
   const view = new TrainProgressView();
-  const { readyMadeRow, realRow } = await import('../demo-rows.js');
+  const { readyMadeRows, realRow } = await import('../demo-rows.js');
   const rows: SheetRow[] = [await realRow(options, ROW)];
-  if (own.data === null) rows.push(await readyMadeRow(READY_MADE, ROW, device));
+  if (own.data === null) rows.push(...(await readyMadeRows(ROW, device)));
   const before = rows.length;
   const onEvent = (event: TrainEvent): void => {
     // The demo trains without classes.
@@ -108,7 +106,7 @@ async function runDemo(given: Record<string, unknown>): Promise<void> {
     import('../../data/sheet.js'),
     import('@patch-diffusion/torch/atomic-file'),
   ]);
-  await writeFileAtomic(sheet, await labelledSheetPng(rows, scaleFor(rows[0])));
+  await writeFileAtomic(sheet, await labelledSheetPng(rows.map((row) => ({ ...row, scale: scaleFor(row) }))));
   print(sheet);
   const program = programName();
   const resume = `${program} train --resume ${result.runDir} --max-sec 600`;
@@ -120,7 +118,7 @@ async function runDemo(given: Record<string, unknown>): Promise<void> {
 Look at ${sheet}: real images in the first row, then what the model drew as it learnt.${
     own.data === null
       ? `
-The second row is of a network that comes along; more of it: ${program} generate --network ${READY_MADE}`
+The rows below the first are of networks that come along; more of them: ${program} generate --network avatars-32`
       : ''
   }
 Longer training gives better images. With your own:
