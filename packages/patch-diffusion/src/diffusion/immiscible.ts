@@ -1,6 +1,6 @@
 /**
- * Immiscible noise (Immiscible Diffusion, Li et al. 2024, arXiv 2406.12303), in a form that suits patches: of K candidates each
- * image gets the noise that lies furthest in its direction, argmax ⟨ε, û⟩ with û = y / ‖y‖. Published is the nearest one,
+ * Immiscible noise (Li et al. 2025, arXiv 2505.18521, noise selection), in a form that suits patches: of K candidates each image
+ * gets the noise that lies furthest in its direction, argmax ⟨ε, û⟩ with û = y / ‖y‖. Published is the nearest one,
  * argmin ‖y − ε‖, which also prefers short noise, and the more so the smaller the image. The choice is made on the
  * *whole* image; a patch is trained with the patch of that noise, so that all patch sizes are coupled alike.
  *
