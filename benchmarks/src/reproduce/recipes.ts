@@ -65,6 +65,9 @@ export const recipes = {
   'annealed-by-noise-muon': patches('annealed, sizes by noise level, Muon', {
     ...{ batch: 8, ...annealed, sizesByNoise: true, optimizer: 'muon' },
   }),
+  'annealed-muon-immiscible': patches('annealed, Muon, of 4 noises the one in the direction of the image', {
+    ...{ batch: 8, ...annealed, optimizer: 'muon', immiscible: 4 },
+  }),
   'by-noise-muon': patches('p = 0.5, sizes by noise level, Muon', {
     ...{ batch: 8, schedule: 'stochastic', realP: 0.5, sizesByNoise: true, optimizer: 'muon' },
   }),

@@ -13,6 +13,7 @@ export {
 } from './diffusion/augmentation/index.js';
 export { prepareDenoiser, resolveDevice } from './diffusion/device.js';
 export { type Guidance, guidedDenoise } from './diffusion/guidance.js';
+export type { Candidates } from './diffusion/immiscible.js';
 export type { Label } from './diffusion/labels.js';
 export { denoisingLoss, type LossNorm, type LossSpec, lossFactor } from './diffusion/losses.js';
 export type { Precision } from './diffusion/precision.js';
@@ -29,11 +30,9 @@ export { Conv2d, Linear } from './networks/layers.js';
 export { type Conditioning, UNet } from './networks/unet.js';
 export {
   type Augment,
-  type Crop,
   makePatchBatch,
   type PatchBatch,
   type PatchBatchOptions,
-  type PatchSource,
   pixelsToFloat,
 } from './patches/batches.js';
 export {
@@ -44,6 +43,7 @@ export {
   windowPositions,
 } from './patches/crops.js';
 export type { Extent } from './patches/extent.js';
+export type { Crop, PatchSource } from './patches/patch-source.js';
 export { embedPositions } from './patches/position-embedding.js';
 export {
   type Annealing,

@@ -107,7 +107,7 @@ function consistencyDefaults(
 }
 
 function checkConsistency(
-  { precond, transfer, resume }: TrainOptions,
+  { precond, transfer, resume, immiscible }: TrainOptions,
   byLosses: string | false | undefined,
 ): void {
   const what = '--objective ect';
@@ -115,6 +115,8 @@ function checkConsistency(
     throw usageError('BAD_OPTION', `${what} is made for --precond pedm and edm, not ${precond}`);
   if (byLosses)
     throw usageError('BAD_OPTION', `${byLosses}: ${what} has noise levels of its own; leave it out`);
+  if (immiscible !== null && immiscible > 1)
+    throw usageError('BAD_OPTION', `--immiscible ${immiscible} is for --objective denoising; leave it out`);
   if (transfer === null && resume === null)
     throw usageError('BAD_OPTION', `${what} tunes a trained network; add --transfer RUN`);
 }

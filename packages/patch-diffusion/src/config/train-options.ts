@@ -162,6 +162,10 @@ export const trainFields = {
       'Spread noise levels, positions and drawn patch sizes evenly over each update instead of drawing each for itself; the gradient varies less',
       { default: false },
     ),
+    immiscible: f.int(
+      'Candidates of which each whole image gets the noise that lies furthest in its direction, patches theirs of it, until the learning rate cools down (Immiscible Diffusion; 4 is usual); figures of the training loss are then lower by construction',
+      { unit: 'candidates', min: 1, max: 256, nullWord: 'none' },
+    ),
     durationKimg: f.number('Length of the training, in thousands of images', {
       unit: 'kimg',
       above: 0,

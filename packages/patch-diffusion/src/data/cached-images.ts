@@ -6,7 +6,7 @@
  * pixels and label: the number of images is settled when training begins.
  */
 import { type Label, labelRows } from '../diffusion/labels.js';
-import type { Crop } from '../patches/batches.js';
+import type { Crop } from '../patches/patch-source.js';
 import { DECODE_CONCURRENCY, forEachConcurrently } from './concurrency.js';
 import type { UnusableImage } from './decode.js';
 import type { LabelTable } from './labels.js';

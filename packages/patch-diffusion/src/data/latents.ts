@@ -16,7 +16,7 @@ import { programName } from '../common/program-name.js';
 import { type Label, labelRows } from '../diffusion/labels.js';
 import { readMetadata } from '../formats/file-description.js';
 import { openTensorFile } from '../formats/tensor-file.js';
-import type { Crop } from '../patches/batches.js';
+import type { Crop } from '../patches/patch-source.js';
 import { forEachConcurrently } from './concurrency.js';
 import { UnusableImage } from './decode.js';
 import { allFinite } from './finite.js';

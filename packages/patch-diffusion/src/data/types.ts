@@ -2,7 +2,7 @@
  * What a set of training images looks like to the rest of the program.
  */
 import type { Label } from '../diffusion/labels.js';
-import type { Crop, PatchSource } from '../patches/batches.js';
+import type { Crop, PatchSource } from '../patches/patch-source.js';
 
 /** A file that was not used, and why. */
 export interface SkippedFile {

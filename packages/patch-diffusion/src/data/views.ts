@@ -4,7 +4,7 @@
  */
 import { UserError } from '../common/errors.js';
 import type { Label } from '../diffusion/labels.js';
-import type { Crop } from '../patches/batches.js';
+import type { Crop } from '../patches/patch-source.js';
 import { others, shuffled } from './subset.js';
 import type { DataSet, ImageReport, LatentInfo } from './types.js';
 

@@ -7,6 +7,7 @@ import * as torch from '@patch-diffusion/torch';
 import type { RandomSource } from '../common/random-source.js';
 import type { Augment, PatchBatch } from '../patches/batches.js';
 import type { Extent } from '../patches/extent.js';
+import { type Candidates, immiscibleNoise } from './immiscible.js';
 import { DEFAULT_SIGMA_DATA, EDM_NOISE, VE, VP } from './noise-levels.js';
 import type { Denoiser } from './preconditioning.js';
 
@@ -45,6 +46,8 @@ export interface LevelLossOptions {
   readonly augment?: Augment | null | undefined;
   /** ln σ at probabilities 0, 1/n, …, 1, in place of EDM's distribution. */
   readonly quantiles?: Float32Array | null | undefined;
+  /** Of which each image's noise is chosen; without them noise and images are independent. */
+  readonly candidates?: Candidates | null | undefined;
 }
 
 /** The loss of one batch, unreduced, [N, C, H, W], and the noise levels that were drawn, [N, 1, 1, 1]. */
@@ -52,7 +55,7 @@ export function lossAtLevels(
   denoiser: Denoiser,
   batch: PatchBatch,
   random: RandomSource,
-  { spec, augment, quantiles }: LevelLossOptions,
+  { spec, augment, quantiles, candidates }: LevelLossOptions,
 ): { readonly loss: Tensor; readonly sigma: Tensor } {
   return torch.scope(() => {
     const sigma = drawSigma(spec, batch.images.shape[0], random, quantiles); // [N, 1, 1, 1]
@@ -60,8 +63,9 @@ export function lossAtLevels(
       ? augment(batch.images, random)
       : { images: batch.images, labels: batch.augmentLabels };
     const y = augmented.images;
-    const noise = random.randn('noise', y.shape).mul(sigma);
-    const D = denoiser.forward(y.add(noise), sigma, {
+    const drawn = random.randn('noise', y.shape);
+    const noise = candidates ? immiscibleNoise(drawn, y, batch.energyOutside, candidates) : drawn;
+    const D = denoiser.forward(y.add(noise.mul(sigma)), sigma, {
       positions: batch.positions,
       classLabels: batch.labels,
       augmentLabels: augmented.labels,

@@ -6,7 +6,9 @@ import type { Device, Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
 import type { RandomSource } from '../common/random-source.js';
 import { drawOffsets, extractPatches, type PatchOffsets, patchPositions } from './crops.js';
+import { energyOutside } from './energy-outside.js';
 import type { Extent } from './extent.js';
+import type { PatchSource } from './patch-source.js';
 
 /** What the denoiser is trained on. */
 export interface PatchBatch {
@@ -18,31 +20,8 @@ export interface PatchBatch {
   readonly labels?: Tensor | null;
   /** What was done to images that were augmented before the crop, [N, augmentDim]. */
   readonly augmentLabels?: Tensor | null;
-}
-
-/** Where to cut each image of a batch. Positions are counted in the image as it is delivered (after mirroring). */
-export interface Crop {
-  readonly size: number | Extent;
-  /** Top row of each crop. */
-  readonly rows: ArrayLike<number>;
-  /** Left column of each crop. */
-  readonly cols: ArrayLike<number>;
-}
-
-/** Images or latents of one size that patches are cut from. */
-export interface PatchSource extends Extent {
-  readonly channels: number;
-  /** Number of classes or length of the label vectors; 0 without labels. */
-  readonly labelDim: number;
-  /** For latents: latent = (code − shift) · scale. Null for images. */
-  readonly latents: { readonly scale: number; readonly shift: number } | null;
-  /**
-   * A crop of each item; only the crop's pixels are touched.
-   * @returns images: uint8 [N, C, P, P]; latents: means and standard deviations of the codes, float32 [2, N, C, P, P]
-   */
-  gather(indices: ArrayLike<number>, crop: Crop): Uint8Array | Float32Array;
-  /** Labels of the items; one-hot for classes: float32 [N, labelDim]. */
-  labels(indices: ArrayLike<number>): Float32Array;
+  /** Sum of squares of each image outside of its patch, [N]; none where nobody asked, or nothing is outside. */
+  readonly energyOutside?: Tensor | null;
 }
 
 /** Changes images before noise is added and says how, for the network: images [N, C, H, W] → labels [N, augmentDim]. */
@@ -55,6 +34,8 @@ export interface PatchBatchOptions {
   readonly device?: Device;
   /** Changes whole images before patches are cut, so that the coordinates stay true. */
   readonly augmentImages?: Augment | null;
+  /** Whether {@link PatchBatch.energyOutside} is wanted. */
+  readonly withEnergy?: boolean;
 }
 
 /**
@@ -78,26 +59,32 @@ export function makePatchBatch(
   options: PatchBatchOptions,
 ): PatchBatch {
   const { random, positionRandom = random, device = 'cpu', augmentImages } = options;
+  const isWhole = patch.height === source.height && patch.width === source.width;
+  const withEnergy = options.withEnergy && !isWhole;
   const labels = source.labelDim
     ? torch.tensor(source.labels(indices), { shape: [indices.length, source.labelDim], device })
     : null;
   if (!augmentImages) {
     const offsets = drawOffsets(indices.length, patch, source, positionRandom);
+    const images = gatherImages(source, indices, patch, offsets, random, device);
     return {
-      images: gatherImages(source, indices, patch, offsets, random, device),
+      images,
       positions: patchPositions(patch, source, offsets, device),
       labels,
+      energyOutside: withEnergy ? energyOutside(images, { source, indices }) : null,
     };
   }
   return torch.scope(() => {
     const whole = gatherImages(source, indices, source, null, random, device); // [N, C, H, W]
     const offsets = drawOffsets(indices.length, patch, source, positionRandom);
     const augmented = augmentImages(whole, random);
+    const images = extractPatches(augmented.images, patch, offsets);
     return {
-      images: extractPatches(augmented.images, patch, offsets),
+      images,
       positions: patchPositions(patch, source, offsets, device),
       labels,
       augmentLabels: augmented.labels,
+      energyOutside: withEnergy ? energyOutside(images, augmented.images) : null,
     };
   });
 }

@@ -12,7 +12,7 @@ import { type PatchSchedule, planUpdate, sizesAt } from '../patches/schedule.js'
 import type { EvenWeights } from './even-weights.js';
 import type { TrainEventListener } from './events.js';
 import type { NoiseLevels } from './noise-levels-by-loss.js';
-import type { Generators } from './random-streams.js';
+import type { CandidateStream, Generators } from './random-streams.js';
 import type { MicroBatch, Update } from './step.js';
 import { evenUniform, stratified } from './stratified-random.js';
 import { imageNames, type Patience, waitForData } from './watchdog.js';
@@ -42,6 +42,8 @@ export interface UpdateSource {
   readonly noiseLevels?: NoiseLevels | null;
   /** Weighs noise levels by the losses so far; without it they count as the loss says. */
   readonly evenWeights?: EvenWeights | null;
+  /** Draws candidates for the noise; without it noise and images are independent. */
+  readonly candidates?: CandidateStream | null;
 }
 
 /**
@@ -71,6 +73,7 @@ export async function nextUpdate(
   const sizes = sizesAt(schedule, progress);
   const quantiles = noiseLevels?.at(sizes, progress);
   const factors = evenWeights?.at(sizes);
+  const candidates = source.candidates?.at(progress, step);
   const microBatches: MicroBatch[] = [];
   for (const [i, { patch, count, weight }] of plan.microBatches.entries()) {
     const indices = order.next(count);
@@ -87,6 +90,7 @@ export async function nextUpdate(
       progress,
       quantiles: quantiles?.(patch),
       factors: factors?.(patch),
+      candidates,
       ...(part ? { part } : {}),
     });
   }

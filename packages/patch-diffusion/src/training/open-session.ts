@@ -35,7 +35,7 @@ import type { UpdateSource } from './next-update.js';
 import { NoiseHistogram } from './noise-histogram.js';
 import { NoiseLevels } from './noise-levels-by-loss.js';
 import { PowerAverages } from './power-averages.js';
-import { makeGenerators } from './random-streams.js';
+import { CandidateStream, makeGenerators } from './random-streams.js';
 import { checkUnfinished, type EarlierRun, totalNimg } from './resume.js';
 import { disposeState, Session } from './session.js';
 import { shareState } from './share-state.js';
@@ -100,6 +100,7 @@ export async function openSession(
       ...byLosses(options, dataset, state.noise),
       // Of a stream that nothing else draws from.
       stratifyShift: options.stratify ? new Mt19937(options.seed + 1).randomDouble() : null,
+      candidates: candidateStream(options, device),
     };
     const folder = isWriter ? await openFolder(options, state, { earlier, emit, ranks }) : null;
     const runDir = ranks ? await sharedFolder(ranks, folder) : folder!.dir;
@@ -167,6 +168,15 @@ function byLosses(
       byInformation || bySize ? new NoiseLevels(histogram, { ...loss, byInformation, bySize }) : null,
     evenWeights: lossWeights === 'even' ? new EvenWeights(histogram, loss.sigmaData) : null,
   };
+}
+
+/** Candidates for the noise, up to the cooldown: the network shall end as the denoiser of independent noise. */
+function candidateStream(
+  { immiscible: count, seed, lrCooldown }: TrainOptions,
+  device: torch.Device,
+): CandidateStream | null {
+  if (count === null || count === 1) return null;
+  return new CandidateStream({ count, seed, until: 1 - lrCooldown, device });
 }
 
 function stepOptions(options: TrainOptions, source: DataSet, device: torch.Device): StepOptions {

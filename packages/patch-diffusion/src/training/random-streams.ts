@@ -5,6 +5,8 @@
 import { createHash } from 'node:crypto';
 import type { Device } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
+import { TorchRandom } from '../common/random-source.js';
+import type { Candidates } from '../diffusion/immiscible.js';
 
 /** Generators that all ranks draw from alike. */
 export interface Generators {
@@ -28,6 +30,35 @@ export function makeGenerators(device: Device, isShared: boolean): Generators {
 
 /** Lets dropout draw other numbers on each rank: they depend on seed, update and rank only, so that a run resumes exactly. */
 export function seedDropout(seed: number, step: number, rank: number): void {
-  const hash = createHash('sha256').update(`dropout ${seed} ${step} ${rank}`).digest();
-  torch.manualSeed(hash.readUInt32LE(0));
+  torch.manualSeed(seedOf(`dropout ${seed} ${step} ${rank}`));
 }
+
+/**
+ * Candidates for the noise of a run, of a stream of their own: they depend on seed, update and place in the batch only, so that
+ * nothing of them has to be saved, and all other draws are those of a run without.
+ */
+export class CandidateStream {
+  readonly #generator: torch.Generator;
+
+  /** @param options.until share of the run from which noise and images are independent again */
+  constructor(
+    readonly options: {
+      readonly count: number;
+      readonly seed: number;
+      readonly until: number;
+      readonly device: Device;
+    },
+  ) {
+    this.#generator = new torch.Generator(options.device);
+  }
+
+  /** Those of the next update, or null. */
+  at(progress: number, step: number): Candidates | null {
+    const { count, seed, until, device } = this.options;
+    if (progress >= until) return null;
+    this.#generator.manualSeed(seedOf(`candidates ${seed} ${step}`));
+    return { count, random: new TorchRandom(device, this.#generator) };
+  }
+}
+
+const seedOf = (name: string) => createHash('sha256').update(name).digest().readUInt32LE(0);

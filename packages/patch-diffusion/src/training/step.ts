@@ -9,10 +9,12 @@ import { type Part, partOf } from '../common/random-part.js';
 import type { RandomSource } from '../common/random-source.js';
 import { type Trace, traced } from '../common/trace.js';
 import { consistencyLoss } from '../diffusion/consistency-loss.js';
+import type { Candidates } from '../diffusion/immiscible.js';
 import { type LossNorm, type LossSpec, lossAtLevels, lossFactor, lossWeight } from '../diffusion/losses.js';
 import type { Denoiser } from '../diffusion/preconditioning.js';
-import { type Augment, makePatchBatch, type PatchSource } from '../patches/batches.js';
+import { type Augment, makePatchBatch } from '../patches/batches.js';
 import type { Extent } from '../patches/extent.js';
+import type { PatchSource } from '../patches/patch-source.js';
 import { type EmaOptions, emaBeta } from './ema.js';
 import { factorsAt, lossesByLevel } from './loss-by-level.js';
 import type { DynamicLossScale } from './loss-scale.js';
@@ -54,6 +56,8 @@ export interface MicroBatch {
   readonly quantiles?: Float32Array | null;
   /** Factors on the loss by bin of the noise level; null or absent: 1. The statistics are of the loss without them. */
   readonly factors?: Float32Array | null;
+  /** Of which the noise is chosen (immiscible diffusion); null or absent: noise and images are independent. */
+  readonly candidates?: Candidates | null;
   /** Share of the run that is done, 0 … 1, for the objective `ect`; 0 by default. */
   readonly progress?: number;
   /** The images that are this rank's, where several ranks share the work; it may be empty. */
@@ -252,7 +256,7 @@ function accumulateGradient(
 /** The losses of the patches of a micro-batch, or of this rank's part of them, [N, C, P, P], and their noise levels. */
 function microBatchLoss(
   denoiser: Denoiser,
-  { patch, indices, part, quantiles, progress = 0, ...random }: MicroBatch,
+  { patch, indices, part, quantiles, candidates, progress = 0, ...random }: MicroBatch,
   { source, device, loss: spec, objective, augment, augmentAt }: StepOptions,
 ): { readonly loss: Tensor; readonly sigma: Tensor } {
   const own = (from: RandomSource) => (part ? partOf(from, indices.length, part) : from);
@@ -265,11 +269,15 @@ function microBatchLoss(
     positionRandom,
     device,
     augmentImages,
+    withEnergy: Boolean(candidates),
   });
   const augmentPatches = augmentImages ? null : augment;
   if (objective === 'ect')
     return consistencyLoss(denoiser, batch, draws, { augment: augmentPatches, progress });
-  return lossAtLevels(denoiser, batch, draws, { spec, augment: augmentPatches, quantiles });
+  return lossAtLevels(denoiser, batch, draws, {
+    ...{ spec, augment: augmentPatches, quantiles },
+    candidates: candidates && { ...candidates, random: own(candidates.random) },
+  });
 }
 
 /** Reads the losses of all micro-batches at once: one wait for the device per update. */

@@ -70,6 +70,7 @@ suite('ranks give the result of one process', () => {
     ['stratified', '--schedule stratified --real-p 0.4 --sigma-sampling info', [2]],
     ['progressive', '--schedule progressive --power-ema', [2]],
     ['annealed', '--schedule annealed --augment 0.5 --augment-at image', [2]],
+    ['immiscible', '--schedule stratified --immiscible 4 --augment 0.5 --batch-gpu 4', [2]],
     ['muon', '--schedule annealed --optimizer muon --lr-cooldown 0.2', [2]],
   ])('%s', async (name, flags, sizes) => {
     const length = `${flags} --duration-kimg 0.12 --tick-kimg 0.12`;

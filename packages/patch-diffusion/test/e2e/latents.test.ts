@@ -94,7 +94,7 @@ describe('latents', () => {
 
   it('resume exactly', async () => {
     // What moves over a run depends on its length.
-    const steady = ['--schedule', 'stratified', '--lr-cooldown', '0'];
+    const steady = ['--schedule', 'stratified', '--lr-cooldown', '0', '--immiscible', '4'];
     await train('latents.safetensors', 'whole', 0.2, ...steady);
     await train('latents.safetensors', 'halves', 0.1, ...steady);
     const resumed = await runCli(['train', '--resume', join(dir, 'halves'), '--duration-kimg', '0.2']);

@@ -8,7 +8,7 @@ import {
   lossFromOfficial,
   precondFromOfficial,
 } from '../../src/interchange/official-config.js';
-import type { PatchSource } from '../../src/patches/batches.js';
+import type { PatchSource } from '../../src/patches/patch-source.js';
 import { defaultPatchSizes, meanMultiplier } from '../../src/patches/schedule.js';
 import { copyWeights } from '../../src/training/ema.js';
 import { type MicroBatch, type StepOptions, type TrainingState, trainStep } from '../../src/training/step.js';

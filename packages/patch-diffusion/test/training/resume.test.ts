@@ -64,6 +64,12 @@ describe('a run that was interrupted', () => {
   it('goes on exactly with Muon and spread draws', () =>
     expectExact('spread', { schedule: 'annealed', stratify: true, optimizer: 'muon' }));
 
+  it('goes on exactly with noise that is chosen by the images', () =>
+    expectExact('immiscible', {
+      ...{ schedule: 'annealed', immiscible: 4, lrCooldown: 0.4, dropout: 0.1, xflip: true },
+      ...{ augment: 0.2, augmentAt: 'image', stratify: true, lossScaling: 'dynamic' },
+    }));
+
   it('goes on exactly with noise levels and patch sizes that follow the losses', () =>
     expectExact('levels', {
       // So many that each size has enough patches before the end.
