@@ -8,9 +8,7 @@ import {
   resolveTrainOptions,
   type TrainOptions,
 } from 'patch-diffusion';
-
-/** The command line is wrong: exit status 2. */
-export class UsageError extends Error {}
+import { UsageError } from './usage-error.js';
 
 /** Options that only some commands have. */
 const ownOptions = [

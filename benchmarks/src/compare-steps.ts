@@ -4,10 +4,11 @@ import type { PatchSize } from 'patch-diffusion/method';
 import { type BenchOptions, presetOptions } from './command-line.js';
 import { checkOurLoss, disposeProbes, makeProbes } from './equal-loss.js';
 import { stepGflopPerImage } from './flops.js';
+import type { PeerSettings } from './peer.js';
 import { describeNetwork, withTemporaryFolder, writePatches } from './peer-files.js';
 import { log } from './progress.js';
 import { mixRate, type SideRates } from './ratios.js';
-import { ourSide, type PeerSide, patchFile, type Side, startPeers } from './sides.js';
+import { ourSide, type PeerSide, patchFile, type Side, startChosenPeers, startPeers } from './sides.js';
 import type { StepSeconds } from './timing.js';
 import { type StepTimes, TrainingStep } from './training-step.js';
 
@@ -27,11 +28,15 @@ export interface StepComparison {
   readonly sides: readonly SideSteps[];
 }
 
-/** @param python whose torch is the peer; null leaves PyTorch out */
+/**
+ * @param python whose torch is the peer; null leaves PyTorch out
+ * @param only settings of the peers; without them, the official ones and the best found by trial
+ */
 export async function compareSteps(
   preset: PresetName,
   options: BenchOptions,
   python: string | null,
+  only?: readonly PeerSettings[],
 ): Promise<StepComparison> {
   const { batch, device, precision } = options;
   const settings = { train: presetOptions(preset), batch, device };
@@ -50,9 +55,13 @@ export async function compareSteps(
         const network = await describeNetwork(denoiser, device, folder);
         for (const patch of sizes)
           await writePatches(patchFile(folder, patch), patch, batch * patch.multiplier);
-        peers = await startPeers({ python, network, parameters, sizes, probes, folder }, options);
+        const start = { python, network, parameters, sizes, probes, folder };
+        peers = await (only ? startChosenPeers(start, only) : startPeers(start, options));
       }
-      const ours = [ourSide('ours', chosen), ...(isFloat32 ? [] : [ourSide('ours-fp32', float32)])];
+      const ours = [
+        ourSide('ours', chosen, device),
+        ...(isFloat32 ? [] : [ourSide('ours-fp32', float32, device)]),
+      ];
       const sides = await inTurn([...ours, ...peers], sizes, options.repeats);
       const gflopPerImage = sizes.map((patch) => stepGflopPerImage(denoiser, patch, device));
       return { preset, parameters, batch, sizes, gflopPerImage, sides };

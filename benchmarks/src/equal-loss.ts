@@ -6,7 +6,7 @@ import { type Peer, settingsText } from './peer.js';
 import type { ProbeBatch, TrainingStep } from './training-step.js';
 
 /** Relative difference of the loss that only rounding explains; the gradient's norm may differ by ten times that. */
-const TOLERANCE = { float32: 1e-4, bfloat16: 1e-2, float16: 1e-2 } as const;
+export const TOLERANCE = { float32: 1e-4, bfloat16: 1e-2, float16: 1e-2 } as const;
 
 /** Inputs of a comparison, with the loss that our float32 network has for them. */
 export interface LossProbe {
@@ -51,18 +51,35 @@ export async function checkPeerLoss(peer: Peer, probes: readonly LossProbe[]): P
   }
 }
 
+/** Relative differences of a loss and of the norm of its gradient (0 where that is not known). */
+export interface LossDifference {
+  readonly loss: number;
+  readonly gradNorm: number;
+}
+
+export function lossDifference(
+  found: { loss: number; gradNorm: number | null },
+  expected: LossProbe['expected'],
+): LossDifference {
+  const relative = (a: number, b: number): number => Math.abs(a - b) / Math.abs(b);
+  return {
+    loss: relative(found.loss, expected.loss),
+    gradNorm: found.gradNorm === null ? 0 : relative(found.gradNorm, expected.gradNorm),
+  };
+}
+
+/** Whether rounding explains a difference; false for NaN. */
+export function isWithin(tolerance: number, { loss, gradNorm }: LossDifference): boolean {
+  return loss < tolerance && gradNorm < tolerance * 10;
+}
+
 function check(
   who: string,
   dtype: keyof typeof TOLERANCE,
   { patch, expected }: LossProbe,
   found: { loss: number; gradNorm: number | null },
 ): void {
-  const tolerance = TOLERANCE[dtype];
-  const relative = (a: number, b: number): number => Math.abs(a - b) / Math.abs(b);
-  const isSame =
-    relative(found.loss, expected.loss) < tolerance &&
-    (found.gradNorm === null || relative(found.gradNorm, expected.gradNorm) < tolerance * 10);
-  if (isSame) return; // not so for NaN
+  if (isWithin(TOLERANCE[dtype], lossDifference(found, expected))) return;
   throw new Error(
     `${who} (${dtype}) and our float32 network differ at patch ${patch.width}: loss ${found.loss} and ${expected.loss}, ` +
       `gradient norm ${found.gradNorm} and ${expected.gradNorm}`,

@@ -9,7 +9,6 @@ import {
   HELP,
   parseCommandLine,
   resolveOptions,
-  UsageError,
 } from './command-line.js';
 import { measureData } from './data.js';
 import { describeMachine, machineText } from './machine.js';
@@ -21,6 +20,7 @@ import { measureScaling } from './scaling/main.js';
 import { measureStart } from './start.js';
 import { measureSteps } from './step.js';
 import { measureStudio } from './studio.js';
+import { UsageError } from './usage-error.js';
 
 const measure: Record<CommandName, (options: BenchOptions) => Promise<Measurement>> = {
   step: measureSteps,

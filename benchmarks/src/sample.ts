@@ -21,7 +21,7 @@ import { describeNetwork, withTemporaryFolder } from './peer-files.js';
 import { log } from './progress.js';
 import { pythonWithTorch } from './python.js';
 import { spreadWeights } from './spread-weights.js';
-import { median, now, type Spread, type StepSeconds, spread } from './timing.js';
+import { clockOf, median, now, type Spread, type StepSeconds, spread } from './timing.js';
 
 /** The official settings, and the eager ones that may be quicker. Adam has no part in sampling. */
 const PEERS: readonly PeerSettings[] = [
@@ -38,6 +38,8 @@ const TOLERANCE = { float32: 1e-4, bfloat16: 2e-2, float16: 2e-2 } as const;
 /** Noise level of the comparison: the network's part in D is as large as the input's. */
 const SIGMA = 0.5;
 
+const CLOCK_UNITS = { cpu: 's of processor time', wall: 's' } as const;
+
 interface Side {
   readonly name: string;
   /** Seconds of one evaluation. */
@@ -48,6 +50,8 @@ interface Side {
 interface SampleComparison {
   readonly preset: PresetName;
   readonly batch: number;
+  /** What ratios and figures are of. */
+  readonly clock: keyof StepSeconds;
   readonly sides: readonly Pick<Side, 'name' | 'seconds'>[];
 }
 
@@ -64,14 +68,15 @@ export async function measureSamples(options: BenchOptions): Promise<Measurement
   };
 }
 
-async function compareSamples(
+/** @param python whose torch is the peer; null leaves PyTorch out */
+export async function compareSamples(
   preset: PresetName,
   options: BenchOptions,
   python: string | null,
 ): Promise<SampleComparison> {
   const { batch, device, precision, repeats } = options;
-  const chosen = makeDenoiser(preset, device, precision);
-  const float32 = makeDenoiser(preset, device, 'fp32');
+  const chosen = makeSamplingDenoiser(preset, device, precision);
+  const float32 = makeSamplingDenoiser(preset, device, 'fp32');
   const ours = chosen.computeDtype === 'float32' ? [float32] : [chosen, float32];
   const peers: Peer[] = [];
   return withTemporaryFolder(async (folder) => {
@@ -107,7 +112,12 @@ async function compareSamples(
           if (round > 0) seconds.push(measured);
         }
       }
-      return { preset, batch, sides: sides.map(({ name, seconds }) => ({ name, seconds })) };
+      return {
+        preset,
+        batch,
+        clock: clockOf(device),
+        sides: sides.map(({ name, seconds }) => ({ name, seconds })),
+      };
     } finally {
       for (const peer of peers) peer.close();
       chosen.dispose();
@@ -117,7 +127,11 @@ async function compareSamples(
 }
 
 /** The same weights each time, on inputs of a preset's size. */
-function makeDenoiser(preset: PresetName, device: string, precision: TrainOptions['precision']): Denoiser {
+export function makeSamplingDenoiser(
+  preset: PresetName,
+  device: string,
+  precision: TrainOptions['precision'],
+): Denoiser {
   const train = presetOptions(preset);
   const side = train.resolution as number;
   torch.manualSeed(0);
@@ -190,16 +204,19 @@ function check(who: string, relative: number, tolerance: number): void {
 }
 
 /** The first of ours over the official settings, and over the quickest peer; null without a peer. */
-function ratiosOf({ sides }: Pick<SampleComparison, 'sides'>): Record<string, Spread> | null {
+function ratiosOf({
+  sides,
+  clock,
+}: Pick<SampleComparison, 'sides' | 'clock'>): Record<string, Spread> | null {
   const [official, ...others] = sides.filter(({ name }) => name.startsWith('PyTorch'));
   if (!official) return null;
-  const cpu = (side: Pick<Side, 'seconds'>): number[] => side.seconds.map((seconds) => seconds.cpu);
+  const cost = (side: Pick<Side, 'seconds'>): number[] => side.seconds.map((seconds) => seconds[clock]);
   const best = others.reduce(
-    (quickest, side) => (median(cpu(side)) < median(cpu(quickest)) ? side : quickest),
+    (quickest, side) => (median(cost(side)) < median(cost(quickest)) ? side : quickest),
     official,
   );
   const over = (peer: Pick<Side, 'seconds'>, ours: Pick<Side, 'seconds'>): Spread =>
-    spread(cpu(peer).map((seconds, i) => seconds / cpu(ours)[i]));
+    spread(cost(peer).map((seconds, i) => seconds / cost(ours)[i]));
   const float32 = sides.find(({ name }) => name === 'ours fp32')!;
   return {
     officialSettings: over(official, sides[0]),
@@ -208,17 +225,17 @@ function ratiosOf({ sides }: Pick<SampleComparison, 'sides'>): Record<string, Sp
   };
 }
 
-function figuresOf({ preset, batch, sides }: SampleComparison): Figure[] {
+function figuresOf({ preset, batch, clock, sides }: SampleComparison): Figure[] {
   return sides
     .filter(({ name }) => name.startsWith('ours'))
     .map(({ name, seconds }) => ({
       ...{ name: `${preset}, ${batch} images, one evaluation, ${name}`, better: 'lower' },
-      ...{ unit: 's of processor time', values: seconds.map(({ cpu }) => cpu) },
+      ...{ unit: CLOCK_UNITS[clock], values: seconds.map((one) => one[clock]) },
     }));
 }
 
 function report(comparison: SampleComparison): string {
-  const { preset, batch, sides } = comparison;
+  const { preset, batch, clock, sides } = comparison;
   const rows = sides.map(({ name, seconds }) => [
     name,
     duration(median(seconds.map(({ cpu }) => cpu))),
@@ -240,7 +257,13 @@ function report(comparison: SampleComparison): string {
     '',
     table(['', 'processor time', 'wall time'], rows),
     ...(ratioRows.length
-      ? ['', table(['above 1: ours is quicker', 'processor time', 'middle half'], ratioRows)]
+      ? [
+          '',
+          table(
+            ['above 1: ours is quicker', clock === 'cpu' ? 'processor time' : 'wall time', 'middle half'],
+            ratioRows,
+          ),
+        ]
       : []),
   ].join('\n');
 }

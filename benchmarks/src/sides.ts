@@ -6,7 +6,7 @@ import { checkPeerLoss, type LossProbe } from './equal-loss.js';
 import { OFFICIAL_SETTINGS, Peer, type PeerNetwork, type PeerSettings, settingsText } from './peer.js';
 import { log } from './progress.js';
 import { mixRate, type Role } from './ratios.js';
-import type { StepSeconds } from './timing.js';
+import { clockOf, type StepSeconds } from './timing.js';
 import type { StepTimes, TrainingStep } from './training-step.js';
 
 /** One side of the comparison. */
@@ -41,9 +41,33 @@ export function patchFile(folder: string, patch: PatchSize): string {
   return join(folder, `patches-${patch.width}.safetensors`);
 }
 
-export function ourSide(role: 'ours' | 'ours-fp32', step: TrainingStep): Side {
+/** On a CPU, with the parts of its steps; telling them apart would make a GPU wait. */
+export function ourSide(role: 'ours' | 'ours-fp32', step: TrainingStep, device: string): Side {
   const names = { float32: 'fp32', bfloat16: 'bf16', float16: 'fp16' };
-  return { name: `ours ${names[step.dtype]}`, role, dtype: step.dtype, step: (patch) => step.run(patch) };
+  return {
+    ...{ name: `ours ${names[step.dtype]}`, role, dtype: step.dtype },
+    step: (patch) => (device === 'cpu' ? step.run(patch) : step.runWhole(patch)),
+  };
+}
+
+/** The peers with the settings given. @throws Error if one of them does not start, compile or compute the same */
+export async function startChosenPeers(
+  start: PeerStart,
+  chosen: readonly PeerSettings[],
+): Promise<PeerSide[]> {
+  const sides: PeerSide[] = [];
+  try {
+    for (const settings of chosen) {
+      const role = settings === OFFICIAL_SETTINGS ? 'official' : 'candidate';
+      sides.push(
+        await (settings.compile ? startCompiled(start, settings) : startSide(start, settings, role)),
+      );
+    }
+    return sides;
+  } catch (error) {
+    for (const { peer } of sides) peer.close();
+    throw error;
+  }
 }
 
 /**
@@ -56,8 +80,12 @@ export async function startPeers(start: PeerStart, options: BenchOptions): Promi
     sides.push(await startSide(start, OFFICIAL_SETTINGS, 'official'));
     const eager = await bestEager(start, options);
     sides.push(eager);
-    const compiled = options.quick ? null : await startCompiled(start, eager.peer.settings);
-    if (compiled) sides.push(compiled);
+    if (options.quick) return sides;
+    try {
+      sides.push(await startCompiled(start, { ...eager.peer.settings, compile: true }));
+    } catch (error) {
+      log(`  left out of the comparison: ${(error as Error).message.split('\n').at(-1)}`);
+    }
     return sides;
   } catch (error) {
     for (const { peer } of sides) peer.close();
@@ -66,9 +94,10 @@ export async function startPeers(start: PeerStart, options: BenchOptions): Promi
 }
 
 /** Tries the eager settings one after the other and keeps the quickest. */
-async function bestEager(start: PeerStart, { batch, quick }: BenchOptions): Promise<PeerSide> {
+async function bestEager(start: PeerStart, { batch, device, quick }: BenchOptions): Promise<PeerSide> {
   let best: { side: PeerSide; rate: number } | null = null;
   const precisions = quick ? [true] : [true, false];
+  const clock = clockOf(device);
   for (const bf16 of precisions) {
     for (const channels_last of [true, false]) {
       const settings = { channels_last, bf16, fused: true, compile: false };
@@ -76,10 +105,12 @@ async function bestEager(start: PeerStart, { batch, quick }: BenchOptions): Prom
       const seconds: number[] = [];
       for (const patch of start.sizes) {
         await side.step(patch);
-        seconds.push((await side.step(patch)).cpu);
+        seconds.push((await side.step(patch))[clock]);
       }
       const rate = mixRate(start.sizes, batch, seconds);
-      log(`  ${side.name}: ${rate.toFixed(2)} images per processor second in a first trial`);
+      log(
+        `  ${side.name}: ${rate.toFixed(2)} images/s (${clock === 'cpu' ? 'processor' : 'wall'} time) in a first trial`,
+      );
       if (best && best.rate >= rate) side.peer.close();
       else {
         best?.side.peer.close();
@@ -90,9 +121,8 @@ async function bestEager(start: PeerStart, { batch, quick }: BenchOptions): Prom
   return best!.side;
 }
 
-/** The compiled peer with its steps compiled, or null where this cannot be done here. */
-async function startCompiled(start: PeerStart, eager: PeerSettings): Promise<PeerSide | null> {
-  const settings = { ...eager, compile: true };
+/** The compiled peer with its steps compiled. @throws Error where this cannot be done here, or not in time */
+async function startCompiled(start: PeerStart, settings: PeerSettings): Promise<PeerSide> {
   log(`  ${settingsText(settings)}: compiling (up to ${COMPILE_LIMIT_SEC} s) …`);
   let peer: Peer | null = null;
   let isLate = false;
@@ -107,9 +137,7 @@ async function startCompiled(start: PeerStart, eager: PeerSettings): Promise<Pee
     return peerSide(peer, start.folder, 'candidate');
   } catch (error) {
     peer?.close();
-    const reason = isLate ? 'not compiled in time' : (error as Error).message.split('\n').at(-1);
-    log(`  left out of the comparison: ${reason}`);
-    return null;
+    throw isLate ? new Error(`not compiled within ${COMPILE_LIMIT_SEC} s`) : error;
   } finally {
     clearTimeout(timer);
   }

@@ -14,6 +14,11 @@ export function now(device: string): number {
   return performance.now() / 1000;
 }
 
+/** The clock that comparisons are judged by: a GPU's work shows on the wall only. */
+export function clockOf(device: string): keyof StepSeconds {
+  return device === 'cpu' ? 'cpu' : 'wall';
+}
+
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;

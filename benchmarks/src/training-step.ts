@@ -84,6 +84,13 @@ export class TrainingStep {
     this.#state = { denoiser: this.denoiser, ema, optimizer, nimg: 0, step: 0 };
   }
 
+  /** Frees network, average and optimiser. */
+  dispose(): void {
+    this.denoiser.dispose();
+    this.#state.ema.dispose();
+    this.#state.optimizer.dispose();
+  }
+
   /** What the activations are: `auto` has become one of them. */
   get dtype(): Denoiser['computeDtype'] {
     return this.denoiser.computeDtype;
@@ -94,10 +101,9 @@ export class TrainingStep {
     return this.#settings.batch * patch.multiplier;
   }
 
-  /** One whole training step. */
+  /** One whole training step, whose parts are told apart: a GPU is waited for at each. */
   async run(patch: PatchSize): Promise<StepTimes> {
     const { device } = this.#settings;
-    const indices = Array.from({ length: this.count(patch) }, (_, i) => i % IMAGES);
     const random = new TorchRandom(device);
     let batchEnd = 0;
     const timed: RandomSource = {
@@ -109,24 +115,44 @@ export class TrainingStep {
       },
       randint: (name, low, high, shape) => random.randint(name, low, high, shape),
     };
-    const microBatch = { patch, indices, weight: 1, random: timed, positionRandom: new TorchRandom() };
-    torch.setFlag('tf32', this.#settings.precision === 'tf32'); // a switch of the whole library
-    this.denoiser.train();
-    const cpuBefore = process.cpuUsage();
-    const start = now(device);
-    const backward = await timedBackward(device, () =>
-      trainStep(this.#state, { microBatches: [microBatch], nimg: indices.length }, this.#options),
-    );
-    const end = now(device);
-    const cpu = process.cpuUsage(cpuBefore);
+    let backward = { start: 0, end: 0 };
+    const { start, end, cpu } = await this.#timed(async () => {
+      backward = await timedBackward(device, () => this.#update(patch, timed));
+    });
     return {
       wall: end - start,
       batch: batchEnd - start,
       forward: backward.start - batchEnd,
       backward: backward.end - backward.start,
       update: end - backward.end,
-      cpu: (cpu.user + cpu.system) / 1e6,
+      cpu,
     };
+  }
+
+  /** One whole training step as a training makes it: a GPU is waited for only where the step itself does, and at its end. */
+  async runWhole(patch: PatchSize): Promise<StepSeconds> {
+    const { start, end, cpu } = await this.#timed(() =>
+      this.#update(patch, new TorchRandom(this.#settings.device)),
+    );
+    return { wall: end - start, cpu };
+  }
+
+  async #timed(work: () => Promise<unknown>): Promise<{ start: number; end: number; cpu: number }> {
+    const { device, precision } = this.#settings;
+    torch.setFlag('tf32', precision === 'tf32'); // a switch of the whole library
+    this.denoiser.train();
+    const cpuBefore = process.cpuUsage();
+    const start = now(device);
+    await work();
+    const end = now(device);
+    const { user, system } = process.cpuUsage(cpuBefore);
+    return { start, end, cpu: (user + system) / 1e6 };
+  }
+
+  #update(patch: PatchSize, random: RandomSource): Promise<unknown> {
+    const indices = Array.from({ length: this.count(patch) }, (_, i) => i % IMAGES);
+    const microBatch = { patch, indices, weight: 1, random, positionRandom: new TorchRandom() };
+    return trainStep(this.#state, { microBatches: [microBatch], nimg: indices.length }, this.#options);
   }
 
   /** Inputs for {@link loss} at a patch size; the caller disposes them. */

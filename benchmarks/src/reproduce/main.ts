@@ -2,9 +2,9 @@
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { UsageError } from '../command-line.js';
 import { describeMachine } from '../machine.js';
 import { log } from '../progress.js';
+import { UsageError } from '../usage-error.js';
 import { beds, bedVariables, fileOf, presentBeds } from './beds.js';
 import { drawResults } from './draw.js';
 import { type Grid, openRuns, runsOf } from './grid.js';

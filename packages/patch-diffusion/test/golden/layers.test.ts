@@ -12,7 +12,7 @@ import {
 } from '../../src/networks/layers.js';
 import type { UNetBlockOptions } from '../../src/networks/levels.js';
 import { modulations, UNetBlock } from '../../src/networks/unet-block.js';
-import { describeGolden, expectClose, type Golden } from '../helpers/golden.js';
+import { describeGolden, expectClose, type Golden, onDevice } from '../helpers/golden.js';
 
 interface LayerConfig {
   class: string;
@@ -69,7 +69,7 @@ function build(
 }
 
 describeGolden<LayerConfig>('layers', ['layer'], ({ config, tensor, has, group }: Golden<LayerConfig>) => {
-  const layer = build(config.class, config.kwargs).eval();
+  const layer = onDevice(build(config.class, config.kwargs)).eval();
   layer.loadStateDict(group('param.'));
   const x = tensor('in.x').setRequiresGrad();
   const emb = has('in.emb') ? tensor('in.emb').setRequiresGrad() : undefined;

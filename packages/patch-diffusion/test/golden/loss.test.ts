@@ -9,7 +9,7 @@ import {
   precondFromOfficial,
 } from '../../src/interchange/official-config.js';
 import { drawOffsets, extractPatches, patchPositions } from '../../src/patches/crops.js';
-import { describeGolden, expectClose, replay } from '../helpers/golden.js';
+import { describeGolden, expectClose, onDevice, replay } from '../helpers/golden.js';
 
 interface LossConfig {
   net: { class: string; kwargs: Record<string, unknown>; model_kwargs: Record<string, unknown> };
@@ -25,7 +25,7 @@ interface LossConfig {
 describeGolden<LossConfig>('loss', ['loss'], ({ config, tensor, group }) => {
   const { class: className, kwargs, model_kwargs } = config.net;
   // Training mode, as in the reference; dropout is off in the vectors.
-  const denoiser = createDenoiser(precondFromOfficial(className, kwargs, model_kwargs)).train();
+  const denoiser = onDevice(createDenoiser(precondFromOfficial(className, kwargs, model_kwargs))).train();
   denoiser.loadStateDict(group('param.'));
   const spec = lossFromOfficial(config.loss.class, config.loss.kwargs);
   expect(spec, config.loss.class).not.toBeNull();
@@ -66,5 +66,8 @@ function cutPatches(images: torch.Tensor, side: number, random: Parameters<typeo
     { height, width },
   ];
   const offsets = drawOffsets(N, patch, image, random);
-  return { images: extractPatches(images, patch, offsets), positions: patchPositions(patch, image, offsets) };
+  return {
+    images: extractPatches(images, patch, offsets),
+    positions: patchPositions(patch, image, offsets, images.device),
+  };
 }

@@ -4,7 +4,7 @@ import { expect } from 'vitest';
 import { networkFromOfficial } from '../../src/interchange/official-config.js';
 import { createNetwork } from '../../src/networks/index.js';
 import { type Formula, formulaTensor } from '../helpers/formula.js';
-import { describeGolden, expectClose, replay } from '../helpers/golden.js';
+import { describeGolden, expectClose, onDevice, replay } from '../helpers/golden.js';
 
 interface NetworkConfig {
   net: { class: string; kwargs: Record<string, unknown> };
@@ -17,7 +17,7 @@ interface NetworkConfig {
 }
 
 describeGolden<NetworkConfig>('networks', ['network'], ({ config, tensor, has, group }) => {
-  const net = createNetwork(networkFromOfficial(config.net.class, config.net.kwargs));
+  const net = onDevice(createNetwork(networkFromOfficial(config.net.class, config.net.kwargs)));
   expect(net.numParams()).toBe(config.num_params);
   if (config.buffers)
     expect([...net.namedBuffers()].map(([name]) => name).sort()).toEqual([...config.buffers].sort());

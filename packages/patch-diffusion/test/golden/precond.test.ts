@@ -2,7 +2,7 @@ import * as torch from '@patch-diffusion/torch';
 import { expect } from 'vitest';
 import { createDenoiser, IddpmDenoiser, VpDenoiser } from '../../src/diffusion/preconditioning.js';
 import { precondFromOfficial } from '../../src/interchange/official-config.js';
-import { describeGolden, expectClose } from '../helpers/golden.js';
+import { describeGolden, expectClose, onDevice } from '../helpers/golden.js';
 
 interface PrecondConfig {
   net: { class: string; kwargs: Record<string, unknown>; model_kwargs: Record<string, unknown> };
@@ -11,7 +11,7 @@ interface PrecondConfig {
 
 describeGolden<PrecondConfig>('precond', ['precond'], ({ config, tensor, has, group }) => {
   const { class: className, kwargs, model_kwargs } = config.net;
-  const denoiser = createDenoiser(precondFromOfficial(className, kwargs, model_kwargs)).eval();
+  const denoiser = onDevice(createDenoiser(precondFromOfficial(className, kwargs, model_kwargs))).eval();
   const params = group('param.');
   if (denoiser instanceof IddpmDenoiser) checkTable(denoiser, params.get('u')!);
   denoiser.loadStateDict(params);

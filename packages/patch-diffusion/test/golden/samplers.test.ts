@@ -23,6 +23,7 @@ import {
   type Golden,
   goldenDir,
   goldenFiles,
+  onDevice,
   openGolden,
 } from '../helpers/golden.js';
 
@@ -66,7 +67,7 @@ function samplerOptions(call: Pick<Call, 'fn' | 'source' | 'kwargs'>): SamplerOp
 
 function checkTrajectories({ config, tensor, has, group }: Golden<SamplerConfig>): void {
   const { class: className, kwargs, model_kwargs } = config.net;
-  const denoiser = createDenoiser(precondFromOfficial(className, kwargs, model_kwargs)).eval();
+  const denoiser = onDevice(createDenoiser(precondFromOfficial(className, kwargs, model_kwargs))).eval();
   denoiser.loadStateDict(group('param.'));
   for (const [tag, call] of Object.entries(config.calls)) {
     const optional = (name: string) => (has(name) ? tensor(name) : null);

@@ -12,7 +12,7 @@ import type { PatchSource } from '../../src/patches/patch-source.js';
 import { defaultPatchSizes, meanMultiplier } from '../../src/patches/schedule.js';
 import { copyWeights } from '../../src/training/ema.js';
 import { type MicroBatch, type StepOptions, type TrainingState, trainStep } from '../../src/training/step.js';
-import { describeGolden, expectClose, type Golden, replay } from '../helpers/golden.js';
+import { describeGolden, device, expectClose, type Golden, onDevice, replay } from '../helpers/golden.js';
 
 interface TrainingConfig {
   net: { class: string; kwargs: Record<string, unknown>; model_kwargs: Record<string, unknown> };
@@ -39,8 +39,8 @@ describeGolden<TrainingConfig>('training', ['training'], async (golden) => {
   const { config, tensor, group } = golden;
   const { class: className, kwargs, model_kwargs } = config.net;
   const spec = precondFromOfficial(className, kwargs, model_kwargs);
-  const denoiser = createDenoiser(spec).train();
-  const ema = createDenoiser(spec).eval().requiresGrad(false);
+  const denoiser = onDevice(createDenoiser(spec)).train();
+  const ema = onDevice(createDenoiser(spec)).eval().requiresGrad(false);
   denoiser.loadStateDict(group('param.'));
   copyWeights(ema, denoiser);
   expect([...denoiser.namedParameters()].map(([name]) => name)).toEqual(config.param_order);
@@ -58,7 +58,7 @@ describeGolden<TrainingConfig>('training', ['training'], async (golden) => {
     lossScaling: config.loss_scaling,
     lossNorm: 'sum',
     source: recordedSource(golden),
-    device: 'cpu',
+    device,
     loss: lossFromOfficial('Patch_EDMLoss', config.loss_kwargs)!,
     augment: config.pipe && createAugment(camelCaseKeys(config.pipe)),
     augmentAt: 'patch',
@@ -181,9 +181,9 @@ function checkNorms(
 }
 
 /** The recorded images, to be cut by ourselves. */
-function recordedSource({ tensor }: Golden<TrainingConfig>): PatchSource {
-  const images = tensor('in.dataset.images'); // uint8 [N, C, H, W]
-  const labels = tensor('in.dataset.labels');
+function recordedSource({ file }: Golden<TrainingConfig>): PatchSource {
+  const images = file.tensor('in.dataset.images'); // uint8 [N, C, H, W], in the host's memory as in a training
+  const labels = file.tensor('in.dataset.labels');
   const [, channels, height, width] = images.shape;
   const chosen = (all: Tensor, indices: ArrayLike<number>) =>
     all.indexSelect(0, torch.tensor(Array.from(indices), { dtype: 'int64' }));
