@@ -6,6 +6,7 @@ import {
   cpSync,
   existsSync,
   mkdirSync,
+  mkdtempSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -43,11 +44,12 @@ export async function pack({ root, golden, file, log }: PackOptions): Promise<Pa
     log(
       `There are no recorded vectors in ${golden} (set GOLDEN_DIR or SHARED_DIR): the stages golden/… and runs will be skipped.`,
     );
-  const work = join(dirname(file), 'gpu-check');
-  rmSync(work, { recursive: true, force: true });
+  // On the same disk as the archive; the system's temporary folder may be small.
+  const temporary = mkdtempSync(join(dirname(file), '.gpu-check-'));
+  const work = join(temporary, 'gpu-check');
   try {
     log('Copying …');
-    mkdirSync(work, { recursive: true });
+    mkdirSync(work);
     for (const { from, to, keep } of archiveEntries(root))
       cpSync(from, join(work, to), {
         recursive: true,
@@ -69,7 +71,7 @@ export async function pack({ root, golden, file, log }: PackOptions): Promise<Pa
     rmSync(file, { force: true });
     throw error;
   } finally {
-    rmSync(work, { recursive: true, force: true });
+    rmSync(temporary, { recursive: true, force: true });
   }
 }
 

@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { locateAddon } from '@patch-diffusion/torch/setup';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { READY_MADE } from '../src/run/ready-made.js';
 
 const root = resolve(import.meta.dirname, '../../..');
 const project = mkdtempSync(join(tmpdir(), 'pd-packaging-'));
@@ -56,7 +57,7 @@ describe('the packed packages in an empty project', () => {
     expect(held.sort()).toEqual(['LICENSE', 'dist', 'native', 'package.json']);
     const files = readdirSync(join(project, 'node_modules/patch-diffusion'), { recursive: true }) as string[];
     expect(files).toContain('bin/patch-diffusion.js');
-    expect(files).toContain('models/avatars-16.safetensors');
+    for (const name of READY_MADE) expect(files).toContain(`models/${name}.safetensors`);
     expect(files.filter((name) => /\.(map|tsbuildinfo)$|(^|\/)test\//.test(name))).toEqual([]);
   });
 

@@ -38,7 +38,7 @@ export const generateFields = {
     run: f.path('Run folder; its newest snapshot is used, or --snapshot best', { nullWord: 'none' }),
     snapshot: snapshotChoice,
     network: f.path(
-      'Snapshot: .safetensors, official .pkl, an address, hf:owner/repository/file, or a network that comes along, such as avatars-16',
+      'Snapshot: .safetensors, official .pkl, an address, hf:owner/repository/file, or a network that comes along, such as avatars-32',
       {
         nullWord: 'none',
       },

@@ -250,7 +250,7 @@ export const trainFields = {
       { default: false },
     ),
     transfer: f.path(
-      'Start from the weights of a run folder or snapshot: .safetensors, official .pkl, an address, hf:owner/repository/file, or a network that comes along, such as avatars-16',
+      'Start from the weights of a run folder or snapshot: .safetensors, official .pkl, an address, hf:owner/repository/file, or a network that comes along, such as avatars-32',
       { nullWord: 'none' },
     ),
   }),

@@ -179,7 +179,7 @@ describe('demo', () => {
     const { code, stderr } = await start('demo', '--device', 'cpu', '--out', 'faces', '--minutes', '0.02')
       .end;
     expect(code, stderr).toBe(0);
-    expect(stderr).toContain('generate --network avatars-16');
+    expect(stderr).toContain('generate --network avatars-32');
     // Real faces, ready-made ones and samples: 16 of 16 px, four times enlarged.
     expect(await sheetOf('faces')).toMatchObject({ width: 16 * 64 + 24, height: 3 * (24 + 64 + 12) + 12 });
   });
