@@ -28,7 +28,14 @@ export interface EvaluationLine {
   readonly metrics: Readonly<Record<string, MeasuredFigure | undefined>>;
 }
 
-/** Evaluations of a run, oldest first; damaged lines are left out. */
+/**
+ * Evaluations of a run, oldest first; damaged lines are left out, and a run without any has none.
+ * @example
+ * ```ts
+ * for (const { nimg, metrics } of await readEvaluations('runs/00000-photos'))
+ *   console.log(nimg, metrics.heldOutLoss?.value);
+ * ```
+ */
 export async function readEvaluations(runDir: string): Promise<EvaluationLine[]> {
   const text = await readFile(join(runDir, EVALUATIONS), 'utf8').catch(() => '');
   return text.split('\n').flatMap((line) => {

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { READY_MADE } from '../../src/run/ready-made.js';
 import { bin, type Outcome, startCli } from '../helpers/cli.js';
 
 const NETWORK = '--preset tiny --model-channels 8 --channel-mult 1,1 --num-blocks 1 --batch 4 --threads 1';
@@ -175,13 +176,16 @@ describe('demo', () => {
     });
   });
 
-  it('without data draws faces, and what a ready-made network makes of them', async () => {
+  it('without data draws faces, and what the ready-made networks make of them', async () => {
     const { code, stderr } = await start('demo', '--device', 'cpu', '--out', 'faces', '--minutes', '0.02')
       .end;
     expect(code, stderr).toBe(0);
     expect(stderr).toContain('generate --network avatars-32');
-    // Real faces, ready-made ones and samples: 16 of 16 px, four times enlarged.
-    expect(await sheetOf('faces')).toMatchObject({ width: 16 * 64 + 24, height: 3 * (24 + 64 + 12) + 12 });
+    // Real faces, a row of each ready-made network and samples: 16 pictures enlarged to 64 px.
+    const rows = 2 + READY_MADE.length;
+    expect(await sheetOf('faces')).toMatchObject({
+      ...{ width: 16 * 64 + 24, height: rows * (24 + 64 + 12) + 12 },
+    });
   });
 
   it('that is interrupted writes the sheet of what there is', async () => {
