@@ -152,6 +152,9 @@ export const presets = {
 export type PresetName = keyof typeof presets;
 export const presetNames = Object.keys(presets) as PresetName[];
 
+/** Whether a preset is one of the published configurations. */
+export const isPublished = (name: string): boolean => name !== 'tiny' && name !== 'small';
+
 /** @throws {UserError} `preset` is unknown; the message names the nearest one. */
 export function getPreset(name: string): Preset {
   if (Object.hasOwn(presets, name)) return presets[name as PresetName];

@@ -12,7 +12,7 @@ import { widthProblem } from '../networks/levels.js';
 import { type Extent, extentName } from '../patches/extent.js';
 import { checkFeatures } from './evaluate-options.js';
 import { type PatchSide, toExtent } from './fields.js';
-import { getPreset } from './presets.js';
+import { getPreset, isPublished } from './presets.js';
 import { kebab, type OptionSources, readSources, readValues, withDefaults } from './read-values.js';
 import { DEFAULT_PRESET, type TrainOptions, type TrainOptionsInput, trainFields } from './train-options.js';
 
@@ -34,7 +34,7 @@ export interface TrainSources extends OptionSources {
  */
 export function resolveTrainOptions({ base, ...sources }: TrainSources): TrainOptions {
   const given = readSources(trainFields, sources);
-  const before = base && { ...EARLIER, ...readValues(trainFields, base.values, { file: base.name }) };
+  const before = base && asRecorded(readValues(trainFields, base.values, { file: base.name }));
   const preset = given.preset ?? before?.preset ?? DEFAULT_PRESET;
   const { values } = getPreset(preset);
   // The run's own --transfer stays on record; together with --resume, another one would be ignored.
@@ -53,6 +53,7 @@ export function resolveTrainOptions({ base, ...sources }: TrainSources): TrainOp
       'no images given; add --data FOLDER (or a zip), or "data" in the config',
     );
   }
+  if (!before && averagesAtOnce(merged)) merged.emaRampupRatio = given.emaRampupRatio ?? null;
   if (merged.objective === 'ect') Object.assign(merged, consistencyDefaults(given, before));
   if (merged.precond !== 'pedm') Object.assign(merged, wholeImages(merged.precond, given));
   // Without it gradients underflow in float16 (the official trainer leaves it to --ls).
@@ -73,7 +74,21 @@ const asksForShares = ({ schedule, realP, patchSizes }: TrainOptionsInput): bool
   schedule === undefined &&
   (realP !== undefined || (patchSizes ?? []).some(({ probability }) => probability !== null));
 
-/** What runs of earlier versions did, which recorded no such options. */
+/**
+ * Whether the average of a run that begins with trained weights has its full length from the first image on, as in the
+ * published trainer. In the short runs of our presets it would hold on to the weights that the run began with.
+ */
+const averagesAtOnce = ({ preset, transfer, objective }: TrainOptionsInput): boolean =>
+  isGiven(transfer) && (isPublished(preset ?? DEFAULT_PRESET) || objective === 'ect');
+
+/** The options of a run, with what runs of earlier versions did that recorded no such options. */
+function asRecorded(recorded: TrainOptionsInput): TrainOptionsInput {
+  const before = { ...EARLIER, ...recorded };
+  // Runs of before this option were averaged at once after any transfer.
+  const isEarlier = recorded.immiscible === undefined;
+  return isEarlier && isGiven(recorded.transfer) ? { ...before, emaRampupRatio: null } : before;
+}
+
 const EARLIER = { sampler: 'edm', optimizer: 'adam', lrCooldown: 0 } as const;
 
 const isGiven = (value: unknown): boolean => value !== undefined && value !== null;

@@ -185,7 +185,6 @@ function stepOptions(options: TrainOptions, source: DataSet, device: torch.Devic
     ...options,
     ...{ source, device, loss: lossSpec(options, source) },
     lossScaling: options.lossScaling === 'dynamic' ? 1 : options.lossScaling,
-    emaRampupRatio: options.transfer === null ? options.emaRampupRatio : null,
     augment: pipeline && createAugment(pipeline),
     countLevels: countsLevels(options) || (options.tensorboard && options.objective === 'denoising'),
   };

@@ -58,6 +58,27 @@ describe('resolveTrainOptions', () => {
     expect(presets['afhqv2-64'].values).toMatchObject({ dropout: 0.25, durationKimg: 75_000 });
   });
 
+  it('averages at full length at once where published configurations or ECT begin with trained weights', () => {
+    const ratio = (call: TrainOptionsInput) =>
+      resolveTrainOptions({ call: { data: 'x', transfer: 'run', ...call } }).emaRampupRatio;
+    expect(ratio({ preset: 'celeba-64' })).toBeNull();
+    expect(ratio({ preset: 'tiny', objective: 'ect' })).toBeNull();
+    expect(ratio({ preset: 'celeba-64', emaRampupRatio: 0.1 })).toBe(0.1);
+    // In a short run such an average would hold on to the weights that it began with.
+    expect(ratio({ preset: 'tiny' })).toBe(0.05);
+    // Runs of before did so after any transfer; they recorded no candidates.
+    const resumed = (recorded: object) =>
+      resolveTrainOptions({
+        base: {
+          values: { data: 'x', seed: 1, preset: 'tiny', transfer: 'run', emaRampupRatio: 0.05, ...recorded },
+          name: 'run.json',
+        },
+        call: { resume: 'r' },
+      }).emaRampupRatio;
+    expect(resumed({})).toBeNull();
+    expect(resumed({ immiscible: null })).toBe(0.05);
+  });
+
   it('chooses sizes by noise level only among sizes of one time', () => {
     const flags = { data: 'x', sizesByNoise: 'true', schedule: 'progressive' };
     expect(() => resolveTrainOptions({ flags })).toThrow('has one patch size at a time');
