@@ -21,8 +21,6 @@ function plans(device: string): Plan[] {
     ['determinism', 10],
     ['generation', 10],
     ['waits', 10],
-    // Not in the training step yet; the stage keeps its place in the table.
-    ['cuda-graphs', 0, 'the training step has no CUDA graphs yet'],
     ['runs', 15, missing(IMAGE_SET)],
     ['steps', 45],
     ['sampling', 40],

@@ -97,38 +97,32 @@ const extrasOf = (name: RecipeName): string | undefined => (recipes[name] as Rec
 /** @param until processor seconds after which the others' loss is the goal */
 function factor(runs: readonly Result[], others: readonly Result[], until: number): Factor | null {
   const goals = new Map(others.map((run) => [run.seed, pointAt(run, until)]));
-  const shared = runs.filter(({ seed }) => goals.has(seed));
-  if (shared.length === 0) return null;
-  const logs = shared.flatMap((run) => {
-    const goal = goals.get(run.seed)!;
-    const time = timeTo(run.points, goal.heldOutLoss);
-    return time === null ? [] : [Math.log(goal.cpuSec / time)];
-  });
-  return factorOf(logs, shared.length);
+  return factorTo(goals, runs, ({ heldOutLoss }, points) => timeTo(points, heldOutLoss));
 }
 
 /** Against the others' Fréchet distance at the end. */
 function factorByFd(runs: readonly Result[], others: readonly Result[]): Factor | null {
-  const goals = new Map(
-    others.flatMap(({ seed, points }) => {
-      const last = points.at(-1);
-      return last?.samples?.fd === undefined ? [] : [[seed, { fd: last.samples.fd, cpuSec: last.cpuSec }]];
-    }),
-  );
-  const shared = runs.filter(({ seed, samples }) => goals.has(seed) && samples?.fd !== undefined);
+  const measured = (some: readonly Result[]) =>
+    some.filter(({ points }) => points.at(-1)?.samples?.fd !== undefined);
+  const goals = new Map(measured(others).map((run) => [run.seed, run.points.at(-1)!]));
+  return factorTo(goals, measured(runs), ({ samples }, points) => timeToFd(points, samples!.fd));
+}
+
+/** @param timeOf processor seconds until points are as good as another run's point, or null */
+function factorTo(
+  goals: ReadonlyMap<number, Point>,
+  runs: readonly Result[],
+  timeOf: (goal: Point, points: readonly Point[]) => number | null,
+): Factor | null {
+  const shared = runs.filter(({ seed }) => goals.has(seed));
   if (shared.length === 0) return null;
   const logs = shared.flatMap(({ seed, points }) => {
     const goal = goals.get(seed)!;
-    const time = timeToFd(points, goal.fd);
+    const time = timeOf(goal, points);
     return time === null ? [] : [Math.log(goal.cpuSec / time)];
   });
-  return factorOf(logs, shared.length);
-}
-
-/** @param logs logarithms of the factors of the seeds that have one */
-function factorOf(logs: readonly number[], seeds: number): Factor {
   const value = logs.length ? mapInterval(interval(logs), Math.exp) : null;
-  return { value, missed: seeds - logs.length };
+  return { value, missed: shared.length - logs.length };
 }
 
 /** The first evaluation at or after a time, or the last one. */
@@ -136,10 +130,13 @@ const pointAt = ({ points }: Result, sec: number): Point =>
   points.find(({ cpuSec }) => cpuSec >= sec * 0.999) ?? points.at(-1)!;
 
 function sampleFigures(runs: readonly Result[]): Readonly<Record<string, Interval>> {
-  const names = [...new Set(runs.flatMap(({ samples = {} }) => Object.keys(samples)))];
-  const values = (name: string) => runs.flatMap(({ samples }) => samples?.[name] ?? []);
+  const names = [...new Set(runs.flatMap((run) => Object.keys(samplesOf(run) ?? {})))];
+  const values = (name: string) => runs.flatMap((run) => samplesOf(run)?.[name] ?? []);
   return Object.fromEntries(names.map((name) => [name, interval(values(name))]));
 }
+
+/** Figures of samples at the end. */
+const samplesOf = ({ points, samples }: Result) => points.at(-1)?.samples ?? samples;
 
 function finalLoss({ points }: Result): number {
   return points.at(-1)!.heldOutLoss;

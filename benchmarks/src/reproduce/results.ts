@@ -30,7 +30,7 @@ export interface Result extends RunKey {
   readonly status: 'done' | 'failed';
   readonly error?: string;
   readonly points: readonly Point[];
-  /** Figures of samples at the end; absent where none were measured. */
+  /** Figures of samples at the end, in results of before points had them. */
   readonly samples?: Readonly<Record<string, number>>;
   /** The command that makes the same run, with places left out. */
   readonly command: string;

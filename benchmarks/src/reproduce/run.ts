@@ -49,13 +49,11 @@ export async function runOnce(key: RunKey, context: RunContext): Promise<Result 
     context,
   );
   if (context.signal.aborted) return null;
-  const samples = points.at(-1)?.samples;
   return {
     ...key,
     status: error === null ? 'done' : 'failed',
     ...(error === null ? {} : { error }),
     points,
-    ...(samples ? { samples } : {}),
     command: commandText({ ...options, data: `<${key.bed}>` }, recipe),
     ...environment(),
   };
