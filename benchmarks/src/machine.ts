@@ -1,6 +1,7 @@
 /** Where the figures come from: without it they mean nothing. */
 import { cpus, loadavg } from 'node:os';
 import * as torch from '@patch-diffusion/torch';
+import { resolvePrecision } from 'patch-diffusion/method';
 
 export interface Machine {
   readonly cpu: string;
@@ -37,3 +38,10 @@ export function machineText({ cpu, cores, threads, gpu, node, libtorch, loadBefo
   const parts = [`${cpu}, ${cores} cores`, `threads: ${threads}`, ...(gpu ? [gpu] : [])];
   return `${[...parts, `libtorch ${libtorch}`, `Node ${node}`, load].join('; ')}${warning}`;
 }
+
+/**
+ * The kind of processor. Those of one name may differ in what they are quick at (AVX-512, bfloat16), so it is named with the
+ * precision that `auto` is here.
+ */
+export const processorKind = (): string =>
+  `${describeMachine('cpu').cpu}, ${resolvePrecision('auto', 'cpu')}`;

@@ -10,6 +10,7 @@ import {
   type Denoiser,
   denoisingLoss,
   makePatchBatch,
+  PassGraphs,
   type PatchSize,
   type PatchSource,
   patchSizes,
@@ -39,6 +40,8 @@ export interface TrainingSettings {
   readonly batch: number;
   readonly device: string;
   readonly precision: TrainOptions['precision'];
+  /** Whether passes become graphs, where the device has them; true by default. */
+  readonly withGraphs?: boolean;
 }
 
 /** Fixed inputs of a loss, for comparing two implementations. */
@@ -59,6 +62,7 @@ export class TrainingStep {
   readonly #state: TrainingState;
   readonly #images: PatchSource;
   readonly #options: StepOptions;
+  #whyNoGraphs: string | null = null;
 
   constructor(settings: TrainingSettings) {
     this.#settings = settings;
@@ -75,17 +79,34 @@ export class TrainingStep {
     ema.loadStateDict(this.denoiser.stateDict());
     this.sizes = patchSizes(train, shape);
     const { lossNorm, emaHalflifeKimg, emaRampupRatio } = train;
+    const graphs =
+      torch.hasGraphs(device) && (settings.withGraphs ?? true)
+        ? new PassGraphs({
+            pool: new torch.GraphPool(device),
+            parameters: this.denoiser.parameters(),
+            isRepeatable: train.dropout === 0,
+            onGiveUp: (reason) => {
+              this.#whyNoGraphs = reason;
+            },
+          })
+        : null;
     this.#options = {
       ...{ source: this.#images, device, loss: { type: 'edm' } },
       ...{ lr: 1e-4, lrRampupKimg: 0, lossScaling: 1, lossNorm, emaHalflifeKimg, emaRampupRatio },
-      ...{ augment: null, augmentAt: 'patch' },
+      ...{ augment: null, augmentAt: 'patch', graphs, readsLater: device.startsWith('cuda') },
     };
     const optimizer = new Adam(this.denoiser.namedParameters(), { lr: 1e-4 });
     this.#state = { denoiser: this.denoiser, ema, optimizer, nimg: 0, step: 0 };
   }
 
+  /** Why passes are no graphs although they were to be, or null. */
+  get whyNoGraphs(): string | null {
+    return this.#whyNoGraphs;
+  }
+
   /** Frees network, average and optimiser. */
   dispose(): void {
+    this.#options.graphs?.dispose();
     this.denoiser.dispose();
     this.#state.ema.dispose();
     this.#state.optimizer.dispose();

@@ -21,6 +21,7 @@ function plans(device: string): Plan[] {
     ['determinism', 10],
     ['generation', 10],
     ['waits', 10],
+    ['graphs', 15],
     ['runs', 15, missing(IMAGE_SET)],
     ['steps', 45],
     ['sampling', 40],

@@ -33,6 +33,9 @@ export const HELD_OUT = 256;
 
 const SHARED = process.env.SHARED_DIR ?? '../shared';
 
+/** The network of the preset `small`. Its samples take longer than the training between them, so they are not measured. */
+const small = { attnResolutions: [16], modelChannels: 64, numBlocks: 2 } satisfies TrainOptionsInput;
+
 const full = {
   'avatars-16': {
     summary: '5,000 pixel-art faces, 16 × 16, drawn by `avatars`',
@@ -70,8 +73,16 @@ const full = {
   'cats-64-small': {
     summary: '5,000 faces of cats, 64 × 64; the network of the preset `small` (7 million weights)',
     source: { variable: 'CATS', path: 'data/cats-64x64.zip' },
-    options: { resolution: 64, cond: false, attnResolutions: [16], modelChannels: 64, numBlocks: 2 },
-    // Samples of this network take longer than the training between them.
+    options: { resolution: 64, cond: false, ...small },
+    metrics: [],
+  },
+  'peeps-64-small': {
+    summary: '5,000 drawn faces in colour (Open Peeps), 64 × 64; the network of the preset `small`',
+    source: {
+      avatars: ['--style=open-peeps', '--resolution=64', '--count=5000', '--labels'],
+      file: 'peeps-64-labels.zip',
+    },
+    options: { resolution: 64, cond: false, ...small },
     metrics: [],
   },
   'cifar10-32': {

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { describeMachine } from '../machine.js';
+import { processorKind } from '../machine.js';
 import { log } from '../progress.js';
 import { UsageError } from '../usage-error.js';
 import { beds, bedVariables, fileOf, presentBeds } from './beds.js';
@@ -100,7 +100,7 @@ async function main(): Promise<void> {
     process.stdout.write(HELP);
     return;
   }
-  const open = openRuns(runsOf(line), await readResults(RESULTS), describeMachine('cpu').cpu);
+  const open = openRuns(runsOf(line), await readResults(RESULTS), processorKind());
   if (line.list) {
     process.stdout.write(open.map((run) => `${runName(run)}\n`).join(''));
     return;

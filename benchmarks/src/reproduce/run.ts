@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type TrainOptionsInput, version } from 'patch-diffusion';
 import { readEvaluations, readRunJson, readStats, type Stat } from 'patch-diffusion/run';
-import { describeMachine } from '../machine.js';
+import { describeMachine, processorKind } from '../machine.js';
 import { log } from '../progress.js';
 import { type Bed, beds, fileOf, HELD_OUT } from './beds.js';
 import { runProgram } from './program.js';
@@ -178,8 +178,8 @@ function flagsOf(options: TrainOptionsInput): string[] {
 }
 
 function environment(): Pick<Result, 'commit' | 'cpu' | 'node' | 'libtorch' | 'date'> {
-  const { cpu, node, libtorch, date } = describeMachine('cpu');
-  return { commit: commit(), cpu, node, libtorch, date };
+  const { node, libtorch, date } = describeMachine('cpu');
+  return { commit: commit(), cpu: processorKind(), node, libtorch, date };
 }
 
 /** The commit of the working tree, or the version where this is no git clone. */

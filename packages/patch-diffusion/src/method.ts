@@ -11,7 +11,7 @@ export {
   createAugment,
   trainingAugment,
 } from './diffusion/augmentation/index.js';
-export { prepareDenoiser, resolveDevice } from './diffusion/device.js';
+export { prepareDenoiser, resolveDevice, resolvePrecision } from './diffusion/device.js';
 export { type Guidance, guidedDenoise } from './diffusion/guidance.js';
 export type { Candidates } from './diffusion/immiscible.js';
 export type { Label } from './diffusion/labels.js';
@@ -59,11 +59,12 @@ export {
   type UpdatePlan,
 } from './patches/schedule.js';
 export { copyWeights, type EmaOptions, emaBeta, updateEma } from './training/ema.js';
+export type { MicroBatch } from './training/gradient.js';
 export { heldOutLoss } from './training/held-out-loss.js';
 export { type DataShape, lossSpec, patchSchedule, patchSizes, precondSpec } from './training/model.js';
+export { PassGraphs, type PassGraphsOptions } from './training/pass-graphs.js';
 export {
   learningRate,
-  type MicroBatch,
   type MicroBatchLoss,
   type StepOptions,
   type StepResult,

@@ -318,6 +318,7 @@ napi_value init(napi_env env, napi_value exports) {
     define_distributed(*state, exports);
     define_heartbeat(*state, exports);
     define_gradient_reducer(*state, exports);
+    define_graphs(*state, exports);
   } catch (...) {
     rethrow_to_js(*state, nullptr, nullptr, nullptr);
     return nullptr;

@@ -35,6 +35,7 @@ struct State {
   std::vector<std::unique_ptr<Operator>> operators;
   std::vector<std::unique_ptr<InferenceGuard>> inference;
   int64_t collectable_bytes_pending = 0;  // not yet told to the collector
+  bool is_capturing = false;              // a graph, see graphs.cc
 
   State();
   ~State();
@@ -104,6 +105,7 @@ void define_runtime(State&, napi_value exports);
 void define_distributed(State&, napi_value exports);
 void define_heartbeat(State&, napi_value exports);
 void define_gradient_reducer(State&, napi_value exports);
+void define_graphs(State&, napi_value exports);
 
 // JavaScript -> C++
 double get_number(napi_env, napi_value);

@@ -78,13 +78,18 @@ double norm_of(std::vector<Tensor> grads) {
   return std::sqrt(std::accumulate(sums.begin(), sums.end(), 0.0));
 }
 
-double sanitise_gradients(at::TensorList parameters, double factor) {
-  at::NoGradGuard no_grad;
+std::vector<Tensor> gradients_of(at::TensorList parameters) {
   std::vector<Tensor> grads;
   for (const Tensor& parameter : parameters) {
     const Tensor& grad = parameter.grad();
     if (grad.defined()) grads.push_back(grad);
   }
+  return grads;
+}
+
+double sanitise_gradients(at::TensorList parameters, double factor) {
+  at::NoGradGuard no_grad;
+  std::vector<Tensor> grads = gradients_of(parameters);
   if (grads.empty()) return 0;
   if (factor != 1) at::_foreach_mul_(grads, factor);
   const double norm = norm_of(grads);
@@ -94,8 +99,19 @@ double sanitise_gradients(at::TensorList parameters, double factor) {
   return norm;
 }
 
+// The same where nobody waits for the device: the norm stays there, and all gradients are looked through.
+Tensor clean_gradients(at::TensorList parameters) {
+  at::NoGradGuard no_grad;
+  std::vector<Tensor> grads = gradients_of(parameters);
+  if (grads.empty()) return at::zeros({}, at::kFloat);
+  const Tensor norm = at::stack(at::_foreach_norm(grads, 2)).norm();
+  for (Tensor& grad : grads) at::nan_to_num_(grad, 0.0, 1e5, -1e5);
+  return norm;
+}
+
 TORCH_LIBRARY_FRAGMENT(patch_diffusion, library) {
   library.def("sanitise_gradients(Tensor[] parameters, float factor) -> float", sanitise_gradients);
+  library.def("clean_gradients(Tensor[] parameters) -> Tensor", clean_gradients);
 }
 
 }  // namespace

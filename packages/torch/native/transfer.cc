@@ -44,16 +44,30 @@ void require_size(const char* what, const at::Tensor& tensor, size_t size) {
                                         std::to_string(size));
 }
 
+// Memory from which a copy to the device goes on by itself: CUDA waits for all work before it when the memory is of the usual
+// kind. libtorch uses it again only after the copy.
+at::Tensor staging(at::IntArrayRef shape, at::ScalarType dtype, const c10::Device& target) {
+  return at::empty(shape, at::TensorOptions().dtype(dtype).pinned_memory(target.is_cuda()));
+}
+
+// A graph would repeat the copy from memory that holds other things by then.
+void require_no_capture(const State& state, const c10::Device& target) {
+  if (state.is_capturing && !target.is_cpu()) {
+    throw Fault("ERR_TORCH_ARGUMENT", "capture: values from the host cannot be a part of a graph");
+  }
+}
+
 // fromBytes(array, shape, dtype, device) -> handle
 napi_value from_bytes(Call& call) {
   const Bytes bytes = get_bytes(call.env, call.args[0]);
   const auto shape = get_ints(call.env, call.args[1]);
   const at::ScalarType dtype = dtype_from(get_string(call.env, call.args[2]));
   const c10::Device device(get_string(call.env, call.args[3]));
-  at::Tensor tensor = at::empty(shape, at::TensorOptions().dtype(dtype));
+  require_no_capture(call.state, device);
+  at::Tensor tensor = staging(shape, dtype, device);
   require_size("tensor", tensor, bytes.size);
   if (bytes.size > 0) std::memcpy(tensor.data_ptr(), bytes.data, bytes.size);
-  if (!device.is_cpu()) tensor = tensor.to(device);
+  if (!device.is_cpu()) tensor = tensor.to(device, dtype, /*non_blocking=*/device.is_cuda());
   return make_tensor(call.state, std::move(tensor));
 }
 
@@ -63,14 +77,15 @@ napi_value write_bytes(Call& call) {
   const Bytes bytes = get_bytes(call.env, call.args[1]);
   require_size("copyFromArray", tensor, bytes.size);
   if (bytes.size == 0) return nullptr;
+  require_no_capture(call.state, tensor.device());
   if (tensor.device().is_cpu() && tensor.is_contiguous()) {
     std::memcpy(tensor.data_ptr(), bytes.data, bytes.size);
     tensor.unsafeGetTensorImpl()->bump_version();
     return nullptr;
   }
-  at::Tensor staged = at::empty(tensor.sizes(), at::TensorOptions().dtype(tensor.scalar_type()));
+  at::Tensor staged = staging(tensor.sizes(), tensor.scalar_type(), tensor.device());
   std::memcpy(staged.data_ptr(), bytes.data, bytes.size);
-  tensor.copy_(staged);
+  tensor.copy_(staged, /*non_blocking=*/tensor.is_cuda());
   return nullptr;
 }
 

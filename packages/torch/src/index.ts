@@ -24,6 +24,7 @@ export {
   typedView,
 } from './dtype.js';
 export { type ArgumentShape, TorchError, type TorchErrorCode } from './errors.js';
+export { type DeviceGraph, GraphPool, hasGraphs } from './graphs.js';
 export { makeFolder } from './make-folder.js';
 export { hasOp } from './native.js';
 export * from './nn/index.js';

@@ -22,6 +22,9 @@ export type NativeGroup = { readonly __group: unique symbol };
 export type NativeHeartbeat = { readonly __heartbeat: unique symbol };
 export type NativeReducer = { readonly __reducer: unique symbol };
 
+/** An opaque set of graphs. */
+export type NativeGraphPool = { readonly __graphPool: unique symbol };
+
 /** Facts about the loaded library, see {@link version}. */
 export interface NativeVersion {
   torch: string;
@@ -105,6 +108,12 @@ interface NativeAddon {
   mpsIsAvailable(): boolean;
   synchronize(device: string): void;
   setFlag(name: string, on: boolean): void;
+  // graphs
+  hasGraphs(device: string): boolean;
+  createGraphPool(device: string): NativeGraphPool;
+  beginCapture(pool: NativeGraphPool): void;
+  endCapture(pool: NativeGraphPool, keep: boolean): number;
+  replayGraph(pool: NativeGraphPool, graph: number): void;
   // several processes
   hasDistributed(): boolean;
   openStore(

@@ -41,3 +41,21 @@ it('replaces NaN and infinities, and only those', () => {
     }
   });
 });
+
+it('does the same without reading the norm', () => {
+  torch.scope(() => {
+    torch.manualSeed(2);
+    const grads = [torch.randn([40, 30]), torch.tensor([1, Number.NaN, Number.NEGATIVE_INFINITY])];
+    const [a, b] = [withGradients(grads.map((g) => g.clone())), withGradients(grads)];
+    expect(torch.cleanGradients(a).item()).toBe(torch.sanitiseGradients(b));
+    for (const [i, { grad }] of a.entries())
+      expect(grad!.toFloat32Array()).toEqual(b[i]!.grad!.toFloat32Array());
+    expect(torch.cleanGradients(a).item()).toBeCloseTo(torch.sanitiseGradients(b), 0);
+    expect(torch.cleanGradients([]).item()).toBe(0);
+  });
+});
+
+it('a CPU has no graphs', () => {
+  expect(torch.hasGraphs('cpu')).toBe(false);
+  expect(() => new torch.GraphPool('cpu')).toThrow(torch.TorchError);
+});

@@ -8,6 +8,7 @@ export const stageWork: Readonly<Record<string, StageWork>> = {
   precisions: async (context) => (await import('./networks.js')).precisions(context),
   determinism: async (context) => (await import('./training.js')).determinism(context),
   waits: async (context) => (await import('./training.js')).waits(context),
+  graphs: async (context) => (await import('./training.js')).graphs(context),
   generation: async (context) => (await import('./generation.js')).generation(context),
   runs: async (context) => (await import('./runs.js')).runs(context),
   steps: async (context) => (await import('./speed.js')).steps(context),

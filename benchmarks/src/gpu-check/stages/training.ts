@@ -1,8 +1,7 @@
-/** The training step on the device: whether it repeats itself, and how often it waits for the device. */
+/** The training step on the device: whether it repeats itself, waits for the device, and runs as graphs. */
 import { createHash } from 'node:crypto';
 import * as torch from '@patch-diffusion/torch';
 import { presetOptions } from '../../command-line.js';
-import { now } from '../../timing.js';
 import { TrainingStep } from '../../training-step.js';
 import { type StageContext, sizesFor } from './context.js';
 
@@ -35,41 +34,64 @@ async function trainedDigest(device: string, precision: 'fp32' | 'bf16'): Promis
   return hash.digest('hex');
 }
 
-/**
- * How often an update waits for the device to read a result, and when it first does: what is enqueued by then was enqueued
- * without a wait, else that moment would lie near the end of the update.
- */
+/** Updates of a patch size after which its pass is a graph. */
+const GRAPH_AFTER = 5;
+
+/** How often an update waits for the device to read a result: never, since results are copied while the next one runs. */
 export async function waits({ device, emit }: StageContext): Promise<void> {
   const { preset, batch } = sizesFor(device);
   const step = new TrainingStep({ train: presetOptions(preset), batch, device, precision: 'auto' });
   for (const patch of step.sizes) {
-    await step.runWhole(patch); // warms up
+    for (let i = 0; i < GRAPH_AFTER; i++) await step.runWhole(patch);
     const reads = watchReads(device);
-    const begin = now(device);
     const { wall } = await step.runWhole(patch);
-    const { count, first } = reads.stop();
-    const queuedMs = (first - begin) * 1000;
+    const count = reads.stop();
     emit({
       name: `update at ${patch.width} px`,
-      status: count <= 1 || device === 'cpu' ? 'ok' : 'failed',
-      detail:
-        device === 'cpu'
-          ? 'nothing is enqueued on a CPU'
-          : `${count} read of results (the losses), after ${queuedMs.toFixed(1)} of ${(wall * 1000).toFixed(1)} ms; the norm of the gradient is a second wait`,
-      figures: { reads: count, queuedMs, wallMs: wall * 1000 },
+      status: count === 0 || device === 'cpu' ? 'ok' : 'failed',
+      detail: device === 'cpu' ? 'a CPU is not waited for' : `${count} reads of results, none is wanted`,
+      figures: { reads: count, wallMs: wall * 1000 },
     });
   }
+  step.dispose();
+}
+
+/** Updates with and without CUDA graphs, whose losses and gradients are compared when they are captured. */
+export async function graphs({ device, emit }: StageContext): Promise<void> {
+  const { preset, batch, repeats } = sizesFor(device);
+  const make = (withGraphs: boolean) =>
+    new TrainingStep({ train: presetOptions(preset), batch, device, precision: 'auto', withGraphs });
+  const [without, as] = [make(false), make(true)];
+  for (const patch of as.sizes) {
+    const seconds = { without: Number.POSITIVE_INFINITY, as: Number.POSITIVE_INFINITY };
+    for (let i = 0; i < GRAPH_AFTER + repeats; i++) {
+      for (const [name, step] of Object.entries({ without, as }) as ['without' | 'as', TrainingStep][]) {
+        const { wall } = await step.runWhole(patch);
+        if (i >= GRAPH_AFTER) seconds[name] = Math.min(seconds[name], wall);
+      }
+    }
+    const ratio = seconds.without / seconds.as;
+    const isGraph = torch.hasGraphs(device) && as.whyNoGraphs === null;
+    emit({
+      name: `passes as CUDA graphs at ${patch.width} px`,
+      status: isGraph || device === 'cpu' ? 'ok' : 'failed',
+      detail: isGraph
+        ? `${(seconds.as * 1000).toFixed(1)} ms an update, ${(seconds.without * 1000).toFixed(1)} without (${ratio.toFixed(2)} ×)`
+        : (as.whyNoGraphs ?? 'this libtorch or device has no graphs'),
+      figures: { ms: seconds.as * 1000, msWithout: seconds.without * 1000, ratio },
+    });
+  }
+  without.dispose();
+  as.dispose();
 }
 
 /** Watches the methods that wait for a tensor's device. */
-function watchReads(device: string): { stop(): { count: number; first: number } } {
+function watchReads(device: string): { stop(): number } {
   const prototype = torch.Tensor.prototype;
   const { item, copyToArray, toFloat32Array } = prototype;
   let count = 0;
-  let first = Number.NaN;
   const see = (tensor: torch.Tensor): void => {
-    if (!tensor.device.startsWith(device)) return;
-    if (count++ === 0) first = performance.now() / 1000;
+    if (tensor.device.startsWith(device)) count++;
   };
   prototype.item = function () {
     see(this);
@@ -86,7 +108,7 @@ function watchReads(device: string): { stop(): { count: number; first: number } 
   return {
     stop() {
       Object.assign(prototype, { item, copyToArray, toFloat32Array });
-      return { count, first };
+      return count;
     },
   };
 }

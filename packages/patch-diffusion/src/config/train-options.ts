@@ -345,6 +345,10 @@ export const trainFields = {
       PRECISION_CHOICES,
       { default: 'fp32' },
     ),
+    cudaGraphs: f.boolean(
+      'On a GPU, repeat forward and backward as CUDA graphs, one for each patch size (one process, libtorch 2.13 or newer)',
+      { default: true },
+    ),
     threads: f.threads(),
   }),
 };

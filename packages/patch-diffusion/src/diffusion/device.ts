@@ -69,6 +69,10 @@ export function prepareDenoiser<D extends Denoiser>(denoiser: D, device: Device,
 /**
  * The precision that `auto` stands for on a device: bfloat16 on CPUs with AVX512-BF16 or AMX and on CUDA GPUs of compute
  * capability 8.0 or more, else float32. Other choices stay as they are.
+ * @example
+ * ```ts
+ * const precision = resolvePrecision('auto', resolveDevice('auto')); // 'bf16' or 'fp32'
+ * ```
  */
 export function resolvePrecision(choice: PrecisionChoice, device: Device): Precision {
   if (choice !== 'auto') return choice;

@@ -37,10 +37,10 @@ export function denoisingLoss(
   spec: LossSpec = { type: 'edm' },
   augment?: Augment | null,
 ): Tensor {
-  return torch.scope(() => lossAtLevels(denoiser, batch, random, { spec, augment }).loss);
+  return torch.scope(() => lossOf(denoiser, addNoise(batch, random, { spec, augment }), random, spec));
 }
 
-/** How {@link lossAtLevels} draws and weighs. */
+/** How {@link addNoise} draws. */
 export interface LevelLossOptions {
   readonly spec: LossSpec;
   readonly augment?: Augment | null | undefined;
@@ -50,28 +50,50 @@ export interface LevelLossOptions {
   readonly candidates?: Candidates | null | undefined;
 }
 
-/** The loss of one batch, unreduced, [N, C, H, W], and the noise levels that were drawn, [N, 1, 1, 1]. */
-export function lossAtLevels(
-  denoiser: Denoiser,
+/** Images with noise, and what the denoiser is told about them. */
+export interface NoisyBatch {
+  /** [N, C, H, W]. */
+  readonly clean: Tensor;
+  /** [N, C, H, W]. */
+  readonly noisy: Tensor;
+  /** [N, 1, 1, 1]. */
+  readonly sigma: Tensor;
+  readonly positions: Tensor | null;
+  readonly classLabels: Tensor | null;
+  readonly augmentLabels: Tensor | null;
+}
+
+/** Draws noise levels and noise for a batch, and augments it first where that is wanted. */
+export function addNoise(
   batch: PatchBatch,
   random: RandomSource,
   { spec, augment, quantiles, candidates }: LevelLossOptions,
-): { readonly loss: Tensor; readonly sigma: Tensor } {
+): NoisyBatch {
   return torch.scope(() => {
-    const sigma = drawSigma(spec, batch.images.shape[0], random, quantiles); // [N, 1, 1, 1]
+    const sigma = drawSigma(spec, batch.images.shape[0], random, quantiles);
     const augmented = augment
       ? augment(batch.images, random)
       : { images: batch.images, labels: batch.augmentLabels };
-    const y = augmented.images;
-    const drawn = random.randn('noise', y.shape);
-    const noise = candidates ? immiscibleNoise(drawn, y, batch.energyOutside, candidates) : drawn;
-    const D = denoiser.forward(y.add(noise.mul(sigma)), sigma, {
-      positions: batch.positions,
-      classLabels: batch.labels,
-      augmentLabels: augmented.labels,
-      random,
-    });
-    return { loss: D.sub(y).square().mul(lossWeight(spec, sigma)), sigma };
+    const clean = augmented.images;
+    const drawn = random.randn('noise', clean.shape);
+    const noise = candidates ? immiscibleNoise(drawn, clean, batch.energyOutside, candidates) : drawn;
+    return {
+      clean,
+      noisy: clean.add(noise.mul(sigma)),
+      sigma,
+      positions: batch.positions ?? null,
+      classLabels: batch.labels ?? null,
+      augmentLabels: augmented.labels ?? null,
+    };
+  });
+}
+
+/** The loss of a batch, unreduced, [N, C, H, W]. @param random draws which labels are dropped */
+export function lossOf(denoiser: Denoiser, batch: NoisyBatch, random: RandomSource, spec: LossSpec): Tensor {
+  return torch.scope(() => {
+    const { clean, noisy, sigma, ...conditioning } = batch;
+    const D = denoiser.forward(noisy, sigma, { ...conditioning, random });
+    return D.sub(clean).square().mul(lossWeight(spec, sigma));
   });
 }
 

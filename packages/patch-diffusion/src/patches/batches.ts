@@ -98,6 +98,7 @@ function gatherImages(
   random: RandomSource,
   device: Device,
 ): Tensor {
+  if (source.cut) return torch.scope(() => toUnit(source.cut!(indices, { height, width }, offsets)));
   const corner = (t: Tensor) => t.to({ dtype: 'int32' }).toTypedArray() as Int32Array;
   const zeros = () => new Int32Array(indices.length);
   const values = source.gather(indices, {
@@ -119,10 +120,11 @@ function gatherImages(
  * ```
  */
 export function pixelsToFloat(pixels: Uint8Array, shape: number[], device: Device = 'cpu'): Tensor {
-  return torch.scope(() =>
-    torch.tensor(pixels, { shape, device }).to({ dtype: 'float32' }).div(127.5).sub(1),
-  );
+  return torch.scope(() => toUnit(torch.tensor(pixels, { shape, device })));
 }
+
+/** 0 … 255 → [−1, 1]. */
+const toUnit = (pixels: Tensor): Tensor => pixels.to({ dtype: 'float32' }).div(127.5).sub(1);
 
 /**
  * Draws scaled latents (Rombach et al. 2022) from the stored distributions of their codes.

@@ -98,18 +98,24 @@ export function windowPositions(window: Window, image: Extent, device: Device = 
   return torch.tensor(coordinateGrid(window, image), { shape, device });
 }
 
+/** From the host's memory a tensor goes to a GPU by way of an array: that copy does not wait for the GPU's other work. */
+function onDevice(t: Tensor, device: Device): Tensor {
+  if (t.device === device) return t;
+  if (t.device !== 'cpu') return t.to({ device });
+  return torch.tensor(t.toTypedArray(), { dtype: t.dtype, shape: t.shape, device });
+}
+
 /** Pixel positions in the image: rows [N, P, 1] and columns [N, 1, P]. */
-function pixelIndices(
+export function pixelIndices(
   patch: Extent,
   { rows, cols }: PatchOffsets,
   device: Device,
 ): { rowIndex: Tensor; colIndex: Tensor } {
-  const onDevice = (t: Tensor) => (t.device === device ? t : t.to({ device }));
   const down = torch.arange(patch.height, { dtype: 'int64', device }).reshape([1, -1, 1]);
   const across = torch.arange(patch.width, { dtype: 'int64', device }).reshape([1, 1, -1]);
   return {
-    rowIndex: onDevice(rows).reshape([-1, 1, 1]).add(down),
-    colIndex: onDevice(cols).reshape([-1, 1, 1]).add(across),
+    rowIndex: onDevice(rows, device).reshape([-1, 1, 1]).add(down),
+    colIndex: onDevice(cols, device).reshape([-1, 1, 1]).add(across),
   };
 }
 

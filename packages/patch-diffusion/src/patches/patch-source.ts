@@ -1,4 +1,6 @@
 /** What patches are cut from. */
+import type { Tensor } from '@patch-diffusion/torch';
+import type { PatchOffsets } from './crops.js';
 import type { Extent } from './extent.js';
 
 /** Where to cut each image of a batch. Positions are counted in the image as it is delivered (after mirroring). */
@@ -22,6 +24,12 @@ export interface PatchSource extends Extent {
    * @returns images: uint8 [N, C, P, P]; latents: means and standard deviations of the codes, float32 [2, N, C, P, P]
    */
   gather(indices: ArrayLike<number>, crop: Crop): Uint8Array | Float32Array;
+  /**
+   * Crops of images that lie on the device that trains; a source without it has them in the host's memory. Does not wait.
+   * @param offsets null for whole images
+   * @returns uint8 [N, C, P, P]
+   */
+  cut?(indices: ArrayLike<number>, patch: Extent, offsets: PatchOffsets | null): Tensor;
   /** Labels of the items; one-hot for classes: float32 [N, labelDim]. */
   labels(indices: ArrayLike<number>): Float32Array;
 }

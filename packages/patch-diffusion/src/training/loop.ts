@@ -3,7 +3,6 @@
  * watches a run listens to its events.
  */
 
-import { UserError } from '../common/errors.js';
 import { explainMemory, withMemoryGuard } from '../common/memory.js';
 import { type Trace, traced } from '../common/trace.js';
 import { checkBatch } from '../config/resolve.js';
@@ -20,16 +19,15 @@ import {
   type TrainEvent,
   type TrainEventListener,
 } from './events.js';
-import { catchUp, runMaintenance } from './maintenance.js';
+import { catchUp, isMaintenanceDue, runMaintenance } from './maintenance.js';
 import { nextUpdate } from './next-update.js';
 import { openSession } from './open-session.js';
 import { seedDropout } from './random-streams.js';
 import { claimEarlierRun } from './resume.js';
 import type { Session } from './session.js';
 import { checkSameData, shareOptions } from './share-state.js';
-import { lastGoodState } from './state-files.js';
-import { type StepResult, trainStep } from './step.js';
-import { Watchdog } from './watchdog.js';
+import { startStep } from './step.js';
+import { UpdateResults } from './update-results.js';
 
 export interface TrainContext {
   /** Stops the run after the current update, with its state saved. */
@@ -137,13 +135,13 @@ async function trainUntilDone(
   signal: AbortSignal | undefined,
 ): Promise<EndEvent['reason']> {
   const { state } = session;
-  const { runDir, updates, step, ranks, trackers } = session.parts;
-  const { trace } = step;
+  const { updates, step, ranks, trackers } = session.parts;
+  const { trace, readsLater } = step;
   // A rank that is lost ends the run; a sheet is not finished first.
   const giveUp = ranks ? AbortSignal.any([ranks.gone, ...(signal ? [signal] : [])]) : signal;
   await catchUp(session, emit, giveUp);
   if (session.isDone()) return 'duration';
-  const watchdog = new Watchdog(updates.dataset, emit);
+  const results = new UpdateResults(session, emit);
   for (;;) {
     const endUpdate = session.clock.beginUpdate();
     const begin = performance.now();
@@ -151,25 +149,22 @@ async function trainUntilDone(
       nextUpdate(updates, { progress: session.shareDone(), step: state.step }, emit),
     );
     if (ranks) seedDropout(session.options.seed, state.step, ranks.rank);
-    const own = await trainStep(state, update, step);
-    const busyMs = performance.now() - begin - own.waitMs;
+    const finish = await startStep(state, update, step);
+    const own = readsLater ? null : await finish();
+    const busyMs = performance.now() - begin - (own?.waitMs ?? 0);
     // Signals, heartbeats and decoders are handled here.
     await new Promise(setImmediate);
-    const agreed = await traced(trace, 'agreement', () => agree(ranks, session, own.losses, signal, busyMs));
-    const result = { ...own, losses: agreed.losses };
-    endUpdate();
-    session.record(result);
-
-    // Dynamic loss scaling finds its factor by overflows; those at the smallest factor have another cause.
-    const isBad = !Number.isFinite(result.gradNorm) && (!result.skipped || state.lossScale!.isLowest);
-    if (isBad) session.gradientsAreGood = false;
-    const { microBatches } = update;
-    const fault = watchdog.look({ step: state.step, result, isBad, microBatches });
-    if (ranks?.isWriter) watchdog.lookAtRanks(state.step, agreed.busyMs, (rank) => ranks.describe(rank));
-    if (fault !== null) throw diverged(fault, await lastGoodState(runDir));
-    emit(stepEvent(session, result));
-
+    const agreed = await traced(trace, 'agreement', () =>
+      agree(ranks, session, own?.losses ?? [], signal, busyMs),
+    );
     const reason = endReason(session, agreed);
+    results.add(update, own ? async () => ({ ...own, losses: agreed.losses }) : finish);
+    // A GPU is given the next update before anyone waits for this one.
+    const goesOn = readsLater && !isMaintenanceDue(session, reason !== null);
+    const take = await results.until(goesOn ? 1 : 0);
+    endUpdate();
+    await take();
+    if (ranks?.isWriter) results.lookAtRanks(agreed.busyMs);
     await traced(trace, 'maintenance', () => runMaintenance(session, emit, reason, giveUp));
     await trackers?.flush(emit);
     if (reason) return reason;
@@ -202,26 +197,4 @@ function startEvent(session: Session): StartEvent {
     device: parts.resumable.device,
     resumedFrom: parts.resumedFrom,
   };
-}
-
-function stepEvent(session: Session, { losses, lr, gradNorm }: StepResult): TrainEvent {
-  const total = (key: 'count' | 'elements' | 'sum') => losses.reduce((sum, loss) => sum + loss[key], 0);
-  return {
-    type: 'step',
-    ...session.progress(),
-    ...session.clock.progress,
-    patchSizePx: Math.max(...losses.map(({ patch }) => Math.max(patch.height, patch.width))),
-    batch: total('count'),
-    loss: total('sum') / total('elements'),
-    lr,
-    gradNorm,
-    imagesPerSec: session.imagesPerSec(),
-    etaSec: session.etaSec(),
-  };
-}
-
-/** @param good the last good state, or null */
-function diverged(fault: string, good: string | null): UserError {
-  const remedy = good === null ? 'start again' : `continue from the last good state with --resume ${good}`;
-  return new UserError('DIVERGED', `${fault}; lower --lr (or --loss-scaling) and ${remedy}`);
 }

@@ -31,6 +31,21 @@ const SHEET_MEMORY_REMEDY = 'lower --batch-gpu or --samples';
 
 type FileOutput = Exclude<Output, 'statistics'>;
 
+/** What the clock and the count of images ask for after an update. @param isEnd whether the run ends with it */
+function whatIsDue({ options, state, parts, lastSheetAt, lastSaveAt }: Session, isEnd: boolean) {
+  const { tickStartNimg } = parts.resumable.counters;
+  return {
+    isTick: state.step === 1 || isEnd || state.nimg >= tickStartNimg + options.tickKimg * 1000,
+    isSheetTime: options.sampleSec !== null && secondsSince(lastSheetAt) >= options.sampleSec,
+    isSaveTime: options.snapshotSec !== null && secondsSince(lastSaveAt) >= options.snapshotSec,
+  };
+}
+
+/** Whether {@link runMaintenance} will have something to do. */
+export function isMaintenanceDue(session: Session, isEnd: boolean): boolean {
+  return Object.values(whatIsDue(session, isEnd)).includes(true);
+}
+
 /**
  * Does what is due.
  * @param ending why the run ends with this update, or null when it continues
@@ -46,9 +61,7 @@ export async function runMaintenance(
   const { counters } = session.parts.resumable;
   const isEnd = ending !== null;
   const { tick, tickStartNimg } = counters;
-  const isTick = state.step === 1 || isEnd || state.nimg >= tickStartNimg + options.tickKimg * 1000;
-  const isSheetTime = options.sampleSec !== null && secondsSince(session.lastSheetAt) >= options.sampleSec;
-  const isSaveTime = options.snapshotSec !== null && secondsSince(session.lastSaveAt) >= options.snapshotSec;
+  const { isTick, isSheetTime, isSaveTime } = whatIsDue(session, isEnd);
   if (!isTick && !isSheetTime && !isSaveTime) return;
 
   const begin = performance.now();

@@ -11,9 +11,10 @@ import type { DataSet } from '../data/types.js';
 import { type PatchSchedule, planUpdate, sizesAt } from '../patches/schedule.js';
 import type { EvenWeights } from './even-weights.js';
 import type { TrainEventListener } from './events.js';
+import type { MicroBatch } from './gradient.js';
 import type { NoiseLevels } from './noise-levels-by-loss.js';
 import type { CandidateStream, Generators } from './random-streams.js';
-import type { MicroBatch, Update } from './step.js';
+import type { Update } from './step.js';
 import { evenUniform, stratified } from './stratified-random.js';
 import { imageNames, type Patience, waitForData } from './watchdog.js';
 

@@ -34,6 +34,7 @@ import { augmentSpec, isBlockWeight, lossSpec, patchSchedule, patchSizes, precon
 import type { UpdateSource } from './next-update.js';
 import { NoiseHistogram } from './noise-histogram.js';
 import { NoiseLevels } from './noise-levels-by-loss.js';
+import { imagesFor, passGraphs, readsLater } from './on-gpu.js';
 import { PowerAverages } from './power-averages.js';
 import { CandidateStream, makeGenerators } from './random-streams.js';
 import { checkUnfinished, type EarlierRun, totalNimg } from './resume.js';
@@ -72,7 +73,8 @@ export async function openSession(
   // The streams of the reference: NumPy's chooses libtorch's seed, then the patch sizes; the data order has its own.
   const patchRandom = new Mt19937(options.seed);
   torch.manualSeed(patchRandom.randint(0, 2 ** 31));
-  const { train: trainSet, heldOut } = await splitDataset(dataset, options);
+  const { train, heldOut } = await splitDataset(dataset, options);
+  const trainSet = imagesFor(device, train);
   const order = new InfiniteSampler({ length: trainSet.length, seed: options.seed, mode: options.order });
   const state = newTrainingState(options, dataset, device);
   const counters = newCounters();
@@ -91,6 +93,8 @@ export async function openSession(
     const step = {
       ...stepOptions(options, trainSet, device),
       ...{ reducer: ranks?.reducer(state.denoiser.parameters()) ?? null, trace },
+      graphs: passGraphs(options, state, device, { ranks, emit }),
+      readsLater: readsLater(device, state, ranks),
     };
     const schedule = patchSchedule(options, patchSizes(options, dataset));
     const { batch, batchGpu } = options;

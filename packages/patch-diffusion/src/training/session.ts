@@ -140,6 +140,7 @@ export class Session {
   }
 
   dispose(): void {
+    this.parts.step.graphs?.dispose();
     disposeState(this.state);
     this.parts.decoder?.dispose();
   }

@@ -1,28 +1,17 @@
 /**
- * One optimiser update (Karras et al. 2022, appendix F.2; Patch Diffusion, algorithm 1): for each micro-batch, cut
- * patches, compute the denoising loss and accumulate its gradient; then sanitise the gradient, and let Adam step and the
- * moving average follow.
+ * One optimiser update (Karras et al. 2022, appendix F.2; Patch Diffusion, algorithm 1): the gradients of its micro-batches
+ * are accumulated; then the gradient is sanitised, and the optimiser steps and the moving average follows.
  */
-import type { Device, Optimizer, Tensor } from '@patch-diffusion/torch';
+import type { Optimizer, Tensor } from '@patch-diffusion/torch';
 import * as torch from '@patch-diffusion/torch';
-import { type Part, partOf } from '../common/random-part.js';
-import type { RandomSource } from '../common/random-source.js';
-import { type Trace, traced } from '../common/trace.js';
-import { consistencyLoss } from '../diffusion/consistency-loss.js';
-import type { Candidates } from '../diffusion/immiscible.js';
-import { type LossNorm, type LossSpec, lossAtLevels, lossFactor, lossWeight } from '../diffusion/losses.js';
+import { traced } from '../common/trace.js';
 import type { Denoiser } from '../diffusion/preconditioning.js';
-import { type Augment, makePatchBatch } from '../patches/batches.js';
 import type { Extent } from '../patches/extent.js';
-import type { PatchSource } from '../patches/patch-source.js';
 import { type EmaOptions, emaBeta } from './ema.js';
-import { factorsAt, lossesByLevel } from './loss-by-level.js';
+import { accumulateGradient, type GradientOptions, type MicroBatch } from './gradient.js';
 import type { DynamicLossScale } from './loss-scale.js';
-import { LEVEL_BINS, type NoiseHistogram } from './noise-histogram.js';
+import type { NoiseHistogram } from './noise-histogram.js';
 import { imagesByPixels, type PowerAverages } from './power-averages.js';
-
-/** `denoising`; or `ect`: Easy Consistency Tuning of a trained network to few sampling steps. */
-export type Objective = 'denoising' | 'ect';
 
 /** What an update changes. */
 export interface TrainingState {
@@ -42,38 +31,6 @@ export interface TrainingState {
   step: number;
 }
 
-/** One forward and backward pass of an update. */
-export interface MicroBatch {
-  readonly patch: Extent;
-  /** The images that patches are cut from, one each. */
-  readonly indices: ArrayLike<number>;
-  /** Share in the update's gradient. */
-  readonly weight: number;
-  readonly random: RandomSource;
-  /** Draws the patches' positions; `random` by default. */
-  readonly positionRandom?: RandomSource;
-  /** ln σ at probabilities 0, 1/n, …, 1; null or absent: drawn as the loss says. */
-  readonly quantiles?: Float32Array | null;
-  /** Factors on the loss by bin of the noise level; null or absent: 1. The statistics are of the loss without them. */
-  readonly factors?: Float32Array | null;
-  /** Of which the noise is chosen (immiscible diffusion); null or absent: noise and images are independent. */
-  readonly candidates?: Candidates | null;
-  /** Share of the run that is done, 0 … 1, for the objective `ect`; 0 by default. */
-  readonly progress?: number;
-  /** The images that are this rank's, where several ranks share the work; it may be empty. */
-  readonly part?: Part;
-}
-
-/** Sums gradients over ranks. */
-export interface Reducer {
-  /** Sets the gradients to zero. */
-  zero(): void;
-  /** The next backward is the last one. */
-  arm(): void;
-  /** Waits for the sums. */
-  finish(): Promise<void>;
-}
-
 /** What one update trains on. */
 export interface Update {
   readonly microBatches: readonly MicroBatch[];
@@ -83,28 +40,18 @@ export interface Update {
   readonly progress?: number;
 }
 
-export interface StepOptions extends EmaOptions {
-  /** Its items must be ready. */
-  readonly source: PatchSource;
-  readonly device: Device;
+export interface StepOptions extends EmaOptions, GradientOptions {
   readonly lr: number;
   readonly lrRampupKimg: number;
   /** Share of the run at its end over which the learning rate falls to 0; 0 by default. */
   readonly lrCooldown?: number;
   /** Constant factor on the loss, as published: it is not divided out of the gradients again. */
   readonly lossScaling: number;
-  readonly lossNorm: LossNorm;
-  readonly loss: LossSpec;
-  /** What is learnt: `denoising` by default. */
-  readonly objective?: Objective;
-  readonly augment: Augment | null;
-  /** Whether patches are augmented, as published, or whole images before patches are cut. */
-  readonly augmentAt: 'patch' | 'image';
-  /** Whether losses are also counted by noise level, see {@link MicroBatchLoss.levels}. */
-  readonly countLevels?: boolean;
-  /** Where several ranks share the work. */
-  readonly reducer?: Reducer | null;
-  readonly trace?: Trace | null;
+  /**
+   * Whether losses and gradient norm are read when somebody asks for them, so that a GPU goes on meanwhile; not with dynamic
+   * loss scaling, where they decide about the update.
+   */
+  readonly readsLater?: boolean;
 }
 
 /** The loss of a micro-batch. */
@@ -184,12 +131,25 @@ export function learningRate(
  */
 export async function trainStep(
   state: TrainingState,
-  { microBatches, nimg, progress }: Update,
+  update: Update,
   options: StepOptions,
 ): Promise<StepResult> {
+  return (await startStep(state, update, options))();
+}
+
+/**
+ * Makes one update as {@link trainStep} does.
+ * @returns gives its result; with {@link StepOptions.readsLater} that waits for the device, and may be called later
+ */
+export async function startStep(
+  state: TrainingState,
+  { microBatches, nimg, progress }: Update,
+  options: StepOptions,
+): Promise<() => Promise<StepResult>> {
   const { denoiser, ema, optimizer, lossScale, powerAverages } = state;
-  const { reducer, trace } = options;
+  const { reducer, graphs, trace } = options;
   if (reducer) reducer.zero();
+  else if (graphs) graphs.zeroGradients();
   else optimizer.zeroGrad();
   const scale = lossScale?.scale ?? options.lossScaling;
   const sums: Tensor[] = [];
@@ -201,11 +161,13 @@ export async function trainStep(
   const waitBegin = performance.now();
   if (reducer) await traced(trace, 'wait for reduction', () => reducer.finish());
   const waitMs = performance.now() - waitBegin;
-  const losses = readLosses(microBatches, sums, options.source.channels);
+  const unscale = lossScale ? 1 / scale : 1;
+  const readings = options.readsLater
+    ? readLater(sums, denoiser.parameters())
+    : readNow(sums, () => torch.sanitiseGradients(denoiser.parameters(), unscale));
   const endUpdate = trace?.begin('optimiser');
   const lr = learningRate(options, state.nimg, progress);
-  const gradNorm = torch.sanitiseGradients(denoiser.parameters(), lossScale ? 1 / scale : 1);
-  const skipped = Boolean(lossScale) && !Number.isFinite(gradNorm);
+  const skipped = Boolean(lossScale) && !Number.isFinite(readings.gradNorm);
   lossScale?.update(!skipped);
   const beta = emaBeta(options, state.nimg, nimg);
   const following = [
@@ -217,79 +179,57 @@ export async function trainStep(
   state.nimg += Math.floor(nimg);
   state.step += 1;
   endUpdate?.();
-  return { lr, emaBeta: beta, losses, gradNorm, skipped, waitMs };
+  return async () => {
+    const { values, gradNorm } = await readings.all();
+    const losses = lossesOf(microBatches, values, options.source.channels);
+    return { lr, emaBeta: beta, losses, gradNorm, skipped, waitMs };
+  };
 }
 
-/**
- * Forward and backward; the gradient is added to the parameters'. Does not wait for the device.
- * @returns sum and sum of squares of the loss, then counts by level where they are asked for, float32 [2 + 2 · bins]
- */
-function accumulateGradient(
-  denoiser: Denoiser,
-  microBatch: MicroBatch,
-  scale: number,
-  options: StepOptions & { readonly isLast: boolean },
-): Tensor {
-  const { patch, indices, weight, factors, part } = microBatch;
-  const { source, lossNorm, reducer, trace, isLast } = options;
-  return torch.scope(() => {
-    if (part && part.begin === part.end) {
-      // Without a share here, this rank still makes the draws that all make.
-      const first = { begin: 0, end: 1 };
-      torch.noGrad(() =>
-        torch.scope(() => void microBatchLoss(denoiser, { ...microBatch, part: first }, options)),
-      );
-      return torch.zeros([options.countLevels ? 2 + 2 * LEVEL_BINS.count : 2], { device: options.device });
-    }
-    const { loss, sigma } = traced(trace, 'forward', () => microBatchLoss(denoiser, microBatch, options)); // [N, C, P, P]
-    const sum = loss.sum();
-    const weighed = factors ? loss.mul(factorsAt(factors, sigma)).sum() : sum;
-    const scaled = weighed.mul(scale * weight * lossFactor(lossNorm, patch, source, indices.length));
-    if (isLast) reducer?.arm();
-    traced(trace, 'backward', () => scaled.backward());
-    const sums = torch.stack([sum.detach(), loss.detach().square().sum()]);
-    if (!options.countLevels) return sums;
-    return torch.cat([sums, lossesByLevel(loss.detach().div(lossWeight(options.loss, sigma)), sigma)]);
-  });
+/** Sums of all micro-batches, and the norm of the gradient. */
+interface Readings {
+  readonly values: Float32Array;
+  readonly gradNorm: number;
 }
 
-/** The losses of the patches of a micro-batch, or of this rank's part of them, [N, C, P, P], and their noise levels. */
-function microBatchLoss(
-  denoiser: Denoiser,
-  { patch, indices, part, quantiles, candidates, progress = 0, ...random }: MicroBatch,
-  { source, device, loss: spec, objective, augment, augmentAt }: StepOptions,
-): { readonly loss: Tensor; readonly sigma: Tensor } {
-  const own = (from: RandomSource) => (part ? partOf(from, indices.length, part) : from);
-  const draws = own(random.random);
-  const positionRandom = random.positionRandom && own(random.positionRandom);
-  const images = part ? Array.from(indices).slice(part.begin, part.end) : indices;
-  const augmentImages = augmentAt === 'image' ? augment : null;
-  const batch = makePatchBatch(source, images, patch, {
-    random: draws,
-    positionRandom,
-    device,
-    augmentImages,
-    withEnergy: Boolean(candidates),
-  });
-  const augmentPatches = augmentImages ? null : augment;
-  if (objective === 'ect')
-    return consistencyLoss(denoiser, batch, draws, { augment: augmentPatches, progress });
-  return lossAtLevels(denoiser, batch, draws, {
-    ...{ spec, augment: augmentPatches, quantiles },
-    candidates: candidates && { ...candidates, random: own(candidates.random) },
-  });
-}
-
-/** Reads the losses of all micro-batches at once: one wait for the device per update. */
-function readLosses(
-  microBatches: readonly MicroBatch[],
+/** Reads the sums of all micro-batches at once, then the norm. */
+function readNow(
   sums: readonly Tensor[],
+  sanitise: () => number,
+): { readonly gradNorm: number; readonly all: () => Promise<Readings> } {
+  const values = torch.scope(() => torch.stack(sums).toFloat32Array());
+  for (const sum of sums) sum.dispose();
+  const gradNorm = sanitise();
+  return { gradNorm, all: async () => ({ values, gradNorm }) };
+}
+
+/** Has everything copied to the host when the device comes to it, and goes on. The norm is not known yet. */
+function readLater(
+  sums: readonly Tensor[],
+  parameters: readonly Tensor[],
+): { readonly gradNorm: number; readonly all: () => Promise<Readings> } {
+  const readings = torch.scope(() => {
+    const norm = torch.cleanGradients(parameters);
+    return torch.cat([torch.stack(sums).flatten(), norm.reshape([1])]);
+  });
+  const copy = readings.readback();
+  for (const tensor of [...sums, readings]) tensor.dispose();
+  // A failure of the device is told to whoever asks for the result.
+  copy.catch(() => {});
+  const all = async () => {
+    const values = (await copy) as Float32Array;
+    return { values: values.subarray(0, -1), gradNorm: values[values.length - 1] };
+  };
+  return { gradNorm: Number.NaN, all };
+}
+
+function lossesOf(
+  microBatches: readonly MicroBatch[],
+  values: Float32Array,
   channels: number,
 ): MicroBatchLoss[] {
-  const [width] = sums[0].shape;
-  const values = torch.scope(() => torch.stack(sums).toFloat32Array());
+  const width = values.length / microBatches.length;
   return microBatches.map(({ patch, indices }, i) => {
-    sums[i].dispose();
     const count = indices.length;
     const elements = count * channels * patch.height * patch.width;
     const [sum, sumOfSquares, ...levels] = values.subarray(width * i, width * (i + 1));

@@ -7,7 +7,8 @@ import { oneLine } from '../common/printable.js';
 import type { DataSet } from '../data/types.js';
 import { extentName } from '../patches/extent.js';
 import type { TrainEventListener } from './events.js';
-import type { MicroBatch, StepResult } from './step.js';
+import type { MicroBatch } from './gradient.js';
+import type { StepResult } from './step.js';
 
 /** Updates in a row with a non-finite gradient after which a run gives up. */
 const MAX_BAD_STEPS = 20;

@@ -1,7 +1,9 @@
+import * as torch from '@patch-diffusion/torch';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { CachedImages } from '../../src/data/cached-images.js';
 import { forEachConcurrently } from '../../src/data/concurrency.js';
+import { DeviceImages } from '../../src/data/device-images.js';
 import { holdOut } from '../../src/data/views.js';
 
 const value = (image: number, c: number, y: number, x: number) =>
@@ -96,6 +98,20 @@ describe('gather', () => {
           }
         }
         expect([...got]).toEqual(expected);
+        torch.scope(() => {
+          const onDevice = new DeviceImages(set, 'cpu');
+          const [rows, cols] = [1, 2].map((k) =>
+            torch.tensor(
+              picks.map((p) => p[k]),
+              { dtype: 'int64' },
+            ),
+          );
+          const patch = { height: cropHeight, width: cropWidth };
+          const cut = onDevice.cut(indices, patch, { rows, cols });
+          expect(cut.shape).toEqual([picks.length, channels, cropHeight, cropWidth]);
+          expect(cut.toTypedArray()).toEqual(got);
+          expect(onDevice.cut(indices, patch, { rows, cols }).toTypedArray()).toEqual(got);
+        });
       }),
     );
   });

@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { partOf } from '../../src/common/random-part.js';
 import { TorchRandom } from '../../src/common/random-source.js';
 import { immiscibleNoise } from '../../src/diffusion/immiscible.js';
-import { lossAtLevels } from '../../src/diffusion/losses.js';
+import { addNoise, lossOf } from '../../src/diffusion/losses.js';
 import { tinyDenoiser } from '../helpers/tiny-denoiser.js';
 
 const source = (seed: number) => new TorchRandom('cpu', new torch.Generator('cpu', seed));
@@ -160,9 +160,11 @@ it('the other draws of a loss do not change, and each image keeps its noise in a
     const [random, other] = [source(6), source(7)];
     const own = (t: Tensor) => t.narrow(0, part.begin, part.end - part.begin);
     const batch = { images: own(y), positions: own(positions), energyOutside: own(energyOutside) };
-    const { loss, sigma } = lossAtLevels(denoiser, batch, partOf(random, 4, part), {
-      ...{ spec: { type: 'edm' }, candidates: { count, random: partOf(other, 4, part) } },
-    });
+    const draws = partOf(random, 4, part);
+    const candidates = { count, random: partOf(other, 4, part) };
+    const noisy = addNoise(batch, draws, { spec: { type: 'edm' }, candidates });
+    const loss = lossOf(denoiser, noisy, draws, { type: 'edm' });
+    const { sigma } = noisy;
     return { loss: loss.toFloat32Array(), sigma: sigma.toFloat32Array(), next: random.rand('', [1]).item() };
   };
   const [with4, with1] = [losses(4), losses(1)];

@@ -11,7 +11,8 @@ import {
 import type { PatchSource } from '../../src/patches/patch-source.js';
 import { defaultPatchSizes, meanMultiplier } from '../../src/patches/schedule.js';
 import { copyWeights } from '../../src/training/ema.js';
-import { type MicroBatch, type StepOptions, type TrainingState, trainStep } from '../../src/training/step.js';
+import type { MicroBatch } from '../../src/training/gradient.js';
+import { type StepOptions, type TrainingState, trainStep } from '../../src/training/step.js';
 import { describeGolden, device, expectClose, type Golden, onDevice, replay } from '../helpers/golden.js';
 
 interface TrainingConfig {

@@ -2,7 +2,7 @@
 import * as torch from '@patch-diffusion/torch';
 import { describe, expect, it } from 'vitest';
 import { TorchRandom } from '../../src/common/random-source.js';
-import { lossAtLevels } from '../../src/diffusion/losses.js';
+import { addNoise, lossOf } from '../../src/diffusion/losses.js';
 import { createDenoiser } from '../../src/diffusion/preconditioning.js';
 import { LEVEL_BINS, NoiseHistogram } from '../../src/training/noise-histogram.js';
 import {
@@ -135,12 +135,10 @@ it('levels are drawn from the table', () => {
     torch.scope(() => {
       const random = new TorchRandom('cpu', new torch.Generator('cpu', 4));
       const images = torch.zeros([count, 1, 4, 4]);
-      const { loss, sigma } = lossAtLevels(denoiser, { images }, random, {
-        spec: { type: 'edm' },
-        quantiles,
-      });
+      const noisy = addNoise({ images }, random, { spec: { type: 'edm' }, quantiles });
+      const loss = lossOf(denoiser, noisy, random, { type: 'edm' });
       expect(loss.shape).toEqual([count, 1, 4, 4]);
-      return sigma.log().toFloat32Array().sort();
+      return noisy.sigma.log().toFloat32Array().sort();
     }),
   );
   // The largest distance of the two distribution functions, at 99.9 %.

@@ -70,6 +70,16 @@ export function sanitiseGradients(parameters: readonly Tensor[], factor = 1): nu
   return $sanitise_gradients.f(hs(parameters), factor) as unknown as number;
 }
 
+const $clean_gradients = op('patch_diffusion::clean_gradients', '', 'parameters');
+/**
+ * {@link sanitiseGradients} that does not wait for the device.
+ *
+ * @returns the L2 norm of all gradients together before replacing, float32 []
+ */
+export function cleanGradients(parameters: readonly Tensor[]): Tensor {
+  return new Tensor($clean_gradients.f(hs(parameters)));
+}
+
 const $adam_update = op(
   'patch_diffusion::adam_update',
   '',
