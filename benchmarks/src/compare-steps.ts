@@ -9,7 +9,7 @@ import { describeNetwork, withTemporaryFolder, writePatches } from './peer-files
 import { log } from './progress.js';
 import { mixRate, type SideRates } from './ratios.js';
 import { ourSide, type PeerSide, patchFile, type Side, startChosenPeers, startPeers } from './sides.js';
-import type { StepSeconds } from './timing.js';
+import { clockOf, type StepSeconds } from './timing.js';
 import { type StepTimes, TrainingStep } from './training-step.js';
 
 /** Steps of one side. */
@@ -26,6 +26,8 @@ export interface StepComparison {
   /** Arithmetic of a step, forward and backward, per image: one entry per patch size. */
   readonly gflopPerImage: readonly number[];
   readonly sides: readonly SideSteps[];
+  /** What the main figures are by: processor time, or on a GPU the clock on the wall. */
+  readonly clock: keyof StepSeconds;
 }
 
 /**
@@ -62,9 +64,9 @@ export async function compareSteps(
         ourSide('ours', chosen, device),
         ...(isFloat32 ? [] : [ourSide('ours-fp32', float32, device)]),
       ];
-      const sides = await inTurn([...ours, ...peers], sizes, options.repeats);
+      const sides = await inTurn([...ours, ...peers], sizes, { repeats: options.repeats, device });
       const gflopPerImage = sizes.map((patch) => stepGflopPerImage(denoiser, patch, device));
-      return { preset, parameters, batch, sizes, gflopPerImage, sides };
+      return { preset, parameters, batch, sizes, gflopPerImage, sides, clock: clockOf(device) };
     } finally {
       for (const { peer } of peers) peer.close();
       disposeProbes(probes);
@@ -72,18 +74,22 @@ export async function compareSteps(
   });
 }
 
-/** All sides step by turns, so that they see the same machine. One round more than timed, to warm up. */
+/** Rounds before those that are timed: on a GPU, until passes have become graphs. */
+const WARM_UP = { cpu: 1, gpu: 5 } as const;
+
+/** All sides step by turns, so that they see the same machine. */
 async function inTurn(
   sides: readonly Side[],
   sizes: readonly PatchSize[],
-  repeats: number,
+  { repeats, device }: { readonly repeats: number; readonly device: string },
 ): Promise<SideSteps[]> {
+  const warmUp = device === 'cpu' ? WARM_UP.cpu : WARM_UP.gpu;
   const results = sides.map(({ name, role, dtype }) => ({
     ...{ name, role, dtype },
     steps: sizes.map((): (StepSeconds | StepTimes)[] => []),
   }));
-  for (let round = 0; round <= repeats; round++) {
-    log(round === 0 ? '  warming up …' : `  round ${round} of ${repeats} …`);
+  for (let round = 1 - warmUp; round <= repeats; round++) {
+    log(round < 1 ? '  warming up …' : `  round ${round} of ${repeats} …`);
     for (const [i, patch] of sizes.entries()) {
       for (const [k, side] of sides.entries()) {
         const seconds = await side.step(patch);

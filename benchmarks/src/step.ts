@@ -34,13 +34,13 @@ function peaksOf(convolutions: readonly ConvolutionRate[]): Peaks {
 
 /** Ours by patch size and for the mix, and the ratios. PyTorch's own speed is not what `--against` judges. */
 function figuresOf(comparison: StepComparison): Figure[] {
-  const { preset, sides, sizes, batch } = comparison;
-  const unit = 'images/s of processor time';
-  const mixes = mixRates(comparison, 'cpu');
+  const { preset, sides, sizes, batch, clock } = comparison;
+  const unit = clock === 'cpu' ? 'images/s of processor time' : 'images/s';
+  const mixes = mixRates(comparison, clock);
   const rates = sides.flatMap(({ name, role, steps }, k): Figure[] => {
     if (role !== 'ours' && role !== 'ours-fp32') return [];
     const perSize = sizes.map(({ width, multiplier }, i): Figure => {
-      const values = steps[i].map(({ cpu }) => (batch * multiplier) / cpu);
+      const values = steps[i].map((seconds) => (batch * multiplier) / seconds[clock]);
       return { name: `${preset} ${width} px, ${name}`, unit, better: 'higher', values };
     });
     return [...perSize, { name: `${preset} mix, ${name}`, unit, better: 'higher', values: mixes[k].rates }];
@@ -56,16 +56,15 @@ function figuresOf(comparison: StepComparison): Figure[] {
 }
 
 function detailsOf(comparison: StepComparison): [PresetName, object] {
-  const byClock = (clock: 'cpu' | 'wall') => ratiosOf(mixRates(comparison, clock));
-  const [cpu, wall] = [byClock('cpu'), byClock('wall')];
-  const { preset, ...rest } = comparison;
+  const { preset, clock, ...rest } = comparison;
+  const [main, wall] = [clock, 'wall' as const].map((by) => ratiosOf(mixRates(comparison, by)));
   return [
     preset,
     {
-      ratios: cpu && medians(cpu),
+      ratios: main && medians(main),
       ratiosByWallTime: wall && medians(wall),
-      ratioSpreads: cpu,
-      bestPyTorch: bestPeer(mixRates(comparison, 'cpu'))?.name ?? null,
+      ratioSpreads: main,
+      bestPyTorch: bestPeer(mixRates(comparison, clock))?.name ?? null,
       ...rest,
     },
   ];

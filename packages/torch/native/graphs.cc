@@ -1,20 +1,69 @@
-// Graphs: work that a GPU is given once and repeats at one call (CUDA graphs), through libtorch's interface for any device,
-// so that no headers of CUDA are needed. A graph repeats its work in the same memory: inputs are written into the tensors that
-// were there when it was captured, and results are read from those.
-#include "addon.h"
-
-#if __has_include(<ATen/core/GraphImplInterface.h>)
-#include <ATen/core/GraphImplInterface.h>
+// Graphs: work that a GPU is given once and repeats at one call (CUDA graphs). A graph repeats its work in the same memory:
+// inputs are written into the tensors that were there when it was captured, and results are read from those.
+//
+// libtorch's class for them can only be declared with the headers of CUDA, which a machine need not have to run this
+// addon. Its member functions are looked up by their names instead; where one is missing, there are no graphs.
 #include <c10/core/Event.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
-#define PD_HAS_GRAPHS
-#endif
+#include <dlfcn.h>
+
+#include <utility>
+
+#include "addon.h"
 
 namespace pd {
 
-#ifdef PD_HAS_GRAPHS
-
 namespace {
+
+using PoolId = std::pair<unsigned long long, unsigned long long>;
+
+// Of cudaStreamCaptureMode: only what this thread does may spoil the capture. Threads that wait for results (transfer.cc) ask
+// for their events meanwhile.
+constexpr int kThreadLocal = 1;
+
+// at::cuda::CUDAGraph.
+struct Members {
+  void (*construct)(void* self, bool keep_graph) = find("_ZN2at4cuda9CUDAGraphC1Eb");
+  void (*destroy)(void* self) = find("_ZN2at4cuda9CUDAGraphD1Ev");
+  void (*capture_begin)(void* self, PoolId, int mode) =
+      find("_ZN2at4cuda9CUDAGraph13capture_beginESt4pairIyyE21cudaStreamCaptureMode");
+  void (*capture_end)(void* self) = find("_ZN2at4cuda9CUDAGraph11capture_endEv");
+  void (*replay)(void* self) = find("_ZN2at4cuda9CUDAGraph6replayEv");
+  PoolId (*pool)(void* self) = find("_ZN2at4cuda9CUDAGraph4poolEv");
+
+  struct Symbol {
+    void* address;
+    template <class F>
+    operator F*() const {
+      return reinterpret_cast<F*>(address);
+    }
+  };
+  static Symbol find(const char* name) { return {dlsym(RTLD_DEFAULT, name)}; }
+
+  bool all() const { return construct && destroy && capture_begin && capture_end && replay && pool; }
+};
+
+// Looked up when the library for GPUs has been loaded.
+const Members& members() {
+  static const Members found;
+  return found;
+}
+
+class Graph {
+ public:
+  Graph() { members().construct(memory_, /*keep_graph=*/false); }
+  ~Graph() { members().destroy(memory_); }
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+
+  void capture_begin(PoolId pool) { members().capture_begin(memory_, pool, kThreadLocal); }
+  void capture_end() { members().capture_end(memory_); }
+  void replay() { members().replay(memory_); }
+  PoolId pool() { return members().pool(memory_); }
+
+ private:
+  alignas(64) unsigned char memory_[4096];  // the class has some hundred bytes
+};
 
 // Graphs of one device. None of them runs while another does, so they share memory for what is temporary.
 struct GraphPool {
@@ -22,13 +71,12 @@ struct GraphPool {
 
   c10::Device device;
   c10::impl::VirtualGuardImpl implementation;
-  std::vector<std::unique_ptr<at::GraphImplInterface>> graphs;
+  std::vector<std::unique_ptr<Graph>> graphs;
   std::unique_ptr<c10::Stream> own;    // on which they are captured
   std::unique_ptr<c10::Stream> usual;  // while one is being captured
 
   void begin() {
-    auto graph = at::create_graph_impl(device.type(), {});
-    const at::MempoolId_t pool = graphs.empty() ? at::MempoolId_t{0, 0} : graphs.front()->pool();
+    auto graph = std::make_unique<Graph>();
     const c10::Stream before = implementation.getStream(device);
     if (!own) own = std::make_unique<c10::Stream>(implementation.getStreamFromGlobalPool(device));
     c10::Event done(device.type());
@@ -37,8 +85,7 @@ struct GraphPool {
     implementation.exchangeStream(*own);
     usual = std::make_unique<c10::Stream>(before);
     try {
-      // Threads that wait for results (transfer.cc) ask for events meanwhile, which is of no matter to this one.
-      graph->capture_begin(pool, at::GraphCaptureMode::ThreadLocal);
+      graph->capture_begin(graphs.empty() ? PoolId{0, 0} : graphs.front()->pool());
     } catch (...) {
       leave();
       throw;
@@ -72,8 +119,10 @@ GraphPool& get_pool(Call& call) {
   return *static_cast<GraphPool*>(data);
 }
 
+bool is_cuda(napi_env env, napi_value device) { return c10::Device(get_string(env, device)).is_cuda(); }
+
 napi_value has_graphs(Call& call) {
-  return make_bool(call.env, at::has_graph_impl(c10::Device(get_string(call.env, call.args[0])).type()));
+  return make_bool(call.env, is_cuda(call.env, call.args[0]) && members().all());
 }
 
 // createGraphPool(device) -> pool
@@ -120,17 +169,5 @@ void define_graphs(State& state, napi_value exports) {
           {"endCapture", entry<end_capture>},
           {"replayGraph", entry<replay_graph>}});
 }
-
-#else
-
-namespace {
-
-napi_value has_graphs(Call& call) { return make_bool(call.env, false); }
-
-}  // namespace
-
-void define_graphs(State& state, napi_value exports) { define(state, exports, {{"hasGraphs", entry<has_graphs>}}); }
-
-#endif
 
 }  // namespace pd

@@ -6,7 +6,7 @@ import type { Device } from './dtype.js';
 import { TorchError } from './errors.js';
 import { type NativeGraphPool, native } from './native.js';
 
-/** Whether work on a device can become a graph: CUDA, with libtorch 2.13 or newer. */
+/** Whether work on a device can become a graph: CUDA, with a libtorch whose graphs the addon knows (2.13 and 2.14 are). */
 export function hasGraphs(device: Device): boolean {
   return device !== 'cpu' && native().hasGraphs(device);
 }

@@ -346,7 +346,7 @@ export const trainFields = {
       { default: 'fp32' },
     ),
     cudaGraphs: f.boolean(
-      'On a GPU, repeat forward and backward as CUDA graphs, one for each patch size (one process, libtorch 2.13 or newer)',
+      'On an NVIDIA GPU, repeat forward and backward as CUDA graphs, one for each patch size (in one process)',
       { default: true },
     ),
     threads: f.threads(),
