@@ -122,7 +122,7 @@ function consistencyDefaults(
 }
 
 function checkConsistency(
-  { precond, transfer, resume, immiscible }: TrainOptions,
+  { precond, transfer, resume, immiscible, keepBest }: TrainOptions,
   byLosses: string | false | undefined,
 ): void {
   const what = '--objective ect';
@@ -132,6 +132,11 @@ function checkConsistency(
     throw usageError('BAD_OPTION', `${byLosses}: ${what} has noise levels of its own; leave it out`);
   if (immiscible !== null && immiscible > 1)
     throw usageError('BAD_OPTION', `--immiscible ${immiscible} is for --objective denoising; leave it out`);
+  if (keepBest && resume === null)
+    throw usageError(
+      'BAD_OPTION',
+      `--keep-best: the held-out loss is that of a denoiser and does not judge ${what}; leave it out`,
+    );
   if (transfer === null && resume === null)
     throw usageError('BAD_OPTION', `${what} tunes a trained network; add --transfer RUN`);
 }

@@ -128,6 +128,10 @@ describe('resolveTrainOptions', () => {
     [{ data: 'x', immiscible: '0' }, '--immiscible'],
     [{ data: 'x', immiscible: '257' }, 'from 1 to 256'],
     [{ data: 'x', immiscible: '2.5' }, 'an integer'],
+    [
+      { data: 'x', objective: 'ect', transfer: 'b', keep: '2', keepBest: 'true', holdout: '8' },
+      'does not judge --objective ect',
+    ],
     [{ data: 'x', immiscible: '4', objective: 'ect', transfer: 'b' }, 'is for --objective denoising'],
     [{ data: 'x', labelDropout: '0.1' }, 'add --cond'],
     [{ data: 'x', patchSizes: '16,16,64' }, 'given twice'],
