@@ -30,10 +30,16 @@ function preset(sidePx: number, summary: string, own: OwnValues): Preset {
 }
 
 /**
- * What pays in runs of minutes to hours: the loss per pixel, a sampler with fresh noise, which corrects the errors of a
- * rough denoiser, and the faster precision.
+ * What pays in runs of minutes to hours: patches that give way to whole images, Muon, and a learning rate that falls at the
+ * end, the best way with patches in docs/results.md; the loss per pixel; a sampler with fresh noise, which corrects the errors
+ * of a rough denoiser; and the faster precision.
  */
 const shortRun = {
+  schedule: 'annealed',
+  realPFrom: 0.05,
+  realPTo: 1,
+  optimizer: 'muon',
+  lrCooldown: 0.2,
   lossNorm: 'mean',
   sampler: 'dpmpp-2m-sde',
   sampleSteps: 15,
@@ -53,14 +59,8 @@ const published = {
   sampleSteps: 50,
 } as const;
 
-/** From patches to whole images, Muon, and a learning rate that falls at the end: the best way with patches in docs/results.md. */
 const tiny: OwnValues = {
   ...shortRun,
-  schedule: 'annealed',
-  realPFrom: 0.05,
-  realPTo: 1,
-  optimizer: 'muon',
-  lrCooldown: 0.2,
   modelChannels: 32,
   channelMult: [1, 2, 2],
   numBlocks: 1,
@@ -74,10 +74,8 @@ const tiny: OwnValues = {
   tickKimg: 5,
 };
 
-/** All patch sizes in every update, which halves the gradient's variance. What is new in `tiny` has not been tried with it. */
 const small: OwnValues = {
   ...shortRun,
-  schedule: 'stratified',
   modelChannels: 64,
   channelMult: [1, 2, 2],
   numBlocks: 2,

@@ -278,7 +278,7 @@ describe('the sampler of sample sheets', () => {
   });
 });
 
-describe('what the preset tiny has from docs/results.md', () => {
+describe('what the presets tiny and small have from docs/results.md', () => {
   const choices = (call: TrainOptionsInput, values?: Record<string, unknown>) => {
     const { schedule, optimizer, lrCooldown } = resolveTrainOptions({
       call: { data: 'd', preset: 'tiny', ...call },
@@ -287,9 +287,10 @@ describe('what the preset tiny has from docs/results.md', () => {
     return [schedule, optimizer, lrCooldown];
   };
 
-  it('is not in small, nor in runs of versions that knew none of it', () => {
+  it('is not in published presets, nor in runs of versions that knew none of it', () => {
     expect(choices({})).toEqual(['annealed', 'muon', 0.2]);
-    expect(choices({ preset: 'small' })).toEqual(['stratified', 'adam', 0]);
+    expect(choices({ preset: 'small' })).toEqual(['annealed', 'muon', 0.2]);
+    expect(choices({ preset: 'celeba-64' })).toEqual(['stochastic', 'adam', 0]);
     const older = { data: 'd', preset: 'tiny', seed: 1, schedule: 'stratified' };
     expect(choices({}, older)).toEqual(['stratified', 'adam', 0]);
   });
