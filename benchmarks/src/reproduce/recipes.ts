@@ -39,6 +39,7 @@ const published = {
 const annealed = { schedule: 'annealed', realPFrom: 0.05, realPTo: 1 } satisfies TrainOptionsInput;
 
 export const recipes = {
+  'whole-b4': whole(4, 1e-3),
   'whole-b8': whole(8, 1e-3),
   'whole-b16': whole(16, 1e-3),
   'whole-b8-lr5e-4': whole(8, 5e-4),
