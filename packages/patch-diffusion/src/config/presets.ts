@@ -42,7 +42,7 @@ const shortRun = {
   lrCooldown: 0.2,
   lossNorm: 'mean',
   sampler: 'dpmpp-2m-sde',
-  sampleSteps: 15,
+  sampleSteps: 12,
   precision: 'auto',
   snapshotTicks: 5,
   stateTicks: 5,

@@ -259,13 +259,13 @@ describe('the sampler of sample sheets', () => {
   };
 
   it('is the stochastic one in tiny and small, and edm in published presets', () => {
-    expect(sampler({})).toEqual(['dpmpp-2m-sde', 15, 0]);
-    expect(sampler({ preset: 'small' })).toEqual(['dpmpp-2m-sde', 15, 0]);
+    expect(sampler({})).toEqual(['dpmpp-2m-sde', 12, 0]);
+    expect(sampler({ preset: 'small' })).toEqual(['dpmpp-2m-sde', 12, 0]);
     expect(sampler({ preset: 'celeba-64' })).toEqual(['edm', 50, 0]);
   });
 
   it('is edm where churn is asked for, which others refuse', () => {
-    expect(sampler({ sampleChurn: 8 })).toEqual(['edm', 15, 8]);
+    expect(sampler({ sampleChurn: 8 })).toEqual(['edm', 12, 8]);
     expect(() => sampler({ sampler: 'dpmpp-2m', sampleChurn: 8 })).toThrow(
       '--sample-churn 8 belongs to --sampler edm, not dpmpp-2m; use --sample-churn 0',
     );
