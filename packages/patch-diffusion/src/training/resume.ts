@@ -92,10 +92,10 @@ export async function resolveRunOptions(sources: TrainSources): Promise<TrainOpt
   if (resume) {
     const imported = resume === 'newest' ? null : await importedNetwork(resume);
     if (imported) {
-      // A new run, with the network of the state.
+      // A new run, with the network of the state and the optimiser whose moments it holds.
       return resolveTrainOptions({
         ...sources,
-        call: { ...networkOptions(imported, resume), ...sources.call },
+        call: { optimizer: 'adam', ...networkOptions(imported, resume), ...sources.call },
       });
     }
     const { runDir, state, json } = await findResume(resume, out);
