@@ -36,8 +36,9 @@ export class ModelError extends Error {
   }
 }
 
-/** What engines say where memory is short, in the words of several. */
-const MEMORY = /bad_alloc|out of memory|allocation failed|memory access out of bounds|array buffer alloc/i;
+/** What engines say where memory is short, or an array would be longer than any, in the words of several. */
+const MEMORY =
+  /bad_alloc|out of memory|allocation failed|memory access out of bounds|array buffer alloc|invalid (typed )?array length|invalid length/i;
 
 const reasonOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
 

@@ -258,7 +258,7 @@ describe.runIf(hasChromium)('in Chromium', () => {
     ["load('model.onnx', { decoder: 'model.onnx' })", 'FOREIGN_MODEL', /is a model, not a decoder/],
     ["load('model.onnx').then((m) => m.sample({ classIndex: 3 }))", 'BAD_OPTION', /classes 0 to 2/],
     [
-      "load('model.onnx').then((m) => m.sample({ window: { width: 2 ** 15, height: 2 ** 15 } }))",
+      "load('model.onnx').then((m) => m.sample({ window: { width: 2 ** 17, height: 2 ** 17 } }))",
       'OUT_OF_MEMORY',
       /not enough memory/,
     ],

@@ -45,18 +45,29 @@ export function makeRecipe(host: Host, libtorch: Libtorch, buildDir: string): Re
   const rpath = movable ? `${origin}/../${relative(build, libtorch.libDir)}` : libtorch.libDir;
   const linkFlags = linkFlagsFor(host, libtorch, rpath);
 
-  const named = (flag: string): string => flag.replace(libtorch.root, name);
   const objectSalt = digest([
-    name,
     libtorch.version,
+    ...configurationOf(libtorch),
     host.arch,
-    // Where Node's headers and ours lie makes no difference to an object, which headers they are does.
-    ...compileFlags.filter((flag) => flag !== glooNames && !flag.startsWith(headersPackage)).map(named),
+    // Where headers lie makes no difference to an object, which headers they are does.
+    ...compileFlags
+      .filter((flag) => flag !== glooNames && !flag.startsWith(headersPackage))
+      .map((flag) => flag.replace(libtorch.root, '')),
     read(join(headersPackage, 'package.json')),
     ...headers.map(read),
   ]);
-  const key = digest([objectSalt, ...linkFlags.map(named), ...sources.map(read)]).slice(0, 12);
+  const named = linkFlags.map((flag) => flag.replace(libtorch.root, name));
+  const key = digest([name, objectSalt, ...named, ...sources.map(read)]).slice(0, 12);
   return { key, sources, compileFlags, linkFlags, objectSalt, libtorch: name };
+}
+
+/** The headers that say how a libtorch was built; two of one version may differ in them. */
+function configurationOf({ includeDirs }: Libtorch): string[] {
+  const files = ['torch/version.h', 'ATen/Config.h', 'c10/macros/cmake_macros.h'];
+  return files
+    .flatMap((file) => includeDirs.map((dir) => join(dir, file)))
+    .filter((path) => existsSync(path))
+    .map(read);
 }
 
 /** A path without links; what does not exist yet is kept. */
