@@ -45,7 +45,7 @@ const shortRun = {
   sampleSteps: 12,
   precision: 'auto',
   snapshotTicks: 5,
-  stateTicks: 5,
+  stateTicks: 2,
 } as const;
 
 /** Intervals of the published trainer. */
@@ -71,7 +71,8 @@ const tiny: OwnValues = {
   lr: 1e-3,
   lrRampupKimg: 2,
   emaHalflifeKimg: 20,
-  tickKimg: 5,
+  tickKimg: 10,
+  snapshotTicks: 3,
 };
 
 const small: OwnValues = {

@@ -9,7 +9,7 @@ import { checkBatch } from '../config/resolve.js';
 import type { TrainOptions } from '../config/train-options.js';
 import { resolveDevice, resolvePrecision } from '../diffusion/device.js';
 import type { Ranks } from '../distributed/ranks.js';
-import { type Agreement, agree } from './agree.js';
+import { type Agreement, agree, ownWishes, type Wishes } from './agree.js';
 import { openTrainingData } from './data.js';
 import type { Evaluator } from './evaluator.js';
 import {
@@ -26,7 +26,7 @@ import { seedDropout } from './random-streams.js';
 import { claimEarlierRun } from './resume.js';
 import type { Session } from './session.js';
 import { checkSameData, shareOptions } from './share-state.js';
-import { startStep } from './step.js';
+import { type MicroBatchLoss, type StepResult, startStep, type Update } from './step.js';
 import { UpdateResults } from './update-results.js';
 
 export interface TrainContext {
@@ -149,32 +149,45 @@ async function trainUntilDone(
       nextUpdate(updates, { progress: session.shareDone(), step: state.step }, emit),
     );
     if (ranks) seedDropout(session.options.seed, state.step, ranks.rank);
-    const finish = await startStep(state, update, step);
-    const own = readsLater ? null : await finish();
-    const busyMs = performance.now() - begin - (own?.waitMs ?? 0);
+    const { finish, agreed } = await startUpdate(session, update, { begin, signal });
     // Signals, heartbeats and decoders are handled here.
     await new Promise(setImmediate);
-    const agreed = await traced(trace, 'agreement', () =>
-      agree(ranks, session, own?.losses ?? [], signal, busyMs),
-    );
-    const reason = endReason(session, agreed);
-    results.add(update, own ? async () => ({ ...own, losses: agreed.losses }) : finish);
+    const reason = endReason(session, agreed ?? ownWishes(session, signal));
+    results.add(update, finish);
     // A GPU is given the next update before anyone waits for this one.
     const goesOn = readsLater && !isMaintenanceDue(session, reason !== null);
     const take = await results.until(goesOn ? 1 : 0);
     endUpdate();
     await take();
-    if (ranks?.isWriter) results.lookAtRanks(agreed.busyMs);
+    if (agreed && ranks?.isWriter) results.lookAtRanks(agreed.busyMs);
     await traced(trace, 'maintenance', () => runMaintenance(session, emit, reason, giveUp));
     await trackers?.flush(emit);
     if (reason) return reason;
   }
 }
 
+/** Starts an update; several ranks agree on how it ends. @param begin when this rank began to work on it */
+async function startUpdate(
+  session: Session,
+  update: Update,
+  { begin, signal }: { readonly begin: number; readonly signal: AbortSignal | undefined },
+): Promise<{ readonly finish: () => Promise<StepResult>; readonly agreed?: Agreement }> {
+  const { ranks, step } = session.parts;
+  if (!ranks) return { finish: await startStep(session.state, update, step) };
+  const agreements: Agreement[] = [];
+  const shareLosses = async (losses: readonly MicroBatchLoss[]) => {
+    const busyMs = performance.now() - begin;
+    agreements.push(await agree(ranks, session, { losses, busyMs, signal }));
+    return agreements[0].losses;
+  };
+  const finish = await startStep(session.state, update, { ...step, shareLosses });
+  return { finish, agreed: agreements[0] };
+}
+
 /** Why the run ends after this update, or null. A run interrupted in its last update is done. */
 function endReason(
   session: Session,
-  { isInterrupted, isTimeUp, isStopped }: Agreement,
+  { isInterrupted, isTimeUp, isStopped }: Wishes,
 ): EndEvent['reason'] | null {
   if (session.isDone()) return 'duration';
   if (isInterrupted) return 'interrupted';

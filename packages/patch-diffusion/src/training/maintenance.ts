@@ -8,6 +8,7 @@ import * as torch from '@patch-diffusion/torch';
 import { writeFileAtomic } from '@patch-diffusion/torch/atomic-file';
 import { guarded } from '../common/file-error.js';
 import { explainMemory } from '../common/memory.js';
+import { traced } from '../common/trace.js';
 import type { TrainOptions } from '../config/train-options.js';
 import { withPngText } from '../data/png.js';
 import { type LabelRecord, labelRecord, sheetText } from '../data/sample-labels.js';
@@ -167,10 +168,11 @@ async function runJobs(
   emit: TrainEventListener,
   isEnd: boolean,
 ): Promise<void> {
+  const { trace } = session.parts.step;
   const failures: unknown[] = [];
   for (const [output, run] of jobs) {
     try {
-      await run();
+      await traced(trace, output, run);
       session.overdue.delete(output);
     } catch (caught) {
       if (caught instanceof ListenerError) throw caught;

@@ -8,7 +8,7 @@ import { traced } from '../common/trace.js';
 import type { Denoiser } from '../diffusion/preconditioning.js';
 import type { Extent } from '../patches/extent.js';
 import { type EmaOptions, emaBeta } from './ema.js';
-import { accumulateGradient, type GradientOptions, type MicroBatch } from './gradient.js';
+import { accumulateGradient, type GradientOptions, type MicroBatch, type Reducer } from './gradient.js';
 import type { DynamicLossScale } from './loss-scale.js';
 import type { NoiseHistogram } from './noise-histogram.js';
 import { imagesByPixels, type PowerAverages } from './power-averages.js';
@@ -52,6 +52,11 @@ export interface StepOptions extends EmaOptions, GradientOptions {
    * loss scaling, where they decide about the update.
    */
   readonly readsLater?: boolean;
+  /**
+   * Gives the losses of all ranks for this rank's part of them. It is called while the ranks' gradients are summed, and the
+   * update waits for both; not with {@link StepOptions.readsLater}.
+   */
+  readonly shareLosses?: (own: readonly MicroBatchLoss[]) => Promise<readonly MicroBatchLoss[]>;
 }
 
 /** The loss of a micro-batch. */
@@ -80,8 +85,6 @@ export interface StepResult {
   readonly gradNorm: number;
   /** The gradient overflowed at this dynamic loss scale, which was lowered; the weights were left alone. */
   readonly skipped: boolean;
-  /** Time spent waiting for the other ranks' gradients. */
-  readonly waitMs: number;
 }
 
 /**
@@ -158,16 +161,17 @@ export async function startStep(
     if (sums.length) await new Promise(setImmediate);
     sums.push(accumulateGradient(denoiser, microBatch, scale, { ...options, isLast: i === last }));
   }
-  const waitBegin = performance.now();
-  if (reducer) await traced(trace, 'wait for reduction', () => reducer.finish());
-  const waitMs = performance.now() - waitBegin;
+  const { channels } = options.source;
+  const own = options.readsLater ? null : lossesOf(microBatches, readNow(sums), channels);
+  const losses = reducer
+    ? await traced(trace, 'wait for reduction', () => sumOverRanks(reducer, own, options.shareLosses))
+    : own;
   const unscale = lossScale ? 1 / scale : 1;
-  const readings = options.readsLater
-    ? readLater(sums, denoiser.parameters())
-    : readNow(sums, () => torch.sanitiseGradients(denoiser.parameters(), unscale));
+  const gradNorm = own ? torch.sanitiseGradients(denoiser.parameters(), unscale) : Number.NaN;
+  const later = own ? null : readLater(sums, denoiser.parameters());
   const endUpdate = trace?.begin('optimiser');
   const lr = learningRate(options, state.nimg, progress);
-  const skipped = Boolean(lossScale) && !Number.isFinite(readings.gradNorm);
+  const skipped = Boolean(lossScale) && !Number.isFinite(gradNorm);
   lossScale?.update(!skipped);
   const beta = emaBeta(options, state.nimg, nimg);
   const following = [
@@ -179,35 +183,38 @@ export async function startStep(
   state.nimg += Math.floor(nimg);
   state.step += 1;
   endUpdate?.();
+  const known = { lr, emaBeta: beta, skipped };
   return async () => {
-    const { values, gradNorm } = await readings.all();
-    const losses = lossesOf(microBatches, values, options.source.channels);
-    return { lr, emaBeta: beta, losses, gradNorm, skipped, waitMs };
+    if (losses) return { ...known, losses, gradNorm };
+    const read = await later!();
+    return { ...known, losses: lossesOf(microBatches, read.values, channels), gradNorm: read.gradNorm };
   };
 }
 
-/** Sums of all micro-batches, and the norm of the gradient. */
-interface Readings {
-  readonly values: Float32Array;
-  readonly gradNorm: number;
+/** Waits for the gradients and losses of all ranks. */
+async function sumOverRanks(
+  reducer: Reducer,
+  own: readonly MicroBatchLoss[] | null,
+  shareLosses: StepOptions['shareLosses'],
+): Promise<readonly MicroBatchLoss[] | null> {
+  // The losses after all gradients, on every rank.
+  const gradients = reducer.finish();
+  const [losses] = await Promise.all([own && shareLosses ? shareLosses(own) : own, gradients]);
+  return losses;
 }
 
-/** Reads the sums of all micro-batches at once, then the norm. */
-function readNow(
-  sums: readonly Tensor[],
-  sanitise: () => number,
-): { readonly gradNorm: number; readonly all: () => Promise<Readings> } {
+/** Reads the sums of all micro-batches at once. */
+function readNow(sums: readonly Tensor[]): Float32Array {
   const values = torch.scope(() => torch.stack(sums).toFloat32Array());
   for (const sum of sums) sum.dispose();
-  const gradNorm = sanitise();
-  return { gradNorm, all: async () => ({ values, gradNorm }) };
+  return values;
 }
 
-/** Has everything copied to the host when the device comes to it, and goes on. The norm is not known yet. */
+/** Has sums and norm copied to the host when the device comes to it, and goes on. */
 function readLater(
   sums: readonly Tensor[],
   parameters: readonly Tensor[],
-): { readonly gradNorm: number; readonly all: () => Promise<Readings> } {
+): () => Promise<{ readonly values: Float32Array; readonly gradNorm: number }> {
   const readings = torch.scope(() => {
     const norm = torch.cleanGradients(parameters);
     return torch.cat([torch.stack(sums).flatten(), norm.reshape([1])]);
@@ -216,11 +223,10 @@ function readLater(
   for (const tensor of [...sums, readings]) tensor.dispose();
   // A failure of the device is told to whoever asks for the result.
   copy.catch(() => {});
-  const all = async () => {
+  return async () => {
     const values = (await copy) as Float32Array;
     return { values: values.subarray(0, -1), gradNorm: values[values.length - 1] };
   };
-  return { gradNorm: Number.NaN, all };
 }
 
 function lossesOf(
