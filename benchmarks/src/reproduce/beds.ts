@@ -33,7 +33,7 @@ export const HELD_OUT = 256;
 
 const SHARED = process.env.SHARED_DIR ?? '../shared';
 
-/** The network of the preset `small`. Its samples take longer than the training between them, so they are not measured. */
+/** The network of the preset `small`. */
 const small = { attnResolutions: [16], modelChannels: 64, numBlocks: 2 } satisfies TrainOptionsInput;
 
 const full = {
@@ -74,6 +74,7 @@ const full = {
     summary: '5,000 faces of cats, 64 × 64; the network of the preset `small` (7 million weights)',
     source: { variable: 'CATS', path: 'data/cats-64x64.zip' },
     options: { resolution: 64, cond: false, ...small },
+    // Samples would take as long as the training between them.
     metrics: [],
   },
   'peeps-64-small': {
@@ -83,7 +84,13 @@ const full = {
       file: 'peeps-64-labels.zip',
     },
     options: { resolution: 64, cond: false, ...small },
-    metrics: [],
+    metrics: ['fd', 'swd'],
+  },
+  'fashion-32-small': {
+    summary: 'Fashion-MNIST, 32 × 32; the network of the preset `small`',
+    source: { variable: 'FASHION_MNIST', path: 'data/fashion-mnist/train-images-idx3-ubyte.gz' },
+    options: { resolution: 32, cond: false, ...small },
+    metrics: ['fd', 'swd'],
   },
   'cifar10-32': {
     summary: 'CIFAR-10, 32 × 32, without labels',

@@ -89,7 +89,7 @@ export const evaluateFields = {
     ),
   }),
   ...f.under('Machine', {
-    batch: f.int('Images at a time', { unit: 'images', min: 1, max: 1_000_000, default: 64 }),
+    batch: f.int('Images at a time', { unit: 'images', min: 1, max: 1_000_000, default: 32 }),
     device: f.device(),
     precision: f.choice('Precision of the network body', PRECISIONS, { default: 'fp32' }),
     threads: f.threads(),

@@ -139,7 +139,7 @@ export const generateFields = {
     subdirs: f.boolean('One sub-folder per 1000 seeds', { default: false }),
   }),
   ...f.under('Machine', {
-    batch: f.int('Images at a time', { unit: 'images', min: 1, max: 1_000_000, default: 64 }),
+    batch: f.int('Images at a time', { unit: 'images', min: 1, max: 1_000_000, default: 32 }),
     device: f.device(),
     precision: f.choice(
       'Precision of the network body; auto: bf16 where the hardware is faster in it, else fp32',
