@@ -103,7 +103,7 @@ export function temporaryPath(target: string): string {
 }
 
 /** Names of {@link temporaryPath}; host and random part were absent from earlier versions' names. */
-const TEMPORARY = /^\..+?\.(?:(\w+)-)?(\d+)(?:-[0-9a-f]{8})?\.tmp$/;
+const TEMPORARY = /^\..+?\.(?:(\w+)-(?=\d+-))?(\d+)(?:-[0-9a-f]{8})?\.tmp$/;
 
 /** A file of another machine, whose processes cannot be seen from here, is a leftover when unchanged for so long. */
 const ABANDONED_MS = 24 * 3_600_000;
