@@ -74,7 +74,7 @@ const full = {
     summary: '5,000 faces of cats, 64 × 64; the network of the preset `small` (7 million weights)',
     source: { variable: 'CATS', path: 'data/cats-64x64.zip' },
     options: { resolution: 64, cond: false, ...small },
-    // Samples would take as long as the training between them.
+    // No classes, so no Fréchet distance; and samples take as long as the training between them.
     metrics: [],
   },
   'peeps-64-small': {

@@ -174,14 +174,14 @@ async function startUpdate(
 ): Promise<{ readonly finish: () => Promise<StepResult>; readonly agreed?: Agreement }> {
   const { ranks, step } = session.parts;
   if (!ranks) return { finish: await startStep(session.state, update, step) };
-  const agreements: Agreement[] = [];
+  let agreed: Agreement | undefined;
   const shareLosses = async (losses: readonly MicroBatchLoss[]) => {
     const busyMs = performance.now() - begin;
-    agreements.push(await agree(ranks, session, { losses, busyMs, signal }));
-    return agreements[0].losses;
+    agreed = await agree(ranks, session, { losses, busyMs, signal });
+    return agreed.losses;
   };
   const finish = await startStep(session.state, update, { ...step, shareLosses });
-  return { finish, agreed: agreements[0] };
+  return { finish, agreed };
 }
 
 /** Why the run ends after this update, or null. A run interrupted in its last update is done. */
